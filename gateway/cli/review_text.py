@@ -1,0 +1,88 @@
+"""Prints a review for a person: risk first, then what is missing, terms, clauses and personal data with their pages."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import click
+
+QUOTE_CHARS = 110
+SHOWN_CLAUSES = 2
+
+
+def print_review(result: dict[str, Any]) -> None:
+    """The review as lines of text."""
+    pages = f"{result['pages']} page" + ("s" if result["pages"] != 1 else "")
+    click.echo()
+    click.secho(f"{result['document']['name']}  ({result['kind']}, {pages})", bold=True)
+    for remark in result["notes"]:
+        click.echo(f"  note: {remark}")
+    click.echo(f"\nRisk {result['risk']['score']:.2f} of 1")
+    ranked = sorted(result["risk"]["by_category"].items(), key=lambda item: -item[1])
+    for category, risk in ranked[:8]:
+        click.echo(f"  {risk:.2f}  {category}")
+    if len(ranked) > 8:
+        click.echo(f"        and {len(ranked) - 8} more, in --json")
+    if result["missing"]:
+        click.echo("\nMissing")
+        for item in result["missing"]:
+            click.echo(f"  {item['category']}" + (f": {item['why']}" if item["why"] else ""))
+    _print_terms(result)
+    _print_clauses(result["clauses"])
+    if result["pii"]:
+        click.echo("\nPersonal data")
+        for item in result["pii"][:10]:
+            click.echo(f"  p. {item['page']}  {item['type']}: {_quote(item['text'])}")
+        if len(result["pii"]) > 10:
+            click.echo(f"  and {len(result['pii']) - 10} more, in --json")
+    _print_provenance(result)
+
+
+def _print_terms(result: dict[str, Any]) -> None:
+    if result.get("terms"):
+        click.echo("\nTerms (each quote stands verbatim on its page)")
+        for term in result["terms"]:
+            click.echo(f"  p. {term['page']}  {term['term']}: {_quote(term['quote'])}   by the demo model {term['by']}")
+    if result.get("unsupported_terms"):
+        click.echo("\nAnswers of the model that no quote supports (not counted)")
+        for term in result["unsupported_terms"]:
+            click.echo(f"  {term['term']}: {_quote(term['quote'])}")
+
+
+def _print_clauses(clauses: list[dict[str, Any]]) -> None:
+    grouped: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for clause in clauses:
+        grouped[clause["category"]].append(clause)
+    if grouped:
+        click.echo(f"\nClauses ({len(clauses)} paragraphs in {len(grouped)} categories)")
+    for category, found in sorted(grouped.items()):
+        best = sorted(found, key=lambda clause: -clause["score"])
+        more = f"  (+{len(best) - SHOWN_CLAUSES} more)" if len(best) > SHOWN_CLAUSES else ""
+        click.echo(f"  {category}{more}")
+        for clause in best[:SHOWN_CLAUSES]:
+            click.echo(f"    p. {clause['page']}  {clause['score']:.2f}  {_quote(clause['text'])}")
+
+
+def _print_provenance(result: dict[str, Any]) -> None:
+    provenance = result["provenance"]
+    models = ", ".join(
+        f"{step} by {model['name']} ({model['licence']})" for step, model in provenance["models"].items()
+    )
+    kept = provenance["reused"]
+    seconds = ", ".join(
+        f"{step} " + ("kept" if step in kept else f"{provenance['seconds'][step]:.2f} s")
+        for step in provenance["steps"]
+        if step in provenance["seconds"]
+    )
+    playbook = provenance["playbook"]
+    click.echo(f"\nPlaybook {playbook['name']} {playbook['sha256'][:12]}, scan by {provenance['scan_engine']}")
+    if models:
+        click.echo(f"Models: {models}")
+    click.echo(f"Time: {seconds}")
+    click.echo(result["notice"])
+
+
+def _quote(text: str) -> str:
+    line = " ".join(text.split())
+    return f"“{line}”" if len(line) <= QUOTE_CHARS else f"“{line[:QUOTE_CHARS]}…”"

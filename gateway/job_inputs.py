@@ -1,0 +1,84 @@
+"""What the inputs of jobs that use a model directly may hold; anything else is refused before it is queued."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from services.errors import InvalidRequest
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class ChatMessage(BaseModel):
+    """One message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class GenerateInput(BaseModel):
+    """A prompt or a conversation, and how to sample; the engine's own checks are stricter where models differ."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    prompt: Text | None = None
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=2**20)
+    temperature: float | None = Field(default=None, ge=0, le=10)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, lt=2**31)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
+    stop: Text | Annotated[list[Text], Field(max_length=16)] | None = None
+    json_schema: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> GenerateInput:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
+
+
+class EmbedInput(BaseModel):
+    """Texts to embed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    texts: list[Text] = Field(min_length=1, max_length=2048)
+
+
+def checked_input(kind: type[GenerateInput | EmbedInput], body: dict[str, Any]) -> dict[str, Any]:
+    """``body`` without nulls, if it fits; raises ``InvalidRequest``: ``input_invalid`` or ``text_invalid``."""
+    check_text(body)
+    try:
+        return kind.model_validate(body, strict=False).model_dump(exclude_none=True)
+    except ValidationError as error:
+        reasons = [
+            f"{'.'.join(str(part) for part in item['loc']) or 'input'}: {item['msg']}" for item in error.errors()
+        ]
+        raise InvalidRequest("; ".join(reasons[:5]), code="input_invalid") from None
+
+
+def check_text(value: Any) -> None:
+    """Raise code ``text_invalid`` where a string anywhere in ``value`` has a NUL or a lone surrogate."""
+    pending: list[Any] = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            if "\0" in item:
+                raise InvalidRequest("the input has a NUL character, which is not text", code="text_invalid")
+            try:
+                item.encode()
+            except UnicodeEncodeError:
+                raise InvalidRequest(
+                    "the input has a lone surrogate, which is not Unicode text", code="text_invalid"
+                ) from None
+        elif isinstance(item, dict):
+            members = cast(dict[str, Any], item)
+            pending += [*members.keys(), *members.values()]
+        elif isinstance(item, list):
+            pending += cast(list[Any], item)

@@ -1,0 +1,65 @@
+"""Turns every failure of a request into an RFC 9457 problem with a stable code."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from services.errors import CasemillError, Transient, Unauthorized
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 2
+_OPENAI = ("/v1/chat/", "/v1/embeddings", "/v1/models")
+_CODES = {404: "route_unknown", 405: "method_not_allowed", 413: "payload_too_large"}
+
+
+def problem_response(problem: dict[str, Any], request: Request, headers: dict[str, str] | None = None) -> JSONResponse:
+    """A problem as an HTTP answer, with the request's id."""
+    body = problem | {"instance": request.url.path, "request_id": getattr(request.state, "request_id", None)}
+    if request.url.path.startswith(_OPENAI):
+        error = {"message": problem["detail"], "type": "casemill_error", "code": problem["code"], "param": None}
+        body["error"] = error  # where OpenAI's clients look for the reason
+    return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer our errors, validation errors, unknown routes and bugs in the same shape."""
+
+    async def on_casemill_error(request: Request, error: CasemillError) -> JSONResponse:
+        headers: dict[str, str] = {}
+        if isinstance(error, Transient):
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        if isinstance(error, Unauthorized):
+            # A browser that opens a page asks for the key as the password; programs send Bearer.
+            headers["WWW-Authenticate"] = 'Bearer realm="casemill", Basic realm="casemill"'
+        return problem_response(error.problem(), request, headers)
+
+    async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        # Where and why, without echoing the input, which may be a document's text.
+        whole = any(item["loc"] == ("body",) for item in error.errors())
+        if whole and "json" not in request.headers.get("content-type", ""):
+            advice = "send the body as JSON with `Content-Type: application/json`"
+            return problem_response(CasemillError(advice, code="request_invalid", status=422).problem(), request)
+        reasons = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        invalid = CasemillError("; ".join(reasons[:10]), code="request_invalid", status=422)
+        return problem_response(invalid.problem(), request)
+
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        code = _CODES.get(error.status_code, f"http_{error.status_code}")
+        problem = CasemillError(str(error.detail), code=code, status=error.status_code).problem()
+        return problem_response(problem, request, dict(error.headers or {}))
+
+    async def on_bug(request: Request, error: Exception) -> JSONResponse:
+        log.error("request %s: %s", getattr(request.state, "request_id", "-"), type(error).__name__, exc_info=error)
+        return problem_response(CasemillError("the gateway failed; its log has the traceback").problem(), request)
+
+    app.exception_handler(CasemillError)(on_casemill_error)
+    app.exception_handler(RequestValidationError)(on_invalid)
+    app.exception_handler(HTTPException)(on_http)
+    app.exception_handler(Exception)(on_bug)

@@ -1,0 +1,120 @@
+"""``/v1/documents``: upload, look, read the text, delete."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from gateway.following import result_of, wait_for_end
+from gateway.schemas import DocumentView
+from gateway.state import Gateway, Reader, Shared, Submitter
+from services.access import Principal
+from services.documents import Document
+from services.errors import CasemillError, InvalidRequest, NotFound, PayloadTooLarge, Transient
+from services.jobs import JobType, Priority, State, Submission, check_name
+
+router = APIRouter(prefix="/v1/documents", tags=["documents"])
+
+# An upload waits this long for the reader, so that a document nobody can read is refused in the answer.
+READ_SECONDS = 20.0
+
+
+@router.post("", status_code=201)
+async def upload_document(
+    request: Request,
+    response: Response,
+    gateway: Shared,
+    principal: Submitter,
+    name: Annotated[str | None, Query(max_length=255)] = None,
+    matter: Annotated[str | None, Query()] = None,
+) -> DocumentView:
+    """Store a document: its bytes as the body, or a multipart form with one file.
+
+    The answer waits for the document to be read, 20 seconds at most; 201 with pages, 202 when reading goes on. A
+    document that cannot be read is refused with the reason and not kept.
+    """
+    if matter is not None:
+        check_name(matter, "matter")
+    data, filename = await _body(request, gateway.settings.max_upload_bytes)
+    document = await run_in_threadpool(
+        gateway.documents.add, principal.tenant, data, name=name or filename or "document", matter=matter
+    )
+    response.headers["Location"] = f"/v1/documents/{document.id}"
+    reading = await _read(gateway, principal, document, request.state.request_id)
+    if reading is None:
+        response.status_code = 202
+    return DocumentView.of(document, reading)
+
+
+@router.get("/{document_id}")
+def get_document(document_id: str, gateway: Shared, principal: Reader) -> DocumentView:
+    """What is known of a document."""
+    document = gateway.documents.get(principal.tenant, document_id)
+    return DocumentView.of(document, _known_reading(gateway, principal.tenant, document_id))
+
+
+@router.get("/{document_id}/text")
+def get_text(document_id: str, gateway: Shared, principal: Reader) -> dict[str, Any]:
+    """The extracted text with its pages and paragraphs; offsets count Unicode code points."""
+    gateway.documents.get(principal.tenant, document_id)
+    reading = _known_reading(gateway, principal.tenant, document_id)
+    if reading is None:
+        raise InvalidRequest(
+            "the document has not been read yet; submit an extract job", code="text_missing", status=409
+        )
+    return json.loads(gateway.blobs.get(principal.tenant, reading["output"]))
+
+
+@router.delete("/{document_id}", status_code=204)
+def delete_document(document_id: str, gateway: Shared, principal: Submitter) -> None:
+    """Delete a document with every text, embedding and finding derived from it."""
+    gateway.documents.delete(principal.tenant, document_id)
+
+
+async def _body(request: Request, limit: int) -> tuple[bytes, str | None]:
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with request.form(max_files=1, max_fields=4) as form:
+            files = [value for value in form.values() if isinstance(value, UploadFile)]
+            if len(files) != 1:
+                raise InvalidRequest("the form needs exactly one file", code="document_required")
+            data, filename = await files[0].read(), files[0].filename
+    else:
+        data, filename = await request.body(), None
+    if len(data) > limit:
+        raise PayloadTooLarge(f"the document is larger than {limit} bytes", code="document_too_large")
+    return data, filename
+
+
+async def _read(gateway: Gateway, principal: Principal, document: Document, request_id: str) -> dict[str, Any] | None:
+    known = await run_in_threadpool(_known_reading, gateway, principal.tenant, document.id)
+    if known is not None:
+        return known
+    submission = Submission(
+        tenant=principal.tenant,
+        type=JobType.EXTRACT,
+        input={"document": document.id, "name": document.name},
+        priority=max(Priority.HIGH, principal.ceiling, key=lambda priority: priority.rank),
+        matter=document.matter,
+        request_id=request_id,
+    )
+    submitted, _ = await run_in_threadpool(gateway.lifecycle.submit, submission)
+    job = await wait_for_end(gateway, principal.tenant, submitted.id, READ_SECONDS)
+    if job is None:
+        return None
+    try:
+        return await run_in_threadpool(result_of, gateway, job)
+    except CasemillError as error:
+        if job.state is State.FAILED and not isinstance(error, Transient) and error.http_status < 500:
+            with suppress(NotFound):  # another upload of the same bytes was refused first
+                await run_in_threadpool(gateway.documents.delete, principal.tenant, document.id)
+        raise
+
+
+def _known_reading(gateway: Gateway, tenant: str, document: str) -> dict[str, Any] | None:
+    blob = gateway.documents.output(tenant, document, "reading")
+    return json.loads(gateway.blobs.get(tenant, blob)) if blob else None

@@ -1,0 +1,120 @@
+"""The wire types of the HTTP API that are not OpenAI's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.documents import Document
+from services.jobs import Job
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
+class JobRequest(BaseModel):
+    """A job to be done. ``model`` is a name from ``/v1/models``; for a review, ``none`` leaves generation out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(examples=["review"], description="generate, embed, analyze, extract or review")
+    priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
+    device: str = Field(default="any", description="gpu, cpu or any")
+    model: str | None = None
+    document: str | None = Field(default=None, description="id from POST /v1/documents")
+    playbook: str = "default"
+    input: dict[str, Any] = Field(default_factory=dict[str, Any], description="prompt, messages or texts, and sampling")
+    matter: str | None = None
+    metadata: Metadata = Field(default_factory=dict[str, str])
+
+
+class JobView(BaseModel):
+    """Where a job stands."""
+
+    id: str
+    type: str
+    state: str
+    priority: str
+    device: str
+    model: str | None
+    matter: str | None
+    metadata: dict[str, str]
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    steps: list[str]
+    step: str | None = Field(description="step that waits or runs now")
+    position: int | None = Field(default=None, description="jobs before this one in its backlog")
+    eta_seconds: float | None = Field(default=None, description="until it starts, by measured times and live slots")
+    cancelling: bool
+    problem: dict[str, Any] | None = Field(description="why it failed, as an RFC 9457 problem")
+    result: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, job: Job, *, position: int | None = None, eta: float | None = None) -> JobView:
+        """The view of a record."""
+        return cls(
+            id=job.id,
+            type=job.type,
+            state=job.state,
+            priority=job.priority,
+            device=job.device,
+            model=job.model,
+            matter=job.matter,
+            metadata=job.metadata,
+            attempt=job.attempt,
+            created_at=moment(job.created),
+            started_at=moment(job.started) if job.started else None,
+            finished_at=moment(job.finished) if job.finished else None,
+            steps=list(job.steps),
+            step=job.current.rpartition(".")[2] if job.current and not job.state.final else None,
+            position=position,
+            eta_seconds=eta,
+            cancelling=job.cancelling and not job.state.final,
+            problem=job.problem,
+        )
+
+
+class JobList(BaseModel):
+    """Jobs, newest first."""
+
+    data: list[JobView]
+
+
+class DocumentView(BaseModel):
+    """A document that is stored. ``kind``, ``pages``, ``chars`` and ``notes`` are null until it has been read."""
+
+    id: str
+    name: str
+    bytes: int
+    matter: str | None
+    created_at: datetime
+    kind: str | None = None
+    pages: int | None = None
+    chars: int | None = None
+    notes: list[str] | None = None
+
+    @classmethod
+    def of(cls, document: Document, reading: dict[str, Any] | None = None) -> DocumentView:
+        """The view of a record and of what the reader said of it."""
+        reading = reading or {}
+        return cls(
+            id=document.id,
+            name=document.name,
+            bytes=document.bytes,
+            matter=document.matter,
+            created_at=moment(document.created),
+            kind=reading.get("kind"),
+            pages=reading.get("pages"),
+            chars=reading.get("chars"),
+            notes=reading.get("notes"),
+        )
+
+
+def moment(seconds: float) -> datetime:
+    """Epoch seconds as a UTC time."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,78 @@
+"""What the routes of one gateway process share, and who a request acts for."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from services.access import Access, Principal
+from services.blobs import Blobs
+from services.documents import Documents
+from services.errors import Unauthorized
+from services.fleet import Fleet
+from services.lifecycle import Lifecycle
+from services.models import Catalog
+from services.redis_client import AsyncRedis
+from services.settings import Settings
+
+SESSION_COOKIE = "casemill_session"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Stores and connections of one gateway process."""
+
+    settings: Settings
+    lifecycle: Lifecycle
+    access: Access
+    blobs: Blobs
+    documents: Documents
+    fleet: Fleet
+    catalog: Catalog
+    events: AsyncRedis
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The process's shared state."""
+    return request.app.state.gateway
+
+
+def principal_of(request: Request) -> Principal:
+    """Who calls: ``Authorization: Bearer <key>``, the key as Basic password, or the session cookie of a log-in link.
+
+    Raises ``Unauthorized``.
+    """
+    access = gateway_of(request).access
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return access.check(value.strip())
+    if scheme.lower() == "basic":
+        try:
+            _, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except ValueError:  # not base64, or not UTF-8
+            raise Unauthorized("the Basic credentials are not base64 of user:key") from None
+        return access.check(password)
+    if session := request.cookies.get(SESSION_COOKIE):
+        return access.check_session(session)
+    raise Unauthorized("an API key is needed; send it as `Authorization: Bearer cm_…`")
+
+
+def scoped(scope: str) -> Callable[[Request], Principal]:
+    """A dependency that answers the principal and refuses keys without ``scope``."""
+
+    def check(request: Request) -> Principal:
+        principal = principal_of(request)
+        principal.require(scope)
+        return principal
+
+    return check
+
+
+Shared = Annotated[Gateway, Depends(gateway_of)]
+Reader = Annotated[Principal, Depends(scoped("read"))]
+Submitter = Annotated[Principal, Depends(scoped("submit"))]
+Admin = Annotated[Principal, Depends(scoped("admin"))]

@@ -1,0 +1,149 @@
+"""Turns a client's request for a job into a submission: checks every name in it and plans the steps of a review."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from gateway.job_inputs import EmbedInput, GenerateInput, checked_input
+from gateway.schemas import JobRequest
+from gateway.state import Gateway
+from services.access import Principal
+from services.errors import InvalidRequest
+from services.jobs import LANE_OF_TYPE, Device, JobType, Lane, Priority, Step, Submission, check_name
+from services.playbooks import default_playbook
+
+# Larger inputs lie in the blob store, so that Redis holds records and not text.
+INLINE_BYTES = 16 * 1024
+DEFAULT_PLAYBOOK = "default"
+
+Name = TypeVar("Name", bound=StrEnum)
+
+
+def choose(kind: type[Name], value: str, what: str) -> Name:
+    """The member of a vocabulary that ``value`` names; raises ``InvalidRequest`` code ``<what>_unknown``."""
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(member.value for member in kind)
+        raise InvalidRequest(f"unknown {what} {value!r}; there are: {known}", code=f"{what}_unknown") from None
+
+
+def build_submission(gateway: Gateway, principal: Principal, request: JobRequest) -> Submission:
+    """The job that a request asks for. Raises ``InvalidRequest``, ``NotFound`` or ``Forbidden``; queues nothing."""
+    job_type = choose(JobType, request.type, "type")
+    priority = choose(Priority, request.priority, "priority")
+    device = choose(Device, request.device, "device")
+    principal.check_priority(priority)
+    if request.matter is not None:
+        check_name(request.matter, "matter")
+    model, plan = None, ()
+    if job_type in (JobType.GENERATE, JobType.EMBED):
+        if request.document is not None:
+            raise InvalidRequest(
+                f"{job_type} takes `input` (on the command line --input), not a document", code="input_invalid"
+            )
+        body = checked_input(GenerateInput if job_type is JobType.GENERATE else EmbedInput, request.input)
+        model = resolve_model(gateway, job_type.value, request.model)
+    else:
+        body, plan, model = _document_job(gateway, principal, request, job_type, device)
+    _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
+    data = json.dumps(body, ensure_ascii=False).encode()
+    inline = len(data) <= INLINE_BYTES
+    return Submission(
+        tenant=principal.tenant,
+        type=job_type,
+        input=body if inline else {"blob": gateway.blobs.put(principal.tenant, "in", data)},
+        bytes=len(data),
+        priority=priority,
+        device=device,
+        model=model,
+        matter=request.matter,
+        metadata=request.metadata,
+        plan=plan,
+        cost=_cost(job_type, body),
+        request_hash=hashlib.sha256(request.model_dump_json().encode()).hexdigest(),
+    )
+
+
+def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:
+    """The name of a model of this kind that a worker has or that is installed; raises code ``model_unknown``."""
+    found = _models(gateway, kind)
+    wanted = name or _default_model(gateway, kind) or (found[0] if found else None)
+    if wanted is None:
+        raise InvalidRequest(
+            f"no model for {kind} is installed; `casemill models add` installs one", code="model_unknown"
+        )
+    if wanted not in found:
+        raise InvalidRequest(
+            f"unknown model {wanted!r} for {kind}; there are: {', '.join(found) or 'none'}",
+            code="model_unknown",
+        )
+    return wanted
+
+
+def _models(gateway: Gateway, kind: str) -> list[str]:
+    """Names of the models for a kind: those installed here in the order of their installation, then the workers'."""
+    installed = [model.name for model in gateway.catalog.list() if model.kind == kind]
+    announced = [model.name for model in gateway.fleet.models() if model.kind == kind]
+    return list(dict.fromkeys([*installed, *announced]))
+
+
+def _default_model(gateway: Gateway, kind: str) -> str | None:
+    return gateway.settings.default_model if kind == "generate" else gateway.settings.embedding_model
+
+
+def _document_job(
+    gateway: Gateway, principal: Principal, request: JobRequest, job_type: JobType, device: Device
+) -> tuple[dict[str, Any], tuple[Step, ...], str | None]:
+    if request.document is None:
+        raise InvalidRequest(
+            f"{job_type} needs `document`; upload it with POST /v1/documents", code="document_required"
+        )
+    if request.playbook not in (DEFAULT_PLAYBOOK, default_playbook().version):
+        raise InvalidRequest(
+            f"unknown playbook {request.playbook!r}; there is: {DEFAULT_PLAYBOOK}", code="playbook_unknown"
+        )
+    document = gateway.documents.get(principal.tenant, request.document)
+    body: dict[str, Any] = {"document": document.id, "name": document.name, "playbook": default_playbook().version}
+    extract = Step("extract", "extract", Lane.EXTRACT)
+    scan = Step("scan", "scan", Lane.ANALYZE, device=device)
+    report = Step("report", "report", Lane.ANALYZE)
+    if job_type is JobType.EXTRACT:
+        return body, (), None
+    if job_type is JobType.ANALYZE:
+        return body, (extract, scan, report), None
+    steps = [extract, scan]
+    if _models(gateway, "embed"):
+        embedder = resolve_model(gateway, "embed", None)
+        steps.append(Step("embed", "segments", Lane.EMBED, device=device, model=embedder))
+    steps.append(Step("clauses", "clauses", Lane.ANALYZE))
+    generator = None
+    if request.model != "none" and (request.model is not None or _models(gateway, "generate")):
+        generator = resolve_model(gateway, "generate", request.model)
+        steps.append(Step("terms", "terms", Lane.GENERATE, device=device, model=generator, cost=10.0))
+    return body, (*steps, report), generator
+
+
+def _check_device(gateway: Gateway, device: Device, lanes: list[Lane]) -> None:
+    """Refuse a device class that no live worker of a lane has: such a job would wait for ever."""
+    if device is Device.ANY:
+        return
+    workers = gateway.fleet.workers()
+    for lane in lanes:
+        if not any(worker.device == device and lane in worker.lanes for worker in workers):
+            raise InvalidRequest(
+                f"no live worker of the lane {lane} has the device {device}; ask for any, or start one",
+                code="device_unavailable",
+            )
+
+
+def _cost(job_type: JobType, body: dict[str, Any]) -> float:
+    """Expected seconds, for fairness between tenants: roughly the length of what is asked."""
+    if job_type is JobType.GENERATE:
+        return 0.2 + float(body.get("max_tokens") or 256) / 50
+    if job_type is JobType.EMBED:
+        return 0.05 + 0.01 * len(body["texts"])
+    return 1.0

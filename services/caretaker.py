@@ -1,0 +1,71 @@
+"""The caretaker: one thread in every worker and gateway, one active at a time, that mends what crashes leave behind."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+
+from services.blobs import Blobs
+from services.errors import Unavailable
+from services.lifecycle import Lifecycle
+from services.redis_client import redis_errors
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS = 1.0
+LOCK_MILLISECONDS = 3000
+SWEEP_SECONDS = 3600
+
+
+class Caretaker(threading.Thread):
+    """Runs ``Lifecycle.care`` once a second while it holds the lock; a dead holder is replaced within three seconds."""
+
+    def __init__(self, lifecycle: Lifecycle, blobs: Blobs) -> None:
+        super().__init__(name="caretaker", daemon=True)
+        self._lifecycle = lifecycle
+        self._blobs = blobs
+        self._swept = 0.0
+        self._me = secrets.token_hex(8)
+        self._stop_event = threading.Event()
+
+    def run(self) -> None:
+        """Rounds until :meth:`stop`; an outage of Redis is waited out."""
+        away = False
+        while not self._stop_event.wait(ROUND_SECONDS):
+            try:
+                if self._holds_lock():
+                    requeued, promoted, _ = self._lifecycle.care()
+                    if requeued or promoted:
+                        log.warning("caretaker: %d jobs requeued, %d retried", requeued, promoted)
+                    self._sweep()
+                away = False
+            except Unavailable as error:
+                if not away:
+                    log.warning("caretaker: %s", error)
+                away = True
+            except Exception:  # without this thread nothing would mend a crash, so it outlives any surprise
+                log.exception("caretaker")
+
+    def stop(self) -> None:
+        """End the thread; its lock runs out by itself."""
+        self._stop_event.set()
+
+    def _sweep(self) -> None:
+        """Once an hour, remove the inputs and results of jobs whose records have ended."""
+        if time.monotonic() - self._swept < SWEEP_SECONDS and self._swept:
+            return
+        self._swept = time.monotonic()
+        kept = self._lifecycle.settings.result_ttl_seconds + 2 * SWEEP_SECONDS
+        if removed := self._blobs.sweep(("in", "res"), time.time() - kept):
+            log.info("caretaker: %d blobs of jobs that ended long ago removed", removed)
+
+    def _holds_lock(self) -> bool:
+        client, name = self._lifecycle.client, self._lifecycle.keys("caretaker")
+        with redis_errors():
+            if client.set(name, self._me, nx=True, px=LOCK_MILLISECONDS):
+                return True
+            if client.get(name) != self._me:
+                return False
+            return bool(client.pexpire(name, LOCK_MILLISECONDS))

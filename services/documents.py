@@ -1,0 +1,102 @@
+"""Records of uploaded documents: whose they are, where their bytes lie, and what was derived from them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from services.blobs import Blobs
+from services.errors import InvalidRequest, NotFound
+from services.keys import Keys
+from services.redis_client import Redis, redis_errors
+from services.scripts import Scripts
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An uploaded document. ``id`` is an HMAC of its bytes under the tenant's key; ``created`` is epoch seconds."""
+
+    id: str
+    name: str
+    bytes: int
+    matter: str | None
+    created: float
+
+
+class Documents:
+    """Stores and finds documents and the outputs derived from them, per tenant."""
+
+    def __init__(self, client: Redis, keys: Keys, blobs: Blobs) -> None:
+        self._client = client
+        self._keys = keys
+        self.blobs = blobs
+        self._scripts = Scripts(client, {"prefix": keys.prefix})
+
+    def add(self, tenant: str, data: bytes, *, name: str, matter: str | None = None) -> Document:
+        """Store a document; the same bytes give the same document again, under the name given last.
+
+        Raises ``InvalidRequest`` when empty.
+        """
+        if not data:
+            raise InvalidRequest("the document is empty; send its bytes as the body", code="document_empty")
+        blob = self.blobs.put(tenant, "doc", data)
+        created = time.time()
+        key = self._keys("document", tenant=tenant, id=blob)
+        with redis_errors():
+            pipeline = self._client.pipeline()
+            pipeline.hset(key, mapping={"name": name[:255], "bytes": str(len(data))})
+            pipeline.hsetnx(key, "matter", matter or "")
+            pipeline.hsetnx(key, "created", str(created))
+            pipeline.zadd(self._keys("documents", tenant=tenant), {blob: created}, nx=True)
+            pipeline.execute()
+        return self.get(tenant, blob)
+
+    def get(self, tenant: str, document: str) -> Document:
+        """The record of a document; raises ``NotFound``."""
+        with redis_errors():
+            fields = self._client.hgetall(self._keys("document", tenant=tenant, id=document))
+        if not fields:
+            raise NotFound(f"there is no document {document!r}", code="document_unknown")
+        return Document(
+            id=document,
+            name=fields["name"],
+            bytes=int(fields["bytes"]),
+            matter=fields["matter"] or None,
+            created=float(fields["created"]),
+        )
+
+    def delete(self, tenant: str, document: str) -> None:
+        """Remove a document and every output and result derived from it; raises ``NotFound``.
+
+        The record goes first: from then on nothing can be kept under the document.
+        """
+        self.get(tenant, document)
+        outputs = self._keys("outputs", tenant=tenant, document=document)
+        with redis_errors():
+            pipeline = self._client.pipeline()
+            pipeline.delete(self._keys("document", tenant=tenant, id=document))
+            pipeline.zrem(self._keys("documents", tenant=tenant), document)
+            pipeline.hvals(outputs)
+            blobs: list[str] = pipeline.execute()[2]
+        for blob in {*blobs, document}:
+            self.blobs.delete(tenant, blob)
+        with redis_errors():
+            self._client.delete(outputs)
+
+    def output(self, tenant: str, document: str, version: str) -> str | None:
+        """Blob of a step's output for this document, if that very version was computed before."""
+        with redis_errors():
+            blob = self._client.hget(self._keys("outputs", tenant=tenant, document=document), version)
+        if blob is not None and not self.blobs.path(tenant, blob).exists():
+            return None
+        return blob
+
+    def keep_output(self, tenant: str, document: str, version: str, blob: str) -> None:
+        """Remember an output or a result of this document, so that it is not computed twice and goes with it.
+
+        Raises ``NotFound`` when the document was deleted meanwhile; the blob is then removed.
+        """
+        argument = {"tenant": tenant, "document": document, "version": version, "blob": blob}
+        if not self._scripts.run("keep", argument):
+            self.blobs.delete(tenant, blob)
+            raise NotFound("the document was deleted while it was worked on", code="document_unknown")

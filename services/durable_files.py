@@ -1,0 +1,60 @@
+"""Writes files that are there whole or not at all, whatever happens; for blobs, catalogs, downloads and small state."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, TypeVar
+
+# On Windows a reader and a replacement can meet for an instant, which refuses the one that came second.
+_MEETINGS: Final = 50 if sys.platform == "win32" else 1
+_MEETING_SECONDS: Final = 0.02
+
+_T = TypeVar("_T")
+
+
+def write_durably(target: Path, data: bytes | Iterable[bytes], *, mode: int = 0o600) -> None:
+    """Write ``data``, or blocks of it, beside ``target``, then rename: after a crash it is there whole or not at all.
+
+    Readers see the old file or the new one, never a part. Where anything fails, the blocks' source included, nothing is
+    left behind and the old file stays. ``mode`` counts less the process's umask. Raises ``OSError``.
+    """
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            for block in (data,) if isinstance(data, bytes) else data:
+                stream.write(block)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _met(lambda: temporary.replace(target))
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # a rename is durable once its folder is; Windows has no such call
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_replaced(path: Path) -> str | None:
+    """The text of a small file that other processes replace, or ``None`` where there is none."""
+    try:
+        return _met(lambda: path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _met(action: Callable[[], _T]) -> _T:
+    for _ in range(_MEETINGS - 1):
+        try:
+            return action()
+        except PermissionError:
+            time.sleep(_MEETING_SECONDS)
+    return action()

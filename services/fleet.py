@@ -1,0 +1,85 @@
+"""The fleet: what each live worker says of itself, so that the gateway knows what can be served now."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from services.keys import Keys
+from services.redis_client import Redis, redis_errors, server_time
+
+ANNOUNCEMENT_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerModel:
+    """A model that a worker can serve; ``kind`` is ``generate`` or ``embed``, ``loaded``: it is in memory."""
+
+    name: str
+    kind: str
+    sha256: str
+    context_tokens: int
+    loaded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a worker says of itself every few seconds; ``memory`` is its resident size in bytes."""
+
+    id: str
+    host: str
+    pid: int
+    device: str
+    device_name: str
+    lanes: tuple[str, ...]
+    slots: int
+    busy: int
+    cores: tuple[int, ...]
+    models: tuple[WorkerModel, ...]
+    memory: int
+    engine: str
+    version: str
+    started: float
+
+
+class Fleet:
+    """Announces workers and lists the live ones."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    def announce(self, announcement: Announcement) -> None:
+        """Say that a worker lives; holds for ten seconds."""
+        with redis_errors():
+            pipeline = self._client.pipeline()
+            name = self._keys("worker", id=announcement.id)
+            pipeline.set(name, json.dumps(asdict(announcement)), ex=ANNOUNCEMENT_SECONDS)
+            # The server's clock: hosts may differ, and the caretaker trims by it.
+            pipeline.zadd(self._keys("workers"), {announcement.id: server_time(self._client)})
+            pipeline.execute()
+
+    def leave(self, worker: str) -> None:
+        """Say that a worker has ended in order."""
+        with redis_errors():
+            self._client.delete(self._keys("worker", id=worker))
+            self._client.zrem(self._keys("workers"), worker)
+
+    def workers(self) -> list[Announcement]:
+        """The live workers, by id."""
+        with redis_errors():
+            ids = sorted(self._client.zrange(self._keys("workers"), 0, -1))
+            texts = self._client.mget([self._keys("worker", id=worker) for worker in ids]) if ids else []
+        return [_announcement(json.loads(text)) for text in texts if text]
+
+    def models(self) -> list[WorkerModel]:
+        """Models that some live worker can serve, each name and kind once."""
+        found = {(model.name, model.kind): model for worker in self.workers() for model in worker.models}
+        return list(found.values())
+
+
+def _announcement(raw: dict[str, Any]) -> Announcement:
+    raw["models"] = tuple(WorkerModel(**model) for model in raw["models"])
+    raw["lanes"], raw["cores"] = tuple(raw["lanes"]), tuple(raw["cores"])
+    return Announcement(**raw)

@@ -1,0 +1,265 @@
+"""The words of the job model: types, lanes, priorities, states, and the records that carry them."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from services.errors import InvalidRequest
+
+
+class Lane(StrEnum):
+    """Kind of resource that a job needs; each lane has backlogs and ticket queues of its own."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    ANALYZE = "analyze"
+    EXTRACT = "extract"
+    DELIVER = "deliver"
+
+
+class Device(StrEnum):
+    """Class of worker that may run a job."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    ANY = "any"
+
+
+class Priority(StrEnum):
+    """How urgent a job is; members stand in claiming order."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+    BULK = "bulk"
+
+    @property
+    def rank(self) -> int:
+        """0 for critical … 4 for bulk."""
+        return _RANKS[self]
+
+
+_RANKS: Final = {priority: rank for rank, priority in enumerate(Priority)}
+
+
+class State(StrEnum):
+    """Where a job stands; the last four are final."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing can happen to the job any more."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED)
+
+
+class JobType(StrEnum):
+    """What a client can ask for."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    ANALYZE = "analyze"
+    EXTRACT = "extract"
+    REVIEW = "review"
+
+
+LANE_OF_TYPE: Final = {
+    JobType.GENERATE: Lane.GENERATE,
+    JobType.EMBED: Lane.EMBED,
+    JobType.ANALYZE: Lane.ANALYZE,
+    JobType.EXTRACT: Lane.EXTRACT,
+    JobType.REVIEW: Lane.ANALYZE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a parent job; ``task`` names the worker's function, ``name`` is unique in the plan."""
+
+    name: str
+    task: str
+    lane: Lane
+    device: Device = Device.ANY
+    cost: float = 1.0
+    model: str | None = None
+
+    def fields(self) -> dict[str, str]:
+        """The step as the Lua scripts read it."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "lane": self.lane,
+            "device": self.device,
+            "cost": str(self.cost),
+            "model": self.model or "",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job to be accepted. ``input`` is JSON-ready; ``plan`` makes the job a parent that holds no slot.
+
+    ``cost`` is the expected seconds of work, which a tenant's virtual time advances by. ``bytes`` is the size of an
+    input that lies in a blob. ``not_before`` and ``expires_at`` are seconds since the epoch: the job does not start
+    before the one, and ends as ``expired`` if it has not ended by the other. ``request_hash`` stands for the request as
+    the client sent it: the same idempotency key with another one is refused.
+    """
+
+    tenant: str
+    type: JobType
+    input: dict[str, Any]
+    priority: Priority = Priority.NORMAL
+    device: Device = Device.ANY
+    model: str | None = None
+    matter: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
+    plan: tuple[Step, ...] = ()
+    cost: float = 1.0
+    bytes: int = 0
+    not_before: float | None = None
+    expires_at: float | None = None
+    idempotency_key: str | None = None
+    request_hash: str = ""
+    request_id: str | None = None
+
+    @property
+    def lane(self) -> Lane:
+        """The lane in which the job, or its first step, waits."""
+        return self.plan[0].lane if self.plan else LANE_OF_TYPE[self.type]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that a worker's slot holds by lease. ``outputs`` are a parent's finished steps: step name → blob."""
+
+    tenant: str
+    id: str
+    attempt: int
+    task: str
+    lane: Lane
+    priority: Priority
+    input: dict[str, Any]
+    model: str | None
+    parent: str | None
+    step: str | None
+    outputs: dict[str, str]
+    request_id: str | None
+
+    @property
+    def member(self) -> str:
+        """The claim as it stands in the set of leases."""
+        return f"{self.tenant}|{self.id}|{self.attempt}"
+
+    @property
+    def root(self) -> str:
+        """Id of the job that the client submitted."""
+        return self.parent or self.id
+
+
+Outcome = Literal["succeeded", "failed", "retry", "released", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What became of a claim. ``result`` is a blob's name; ``problem`` tells why it failed or is retried."""
+
+    claim: Claim
+    outcome: Outcome
+    result: str = ""
+    problem: dict[str, Any] | None = None
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The whole record of a job; times are seconds since the epoch on the Redis server's clock, 0.0 if not reached."""
+
+    tenant: str
+    id: str
+    type: JobType
+    state: State
+    priority: Priority
+    device: Device
+    lane: Lane
+    model: str | None
+    matter: str | None
+    input: dict[str, Any]
+    metadata: dict[str, str]
+    attempt: int
+    created: float
+    queued: float
+    started: float
+    finished: float
+    parent: str | None
+    step: str | None
+    steps: tuple[str, ...]
+    current: str | None
+    outputs: dict[str, str]
+    result: str | None
+    problem: dict[str, Any] | None
+    worker: str | None
+    cancelling: bool
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, str]) -> Job:
+        """The record that the scripts wrote."""
+        plan: list[dict[str, str]] = json.loads(fields.get("plan") or "[]")
+        return cls(
+            tenant=fields["tenant"],
+            id=fields["id"],
+            type=JobType(fields["type"]),
+            state=State(fields["state"]),
+            priority=Priority(fields["priority"]),
+            device=Device(fields["device"]),
+            lane=Lane(fields["lane"]),
+            model=fields.get("model") or None,
+            matter=fields.get("matter") or None,
+            input=json.loads(fields["input"]),
+            metadata=json.loads(fields.get("metadata") or "{}"),
+            attempt=int(fields.get("attempt", "0")) - int(fields.get("released", "0")),
+            created=float(fields["created"]),
+            queued=float(fields.get("queued", "0")),
+            started=float(fields.get("started", "0")),
+            finished=float(fields.get("finished", "0")),
+            parent=fields.get("parent") or None,
+            step=fields.get("step") or None,
+            steps=tuple(step["name"] for step in plan),
+            current=fields.get("current") or None,
+            outputs={name[4:]: blob for name, blob in fields.items() if name.startswith("out:")},
+            result=fields.get("result") or None,
+            problem=json.loads(fields["problem"]) if fields.get("problem") else None,
+            worker=fields.get("worker") or None,
+            cancelling=bool(fields.get("cancel")),
+        )
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def check_name(value: str, what: str) -> str:
+    """``value``, if it can stand in a key; raises ``InvalidRequest`` otherwise."""
+    if not _NAME.fullmatch(value):
+        raise InvalidRequest(
+            f"{what} {value!r} is not a name: use 1 to 64 letters, digits, dots, dashes or underscores",
+            code="name_invalid",
+        )
+    return value
+
+
+def new_id(kind: str) -> str:
+    """A new id, ``<kind>_<48 bits of milliseconds><80 random bits>``: sorts by time, cannot be guessed."""
+    return f"{kind}_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"

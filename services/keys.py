@@ -1,0 +1,66 @@
+"""Every Redis key of Casemill, with its type and lifetime, for Python and for the Lua scripts alike.
+
+A job is named by its tenant and id, written ``tenant|id`` where it stands as a member of a set. Tenant names and ids
+contain neither ``|`` nor ``:`` (``services.jobs`` checks them), so no key of one tenant can be read as another's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+TEMPLATES: Final = {
+    # name: template                                  type, lifetime
+    "job": "job:{tenant}:{id}",  # hash; result_ttl after the job ended
+    "events": "events:{tenant}:{id}",  # stream of the job's events; result_ttl after the job ended
+    "jobs": "jobs:{tenant}",  # zset id → time of submission; trimmed with the jobs
+    "idempotency": "idempotency:{tenant}:{key}",  # string "id|payload hash"; 24 h
+    "dead": "dead:{tenant}",  # zset id → time of failure; trimmed with the jobs
+    "document": "document:{tenant}:{id}",  # hash; until the document is deleted
+    "outputs": "outputs:{tenant}:{document}",  # hash "step:version" → blob; goes with the document
+    "documents": "documents:{tenant}",  # zset document → time of upload; until deleted
+    "backlog": "backlog:{lane}:{device}:{priority}",  # zset tenant|id → virtual start time; empty when idle
+    "clock": "clock:{lane}:{priority}",  # hash tenant → virtual time; one field a tenant, pruned by the caretaker
+    "leases": "leases",  # zset tenant|id|attempt → end of the lease; empty when idle
+    "scheduled": "scheduled",  # zset tenant|id → due time; empty when idle
+    "expiries": "expiries",  # zset tenant|id → time after which it shall not start; empty when idle
+    "waiting": "waiting",  # hash "lane|tenant" → jobs, "lane|tenant|bytes" → input bytes; empty when idle
+    "service": "service",  # hash lane → measured seconds of a job, smoothed; permanent
+    "tenants": "tenants",  # set of tenant names that ever submitted; permanent
+    "counters": "counters",  # hash of totals shown as metrics; permanent
+    "caretaker": "caretaker",  # string, the lock's owner; 3 s
+    "worker": "worker:{id}",  # string, JSON announcement; 10 s, renewed while the worker lives
+    "workers": "workers",  # zset worker → last announcement; trimmed by the caretaker
+    "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes; until revoked
+    "apikeys": "apikeys",  # set of key ids; until revoked
+    "login": "login:{token}",  # string, API key id; 10 min, read once
+    "session": "session:{token}",  # string, API key id; 12 h
+    "tickets": "tickets:{queue}",  # list written by us and read by Celery; empty when idle
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Builds full key names under one prefix."""
+
+    prefix: str
+
+    def __call__(self, name: str, **parts: str) -> str:
+        """The key ``name`` with its parts filled in; raises ``KeyError`` for an unknown name or a missing part."""
+        return self.prefix + TEMPLATES[name].format(**parts)
+
+    @property
+    def ticket_prefix(self) -> str:
+        """What kombu puts before a queue's name (its ``global_keyprefix``)."""
+        return self("tickets", queue="")
+
+
+def lua_functions() -> str:
+    """The same keys as Lua functions ``key.<name>(part, …)`` over a global ``P``, so that a name stands only here."""
+    lines = ["local key = {}"]
+    for name, template in TEMPLATES.items():
+        parts = re.findall(r"\{(\w+)\}", template)
+        expression = re.sub(r"\{(\w+)\}", r"' .. \1 .. '", template)
+        lines.append(f"function key.{name}({', '.join(parts)}) return P .. '{expression}' end")
+    return "\n".join(lines)

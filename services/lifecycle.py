@@ -1,0 +1,298 @@
+"""The one place that knows how a job lives: each method is one transition, one Lua script on the Redis server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from services.errors import BacklogFull, Conflict, NotFound
+from services.jobs import (
+    Claim,
+    Completion,
+    Device,
+    Job,
+    Lane,
+    Priority,
+    State,
+    Submission,
+    check_name,
+    new_id,
+)
+from services.keys import Keys
+from services.redis_client import Redis, connect, redis_errors, server_time
+from services.scripts import Scripts
+from services.settings import Settings
+from services.tickets import ticket_envelope
+
+# Waking more slots than any machine has is work for nothing; the caretaker fills up what was used.
+TICKET_LIMIT = 64
+
+
+class Lifecycle:
+    """Transitions of jobs. Safe for threads; every method raises ``Unavailable`` when Redis is away."""
+
+    def __init__(self, settings: Settings, client: Redis | None = None) -> None:
+        self.settings = settings
+        self.client = client or connect(settings)
+        self.keys = Keys(settings.prefix)
+        self._scripts = Scripts(
+            self.client,
+            {
+                "prefix": settings.prefix,
+                "ticket": ticket_envelope(),
+                "ticket_limit": TICKET_LIMIT,
+                "result_ttl": settings.result_ttl_seconds,
+                "max_attempts": settings.max_attempts,
+            },
+        )
+
+    def submit(self, submission: Submission) -> tuple[Job, bool]:
+        """Accept a job; answers its record and whether it is new (``False``: the idempotency key was seen before).
+
+        When this returns, the job is on the server; with the embedded one also on its disk.
+        Raises ``BacklogFull`` (429) or ``Conflict`` (the key was used for another payload); then nothing was queued.
+        """
+        check_name(submission.tenant, "tenant")
+        payload = json.dumps(submission.input, sort_keys=True)
+        fields = {
+            "tenant": submission.tenant,
+            "id": new_id("job"),
+            "type": submission.type,
+            "task": submission.type,
+            "lane": submission.lane,
+            "device": submission.device,
+            "priority": submission.priority,
+            "cost": str(submission.cost),
+            "model": submission.model or "",
+            "matter": submission.matter or "",
+            "input": payload,
+            "metadata": json.dumps(submission.metadata),
+            "request_id": submission.request_id or "",
+            "bytes": str(submission.bytes or len(payload)),
+        }
+        limits = {
+            "lane": self.settings.max_backlog,
+            "tenant": self.settings.max_tenant_backlog,
+            "bytes": self.settings.max_tenant_backlog_bytes,
+        }
+        argument: dict[str, Any] = {"fields": fields, "limits": limits}
+        if submission.not_before is not None:
+            argument["not_before"] = submission.not_before
+        if submission.expires_at is not None:
+            argument["expires"] = submission.expires_at
+        if submission.plan:
+            argument["plan"] = json.dumps([step.fields() for step in submission.plan])
+        if submission.idempotency_key:
+            argument["idempotency_key"] = hashlib.sha256(submission.idempotency_key.encode()).hexdigest()
+            argument["payload_hash"] = submission.request_hash or hashlib.sha256(payload.encode()).hexdigest()
+        verdict, value = self._scripts.run("submit", argument)
+        if verdict == "full":
+            raise BacklogFull(f"{value} ({submission.lane}), which is the limit; try again later")
+        if verdict == "conflict":
+            raise Conflict(
+                "this Idempotency-Key was used for a different request",
+                code="idempotency_mismatch",
+                status=422,
+            )
+        return Job.from_fields(_pairs(value)), verdict == "accepted"
+
+    def work(
+        self,
+        done: Sequence[Completion],
+        *,
+        lane: Lane,
+        devices: Sequence[Device],
+        worker: str,
+        n: int,
+        ranks: int = len(Priority),
+        models: Mapping[str, bool] | None = None,
+    ) -> tuple[list[bool], list[Claim]]:
+        """End what a slot holds and claim up to ``n`` jobs; answers which ends counted, and the claims.
+
+        An end that does not count came from an attempt that had lost its lease; its result is discarded.
+        ``ranks`` limits the claim to the most urgent priorities; ``models`` maps those that the worker can load to
+        whether they are loaded, ``None`` where jobs need none.
+        """
+        argument: dict[str, Any] = {
+            "done": [_completion_fields(completion) for completion in done],
+            "n": n,
+            "lane": lane,
+            "classes": list(devices),
+            "ranks": ranks,
+            "worker": worker,
+            "lease": self.settings.lease_seconds,
+        }
+        if models is not None:
+            argument["models"] = dict(models)
+        counted, rows = self._scripts.run("work", argument)
+        return [bool(value) for value in counted], [_claim(fields, outputs) for fields, outputs in rows]
+
+    def renew(self, moved: Sequence[str], still: Sequence[str]) -> dict[str, str]:
+        """Extend the leases of ``moved`` members; answers member → ``lost`` or ``cancel``, for both lists."""
+        flat = self._scripts.run(
+            "renew",
+            {
+                "lease": self.settings.lease_seconds,
+                "renew": list(moved),
+                "hold": list(still),
+            },
+        )
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def append(self, claim: Claim, event: str, data: dict[str, Any]) -> bool:
+        """Append an event to the job's stream and its parent's; ``False`` when the attempt lost its claim."""
+        argument = {
+            "tenant": claim.tenant,
+            "id": claim.id,
+            "attempt": str(claim.attempt),
+            "event": event,
+            "data": json.dumps(data),
+        }
+        return bool(self._scripts.run("append", argument))
+
+    def cancel(self, tenant: str, job: str) -> str:
+        """Cancel a job; answers ``cancelled``, ``cancelling`` (at its next step) or the final state it already has."""
+        verdict = str(self._scripts.run("cancel", {"tenant": tenant, "id": job}))
+        if verdict == "missing":
+            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+        return verdict
+
+    def replay(self, tenant: str, job: str) -> None:
+        """Run a job again that failed, was cancelled or expired; a parent goes on with the step that ended it.
+
+        Raises ``NotFound``, or ``Conflict`` when the job waits, runs or has succeeded.
+        """
+        verdict = str(self._scripts.run("replay", {"tenant": tenant, "id": job}))
+        if verdict == "missing":
+            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+        if verdict == "step":
+            raise Conflict("a step cannot be replayed alone; replay its parent", code="job_is_step")
+        if verdict != "replayed":
+            raise Conflict(f"the job is {verdict}; only failed, cancelled and expired jobs run again", code="job_state")
+
+    def dead_letters(self, tenant: str, *, limit: int = 50) -> list[Job]:
+        """The jobs that failed for good and were not replayed, newest first."""
+        with redis_errors():
+            ids = self.client.zrange(self.keys("dead", tenant=tenant), 0, limit - 1, desc=True)
+        return self._records(tenant, ids)
+
+    def care(self, dead_workers: Sequence[str] = ()) -> tuple[int, int, int]:
+        """One round of the caretaker; answers how many jobs it requeued and promoted and how many tickets it wrote."""
+        argument = {
+            "batch": 500,
+            "lanes": list(Lane),
+            "devices": list(Device),
+            "workers": list(dead_workers),
+        }
+        requeued, promoted, tickets = self._scripts.run("care", argument)
+        return int(requeued), int(promoted), int(tickets)
+
+    def get(self, tenant: str, job: str) -> Job:
+        """The record of a job; raises ``NotFound``."""
+        with redis_errors():
+            fields = self.client.hgetall(self.keys("job", tenant=tenant, id=job))
+        if not fields:
+            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+        return Job.from_fields(fields)
+
+    def list(self, tenant: str, *, states: Sequence[State] = (), limit: int = 50) -> list[Job]:
+        """The newest jobs of a tenant, newest first, at most ``limit``; steps are not listed."""
+        found: list[Job] = []
+        start = 0
+        while len(found) < limit:
+            with redis_errors():
+                ids = self.client.zrange(self.keys("jobs", tenant=tenant), start, start + 199, desc=True)
+            found += [job for job in self._records(tenant, ids) if not states or job.state in states]
+            if len(ids) < 200:
+                break
+            start += 200
+        return found[:limit]
+
+    def _records(self, tenant: str, ids: Sequence[str]) -> list[Job]:
+        with redis_errors():
+            pipeline = self.client.pipeline(transaction=False)
+            for job in ids:
+                pipeline.hgetall(self.keys("job", tenant=tenant, id=job))
+            return [Job.from_fields(fields) for fields in pipeline.execute() if fields]
+
+    def service_seconds(self) -> dict[str, float]:
+        """Measured seconds of a job by lane, smoothed."""
+        with redis_errors():
+            return {lane: float(value) for lane, value in self.client.hgetall(self.keys("service")).items()}
+
+    def position(self, job: Job) -> int | None:
+        """How many jobs a queued job has before it in its backlog, by priority and rank; ``None`` if not queued."""
+        if job.state is not State.QUEUED:
+            return None
+        with redis_errors():
+            pipeline = self.client.pipeline(transaction=False)
+            for priority in list(Priority)[: job.priority.rank]:
+                pipeline.zcard(self.keys("backlog", lane=job.lane, device=job.device, priority=priority))
+            own = self.keys("backlog", lane=job.lane, device=job.device, priority=job.priority)
+            pipeline.zrank(own, f"{job.tenant}|{job.id}")
+            *before, rank = pipeline.execute()
+        return None if rank is None else sum(before) + rank
+
+    def depths(self) -> dict[tuple[Lane, Device, Priority], tuple[int, float]]:
+        """Jobs waiting and seconds that the head has waited, by lane, device and priority; only where any wait."""
+        cells = [(lane, device, priority) for lane in Lane for device in Device for priority in Priority]
+        with redis_errors():
+            pipeline = self.client.pipeline(transaction=False)
+            for lane, device, priority in cells:
+                name = self.keys("backlog", lane=lane, device=device, priority=priority)
+                pipeline.zcard(name)
+                pipeline.zrange(name, 0, 0)
+            answers = pipeline.execute()
+            rows = zip(cells, answers[::2], answers[1::2], strict=True)
+            filled = [(cell, count, head[0]) for cell, count, head in rows if head]
+            pipeline = self.client.pipeline(transaction=False)
+            for _, _, head in filled:
+                tenant, _, job = head.partition("|")
+                pipeline.hget(self.keys("job", tenant=tenant, id=job), "queued")
+            since = pipeline.execute()
+        now = server_time(self.client) if filled else 0.0
+        return {
+            cell: (count, max(0.0, now - float(queued or now)))
+            for (cell, count, _), queued in zip(filled, since, strict=True)
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the server's data began, by name."""
+        with redis_errors():
+            return {name: int(value) for name, value in self.client.hgetall(self.keys("counters")).items()}
+
+
+def _pairs(flat: list[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _completion_fields(completion: Completion) -> dict[str, str]:
+    return {
+        "tenant": completion.claim.tenant,
+        "id": completion.claim.id,
+        "attempt": str(completion.claim.attempt),
+        "outcome": completion.outcome,
+        "result": completion.result,
+        "problem": json.dumps(completion.problem) if completion.problem else "",
+        "retry_after": str(completion.retry_after),
+    }
+
+
+def _claim(flat: list[str], parent_flat: list[str]) -> Claim:
+    fields, parent = _pairs(flat), _pairs(parent_flat)
+    return Claim(
+        tenant=fields["tenant"],
+        id=fields["id"],
+        attempt=int(fields["attempt"]),
+        task=fields["task"],
+        lane=Lane(fields["lane"]),
+        priority=Priority(fields["priority"]),
+        input=json.loads(fields["input"]),
+        model=fields.get("model") or None,
+        parent=fields.get("parent") or None,
+        step=fields.get("step") or None,
+        outputs={name[4:]: blob for name, blob in parent.items() if name.startswith("out:")},
+        request_id=fields.get("request_id") or None,
+    )

@@ -1,0 +1,75 @@
+-- The caretaker's round: expired leases, jobs that are due or too late, missing tickets, records that ended long ago.
+-- ARGV[2] = JSON {batch, lanes, devices, workers = [dead worker…]}. Answers {requeued, promoted, tickets}.
+local C = cjson.decode(ARGV[2])
+local dead = {}
+for _, worker in ipairs(C.workers) do dead[worker] = true end
+
+-- A crash counts as an attempt; after the last one the job goes to the dead letters.
+local function reap(member)
+  redis.call('ZREM', key.leases(), member)
+  local tenant, rest = split(member)
+  local id, attempt = string.match(rest, '^(.*)|(%d+)$')
+  local k = key.job(tenant, id)
+  local h = redis.call('HMGET', k, 'state', 'attempt', 'cancel')
+  if h[1] ~= 'running' or h[2] ~= attempt then return 0 end
+  redis.call('HINCRBY', key.counters(), 'leases_lost', 1)
+  if h[3] and h[3] ~= '' then
+    give_up(tenant, id, wanted_end(h[3]), '')
+  elseif tries(k) >= tonumber(O.max_attempts) then
+    give_up(tenant, id, 'failed', cjson.encode({type = 'urn:casemill:problem:worker_lost', title = 'worker lost',
+      status = 500, code = 'worker_lost', retryable = false,
+      detail = 'The worker died or fell silent ' .. tries(k) .. ' times while it ran this job. '
+        .. 'Look at the worker\'s log, then replay the job.'}))
+  else
+    emit(tenant, id, 'queued', {reason = 'worker_lost', attempt = tonumber(attempt)})
+    enqueue(tenant, id)
+  end
+  return 1
+end
+
+local requeued, promoted, tickets = 0, 0, 0
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.leases(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
+  requeued = requeued + reap(member)
+end
+if #C.workers > 0 then
+  for _, member in ipairs(redis.call('ZRANGE', key.leases(), 0, -1)) do
+    local tenant, rest = split(member)
+    local id = string.match(rest, '^(.*)|%d+$')
+    if dead[redis.call('HGET', key.job(tenant, id), 'worker') or ''] then requeued = requeued + reap(member) end
+  end
+end
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.scheduled(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
+  redis.call('ZREM', key.scheduled(), member)
+  local tenant, id = split(member)
+  if redis.call('HGET', key.job(tenant, id), 'state') == 'scheduled' then
+    emit(tenant, id, redis.call('HEXISTS', key.job(tenant, id), 'plan') == 1 and 'waiting' or 'queued', {reason = 'due'})
+    begin(tenant, id)
+    promoted = promoted + 1
+  end
+end
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.expiries(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
+  redis.call('ZREM', key.expiries(), member)
+  local tenant, id = split(member)
+  stop(tenant, id, 'expired')
+end
+for _, lane in ipairs(C.lanes) do
+  for _, device in ipairs(C.devices) do
+    local missing = math.min(waiting(lane, device), tonumber(O.ticket_limit)) - redis.call('LLEN', key.tickets(lane .. '.' .. device))
+    for _ = 1, missing do tickets = tickets + wake(lane, device) end
+  end
+  for _, priority in ipairs(PRIORITIES) do
+    local clock = redis.call('HGETALL', key.clock(lane, priority))
+    for i = 1, #clock, 2 do
+      if tonumber(clock[i + 1]) < NOW then redis.call('HDEL', key.clock(lane, priority), clock[i]) end
+    end
+  end
+end
+redis.call('ZREMRANGEBYSCORE', key.workers(), '-inf', stamp(NOW - 60))
+for _, tenant in ipairs(redis.call('SMEMBERS', key.tenants())) do
+  for _, index in ipairs({key.jobs(tenant), key.dead(tenant)}) do
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', stamp(NOW - tonumber(O.result_ttl)), 'LIMIT', 0, C.batch)) do
+      if redis.call('EXISTS', key.job(tenant, id)) == 0 then redis.call('ZREM', index, id) end
+    end
+  end
+end
+return {requeued, promoted, tickets}

@@ -1,0 +1,91 @@
+-- How a slot chooses its next job: critical first, always; else the highest priority that waits, except that every
+-- eighth such claim takes the head that has waited longest beyond its patience, so that nothing starves.
+
+local PATIENCE = {normal = 120, low = 1200, bulk = 14400}
+local MODEL_WINDOW = 8     -- how far into a backlog a slot looks for a job whose model is loaded
+local MODEL_PATIENCE = 30  -- seconds that the head may wait behind such jobs
+
+-- The job of one backlog that suits a worker best, and its score: the head, or close behind it one whose model is
+-- loaded. `C.models` maps what the worker can load to whether it is loaded; nil when the lane needs no model.
+local function candidate(C, backlog)
+  local rows = redis.call('ZRANGE', backlog, 0, C.models and MODEL_WINDOW - 1 or 0, 'WITHSCORES')
+  if not C.models then return rows[1], tonumber(rows[2]) end
+  local first, first_score
+  for i = 1, #rows, 2 do
+    local tenant, id = split(rows[i])
+    local h = redis.call('HMGET', key.job(tenant, id), 'model', 'queued')
+    local model = h[1] or ''
+    if model == '' or C.models[model] then return rows[i], tonumber(rows[i + 1]) end
+    if C.models[model] ~= nil and not first then
+      first, first_score = rows[i], tonumber(rows[i + 1])
+      if NOW - tonumber(h[2] or NOW) > MODEL_PATIENCE then break end
+    end
+  end
+  return first, first_score
+end
+
+-- The best job of one priority over the worker's device classes.
+local function best(C, rank)
+  local found, score, where
+  for _, device in ipairs(C.classes) do
+    local backlog = key.backlog(C.lane, device, PRIORITIES[rank])
+    local member, member_score = candidate(C, backlog)
+    if member and (not found or member_score < score) then found, score, where = member, member_score, backlog end
+  end
+  return found
+end
+
+-- The head that has waited longest beyond the patience of its priority, if any has.
+local function overdue(C)
+  local found, most = nil, 0
+  for priority, patience in pairs(PATIENCE) do
+    for _, device in ipairs(C.classes) do
+      local member = candidate(C, key.backlog(C.lane, device, priority))
+      if member then
+        local tenant, id = split(member)
+        local over = NOW - tonumber(redis.call('HGET', key.job(tenant, id), 'queued') or NOW) - patience
+        if over > most then found, most = member, over end
+      end
+    end
+  end
+  return found
+end
+
+local function choose(C)
+  local found = best(C, 1)
+  if found then return found end
+  for rank = 2, C.ranks do
+    found = best(C, rank)
+    if found then break end
+  end
+  if found and C.ranks == #PRIORITIES and redis.call('HINCRBY', key.counters(), 'claims.' .. C.lane, 1) % 8 == 0 then
+    return overdue(C) or found
+  end
+  return found
+end
+
+-- Claims up to C.n jobs for C.worker. Answers pairs of flat arrays: the job's fields, then its parent's.
+local function claim(C)
+  local out = {}
+  while #out < C.n do
+    local member = choose(C)
+    if not member then break end
+    local tenant, id = split(member)
+    local k = key.job(tenant, id)
+    leave(tenant, id)
+    local attempt = redis.call('HINCRBY', k, 'attempt', 1)
+    redis.call('HSET', k, 'state', 'running', 'started', stamp(NOW), 'worker', C.worker)
+    redis.call('ZADD', key.leases(), stamp(NOW + C.lease), member .. '|' .. attempt)
+    if tries(k) > 1 then redis.call('HINCRBY', key.counters(), 'extra_executions', 1) end
+    emit(tenant, id, 'running', {attempt = attempt, worker = C.worker})
+    local parent = redis.call('HGET', k, 'parent')
+    local outputs = {}
+    if parent and parent ~= '' then
+      emit(tenant, parent, 'step', {step = redis.call('HGET', k, 'step'), state = 'running'})
+      redis.call('HSETNX', key.job(tenant, parent), 'started', stamp(NOW))
+      outputs = redis.call('HGETALL', key.job(tenant, parent))
+    end
+    out[#out + 1] = {redis.call('HGETALL', k), outputs}
+  end
+  return out
+end

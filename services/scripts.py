@@ -1,0 +1,37 @@
+"""Loads the Lua scripts: shared parts, key names and the script itself, one call signature for all of them."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from services.keys import lua_functions
+from services.redis_client import Redis, redis_errors
+
+_FOLDER = files("services") / "lua"
+# Every script carries them all: the server compiles a script once and finds it by its hash.
+_SHARED = ("prelude", "transitions", "claim")
+
+
+def script_text(name: str) -> str:
+    """Full source of the script ``name`` as the server gets it."""
+    parts = [(_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in (*_SHARED, name)]
+    return "".join(parts).replace("--@KEYS@--", lua_functions())
+
+
+class Scripts:
+    """Runs scripts by name; every one takes two JSON arguments, the options of the house and its own."""
+
+    def __init__(self, client: Redis, options: dict[str, Any]) -> None:
+        self._client = client
+        self._options = json.dumps(options)
+        self._scripts: dict[str, Any] = {}
+
+    def run(self, name: str, argument: dict[str, Any]) -> Any:
+        """What the script answers; raises ``Unavailable`` when the server is away."""
+        script = self._scripts.get(name)
+        if script is None:
+            script = self._scripts[name] = self._client.register_script(script_text(name))
+        with redis_errors():
+            return script(args=[self._options, json.dumps(argument)])

@@ -1,0 +1,28 @@
+"""Every kernel that is shipped: its file, entry points, bindings and workgroup, in one place for all who dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One WGSL file. ``entries`` gives the bindings of group 0 that each entry point uses, in ascending order.
+
+    ``workgroup`` is the number of threads in x; all kernels are one-dimensional and fold into y.
+    """
+
+    file: str
+    entries: Mapping[str, tuple[int, ...]]
+    workgroup: int
+
+    def source(self) -> str:
+        """The WGSL text, from the installed package."""
+        return resources.files("shaders").joinpath(self.file).read_text("utf-8")
+
+
+SCAN = Kernel("scan.wgsl", {"count": (0, 1, 2, 3), "scatter": (0, 1, 2, 4, 5)}, workgroup=64)
+
+KERNELS: tuple[Kernel, ...] = (SCAN,)

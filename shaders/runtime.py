@@ -1,0 +1,181 @@
+"""The wgpu device of this process: chosen by adapter name, made at first use, with its compiled pipelines kept.
+
+A device must be made after any fork, hence lazily. wgpu-py has no types; this module is the one place that touches it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import Permanent, Transient
+from shaders.catalog import Kernel
+
+_BINDING_LIMIT = "max-storage-buffer-binding-size"
+_BUFFER_LIMIT = "max-buffer-size"
+_DIMENSION_LIMIT = "max-compute-workgroups-per-dimension"
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One run of a kernel's entry point by ``threads`` threads; ``buffers`` by binding number."""
+
+    kernel: Kernel
+    entry: str
+    buffers: Mapping[int, Any]
+    threads: int
+
+
+class Runtime:
+    """One adapter's device; safe to share between threads."""
+
+    def __init__(self, adapter: Any) -> None:
+        import wgpu
+
+        self._usage: Any = wgpu.BufferUsage
+        limits = {name: int(adapter.limits[name]) for name in (_BINDING_LIMIT, _BUFFER_LIMIT)}
+        self.name = str(adapter.info["device"])
+        self.binding_bytes = min(limits.values())
+        """The largest buffer that a kernel can be given."""
+        self._groups = int(adapter.limits[_DIMENSION_LIMIT])
+        self._lock = threading.Lock()
+        self._pipelines: dict[tuple[str, str], Any] = {}
+        with _reported(self.name):
+            self._device: Any = adapter.request_device_sync(required_limits=limits)
+
+    def width(self, kernel: Kernel) -> int:
+        """Threads in x of every dispatch of ``kernel`` that needs more than one row of workgroups."""
+        return self._groups * kernel.workgroup
+
+    def upload(self, data: NDArray[Any], *, uniform: bool = False) -> Any:
+        """A buffer with ``data``, four bytes at least.
+
+        Raises :class:`Permanent` with code ``gpu_limit`` where the adapter cannot bind as much.
+        """
+        self._check(data.nbytes)
+        usage = self._usage.UNIFORM if uniform else self._usage.STORAGE
+        with _reported(self.name):
+            raw = data if data.nbytes else np.zeros(1, np.uint32)
+            return self._device.create_buffer_with_data(data=np.ascontiguousarray(raw), usage=usage)
+
+    def empty(self, size: int) -> Any:
+        """A buffer of ``size`` zero bytes that kernels write and :meth:`read` reads; errors as in :meth:`upload`."""
+        self._check(size)
+        with _reported(self.name):
+            return self._device.create_buffer(size=max(4, size), usage=self._usage.STORAGE | self._usage.COPY_SRC)
+
+    def run(self, dispatches: Sequence[Dispatch]) -> None:
+        """Submit the dispatches in order; :meth:`read` waits for them."""
+        with _reported(self.name):
+            encoder = self._device.create_command_encoder()
+            scope = encoder.begin_compute_pass()
+            for dispatch in dispatches:
+                pipeline = self._pipeline(dispatch.kernel, dispatch.entry)
+                scope.set_pipeline(pipeline)
+                scope.set_bind_group(0, self._bind(pipeline, dispatch))
+                groups = -(-dispatch.threads // dispatch.kernel.workgroup)
+                rows = -(-groups // self._groups)
+                scope.dispatch_workgroups(min(groups, self._groups), rows, 1)
+            scope.end()
+            self._device.queue.submit([encoder.finish()])
+
+    def read(self, buffer: Any, count: int) -> NDArray[np.uint32]:
+        """The first ``count`` numbers of a buffer, after all that was submitted has run."""
+        if count == 0:
+            return np.zeros(0, np.uint32)
+        with _reported(self.name):
+            return np.frombuffer(self._device.queue.read_buffer(buffer, 0, 4 * count), np.uint32)
+
+    def _check(self, size: int) -> None:
+        if size > self.binding_bytes:
+            raise Permanent(
+                f"the GPU {self.name} binds {self.binding_bytes} bytes at most, {size} are needed", code="gpu_limit"
+            )
+
+    def _pipeline(self, kernel: Kernel, entry: str) -> Any:
+        with self._lock:
+            if (kernel.file, entry) not in self._pipelines:
+                module = self._device.create_shader_module(label=kernel.file, code=kernel.source())
+                self._pipelines[kernel.file, entry] = self._device.create_compute_pipeline(
+                    label=f"{kernel.file}:{entry}", layout="auto", compute={"module": module, "entry_point": entry}
+                )
+            return self._pipelines[kernel.file, entry]
+
+    def _bind(self, pipeline: Any, dispatch: Dispatch) -> Any:
+        entries: list[dict[str, Any]] = []
+        for binding in dispatch.kernel.entries[dispatch.entry]:
+            buffer = dispatch.buffers[binding]
+            entries.append({"binding": binding, "resource": {"buffer": buffer, "offset": 0, "size": buffer.size}})
+        return self._device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries)
+
+
+_runtimes: dict[str | None, Runtime] = {}
+_making = threading.Lock()
+
+
+def runtime(adapter: str | None = None) -> Runtime:
+    """The process's runtime on the adapter whose name contains ``adapter``; without a name, the fastest there is.
+
+    Raises :class:`Permanent` with code ``gpu_not_found`` where there is none.
+    """
+    with _making:
+        if adapter not in _runtimes:
+            _runtimes[adapter] = Runtime(_choose(adapter))
+        return _runtimes[adapter]
+
+
+def adapters() -> list[str]:
+    """Names of the adapters that compute kernels can run on, each once, real GPUs before software ones."""
+    return list(dict.fromkeys(str(adapter.info["device"]) for adapter in _usable()))
+
+
+def _usable() -> list[Any]:
+    import wgpu
+
+    try:
+        found = cast("list[Any]", wgpu.gpu.enumerate_adapters_sync())  # pyright: ignore[reportUnknownMemberType]
+    except (RuntimeError, OSError) as error:
+        raise Permanent(f"wgpu cannot start: {error}", code="gpu_not_found") from error
+    rank = {"DiscreteGPU": 0, "IntegratedGPU": 1, "VirtualGPU": 2}
+    modern = [adapter for adapter in found if adapter.info["backend_type"] in ("Vulkan", "Metal", "D3D12")]
+    return sorted(modern, key=lambda adapter: rank.get(str(adapter.info["adapter_type"]), 3))
+
+
+def _choose(name: str | None) -> Any:
+    found = _usable()
+    if not found:
+        raise Permanent(
+            "no GPU adapter was found; install the GPU's Vulkan driver (Debian's software one is mesa-vulkan-drivers) "
+            "or ask for the CPU",
+            code="gpu_not_found",
+        )
+    for adapter in found:
+        if name is None or name.lower() in str(adapter.info["device"]).lower():
+            return adapter
+    names = ", ".join(sorted({str(adapter.info["device"]) for adapter in found}))
+    raise Permanent(f"no GPU adapter is named `{name}`; CASEMILL_ADAPTER can be part of: {names}", code="gpu_not_found")
+
+
+@contextmanager
+def _reported(name: str) -> Generator[None]:
+    """Turns wgpu's errors into ours: a lost device may come back with a new process, anything else is a fault of ours.
+
+    wgpu-native only logs the loss itself; later calls fail with a text that says so.
+    """
+    import wgpu
+
+    try:
+        yield
+    except (wgpu.GPUError, RuntimeError) as error:
+        text = str(error)
+        if "lost" in text.lower():
+            raise Transient(f"the GPU {name} was lost; the worker must restart: {text}", code="gpu_lost") from error
+        if isinstance(error, wgpu.GPUOutOfMemoryError) or "out of memory" in text.lower():
+            raise Transient(f"the GPU {name} has no memory left: {text}", code="gpu_memory") from error
+        raise Permanent(f"the GPU {name} refused the work: {text}", code="gpu_refused") from error

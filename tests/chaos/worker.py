@@ -1,0 +1,74 @@
+"""A worker process for chaos tests: the real slots, pulse, caretaker and Celery around tasks that sleep, die or hang.
+
+``python -m tests.chaos.worker NAME THREADS``; the settings come from the environment as for any worker. The input of a
+job says what it does: ``seconds`` to work for in steps, ``die`` to take the process along, ``hang`` never to move.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from services.blobs import Blobs
+from services.broker import create_celery
+from services.caretaker import Caretaker
+from services.fleet import Fleet
+from services.jobs import Device
+from services.lifecycle import Lifecycle
+from services.settings import load_settings
+from workers.execution import Execution
+from workers.pulse import Pulse
+from workers.slots import Slots, Work
+from workers.ticket import register_ticket
+
+
+def act(execution: Execution) -> dict[str, Any]:
+    """Do what the input says."""
+    asked = execution.claim.input
+    if asked.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    while asked.get("hang"):
+        time.sleep(1)
+    until = time.monotonic() + float(asked.get("seconds", 0))
+    while time.monotonic() < until:
+        execution.check()
+        time.sleep(0.02)
+    return {}
+
+
+def main() -> int:
+    """Serve until SIGTERM."""
+    name, threads = sys.argv[1], int(sys.argv[2])
+    settings = load_settings()
+    lifecycle = Lifecycle(settings)
+    fleet: Any = Fleet(lifecycle.client, lifecycle.keys)
+    fleet.announce = ignore
+    pulse = Pulse(lifecycle, fleet, ignore, lambda: 0.0)
+    work = Work({"analyze": act}, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
+    app = create_celery(settings)
+    register_ticket(app, Slots(lifecycle, pulse, work, worker=name, device=Device.CPU, seats=threads))
+    pulse.start()
+    Caretaker(lifecycle, Blobs(settings.data_dir)).start()
+    print("ready", flush=True)
+    app.Worker(
+        hostname=name,
+        pool="threads",
+        concurrency=threads,
+        queues=["analyze.any"],
+        loglevel="ERROR",
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    ).start()
+    return 0
+
+
+def ignore(*_: Any) -> Any:
+    """Nothing is announced: the tests look at the queue alone."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

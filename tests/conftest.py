@@ -1,0 +1,111 @@
+"""Fixtures all tests share: a real server with our settings, the shared data, and the check that nothing leaks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.stack.valkey import EmbeddedValkey, find_server
+from services.keys import Keys
+from services.lifecycle import Lifecycle
+from services.redis_client import Redis, connect
+from services.settings import Settings
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+# Keys that live as long as the installation, as services/keys.py says.
+PERMANENT = (
+    "tenants",
+    "counters",
+    "service",
+    "apikey:",
+    "apikeys",
+    "document:",
+    "documents:",
+    "outputs:",
+    "jobs:",
+    "dead:",
+)
+
+
+def missing(what: str) -> None:
+    """Skip at home, fail in CI, where everything must be there."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"{what} is missing")
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30, what: str = "the condition") -> Any:
+    """The first true answer of ``condition``; fails after ``seconds``."""
+    until = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > until:
+            pytest.fail(f"{what} did not come true within {seconds} s")
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The shared data, where it is there."""
+    if not DATA.exists():
+        pytest.skip(f"the shared data is not at {DATA}")
+    return DATA
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A server with the embedded settings: the packaged Valkey, then the redis-server on the PATH."""
+    if request.param == "valkey":
+        binary = find_server()
+    else:
+        found = shutil.which("redis-server")
+        if not found:
+            missing("redis-server")
+        binary = Path(str(found))
+    server = EmbeddedValkey(tmp_path_factory.mktemp(request.param), binary=binary)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def settings(server: EmbeddedValkey, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of an own installation on the server; afterwards every key must be permanent or have an end."""
+    prefix = f"test-{os.urandom(4).hex()}:"
+    settings = Settings.model_validate(
+        {"REDIS_URL": server.url, "prefix": prefix, "data_dir": tmp_path, "engine": "fake"}
+    )
+    yield settings
+    client = connect(settings)
+    leaked = leaked_keys(client, prefix)
+    client.close()
+    assert not leaked, f"keys without an end: {leaked}"
+
+
+def leaked_keys(client: Redis, prefix: str) -> list[str]:
+    """Keys under the prefix that neither end nor are permanent by design."""
+    raw: Any = client
+    names = [name for name in client.scan_iter(f"{prefix}*") if not name.startswith(f"{prefix}tickets:_kombu")]
+    return [name for name in names if not name.removeprefix(prefix).startswith(PERMANENT) and raw.ttl(name) == -1]
+
+
+@pytest.fixture
+def lifecycle(settings: Settings) -> Iterator[Lifecycle]:
+    """Transitions on the server."""
+    lifecycle = Lifecycle(settings)
+    yield lifecycle
+    lifecycle.client.close()
+
+
+@pytest.fixture
+def keys(settings: Settings) -> Keys:
+    """Key names of the installation."""
+    return Keys(settings.prefix)

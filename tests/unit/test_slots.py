@@ -1,0 +1,34 @@
+"""A slot delivers what it has done, whatever keeps it from claiming more."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from services.errors import ModelError
+from services.jobs import Claim, Device, Lane, Priority
+from workers.slots import Slots, Work
+
+CLAIM = Claim("acme", "job_1", 1, "generate", Lane.GENERATE, Priority.NORMAL, {}, None, None, None, {}, None)
+
+
+def test_a_damaged_catalog_does_not_take_a_finished_result_along() -> None:
+    delivered: list[tuple[int, list[str]]] = []
+    looks = iter([{"m": True}])
+
+    def work(done: Any, *, n: int, **_: Any) -> Any:
+        delivered.append((n, [completion.outcome for completion in done]))
+        return [True] * len(done), [] if done else [CLAIM]
+
+    def models(_: Lane) -> dict[str, bool]:
+        try:
+            return next(looks)
+        except StopIteration:
+            raise ModelError("the catalog is damaged") from None
+
+    lifecycle: Any = SimpleNamespace(work=work, settings=SimpleNamespace(lease_seconds=1))
+    pulse: Any = SimpleNamespace(add=lambda _: None, remove=lambda _: None)
+    todo = Work({"generate": lambda _: {}}, lambda *_: "res_1", models)
+    slots = Slots(lifecycle, pulse, todo, worker="w", device=Device.CPU, seats=1)
+    assert slots.serve(Lane.GENERATE, lambda _: None)["jobs"] == 1
+    assert delivered == [(1, []), (0, ["succeeded"])]

@@ -1,0 +1,1 @@
+"""Every way to compute: the Celery workers, their tasks, engines and document readers."""

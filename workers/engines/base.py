@@ -1,0 +1,201 @@
+"""The types that all engines share: what a task asks of an engine and what it gets back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import InvalidRequest, Permanent
+from services.models import Model
+
+Messages = Sequence[Mapping[str, str]]
+OnText = Callable[[str], None]
+Cancelled = Callable[[], bool]
+Tick = Callable[[], None]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+MAX_STOPS: Final = 16
+MAX_STOP_CHARS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen.
+
+    ``temperature`` 0 takes the likeliest token. Otherwise the distribution is tempered first, then cut: ``top_k`` keeps
+    that many tokens (0: all), ``top_p`` the smallest set with that mass, ``min_p`` those at least that fraction as
+    likely as the likeliest. The same ``seed`` gives the same text whatever else the engine runs; ``None`` draws a fresh
+    one. ``json_schema`` holds the text to a JSON schema.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    json_schema: dict[str, Any] | None = None
+
+    def check(self) -> None:
+        """Raise ``InvalidRequest`` ``sampling_invalid`` where a value is no number or out of its range."""
+        problems = [
+            (1 <= self.max_tokens <= 2**20, f"max_tokens must be 1 to {2**20}, not {self.max_tokens}"),
+            (_within(self.temperature, 0.0, 10.0), f"temperature must be 0 to 10, not {self.temperature}"),
+            (_within(self.top_p, 0.0, 1.0) and self.top_p > 0, f"top_p must be above 0, at most 1, not {self.top_p}"),
+            (_within(self.min_p, 0.0, 1.0), f"min_p must be 0 to 1, not {self.min_p}"),
+            (0 <= self.top_k <= 2**31 - 1, f"top_k must be 0 (off) or more, not {self.top_k}"),
+            (self.seed is None or -(2**63) <= self.seed < 2**64, "seed must fit into 64 bits"),
+            (len(self.stop) <= MAX_STOPS, f"at most {MAX_STOPS} stop strings"),
+            (
+                all(0 < len(stop) <= MAX_STOP_CHARS for stop in self.stop),
+                f"stop strings have 1 to {MAX_STOP_CHARS} chars",
+            ),
+            (not (self.stop and self.json_schema is not None), "stop strings would cut the JSON: leave them out"),
+        ]
+        for fine, problem in problems:
+            if not fine:
+                raise InvalidRequest(f"Sampling: {problem}.", code="sampling_invalid")
+
+
+def _within(value: float, low: float, high: float) -> bool:
+    return math.isfinite(value) and low <= value <= high
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The text of one request. ``stop``: the model or a stop string ended it; ``length``: ``max_tokens`` did."""
+
+    text: str
+    tokens_in: int
+    tokens_out: int
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """``vectors``: float32 of shape (texts, dimensions), each of length 1; ``tokens``: how many each text has."""
+
+    vectors: NDArray[np.float32]
+    tokens: list[int]
+
+
+def no_text(_text: str) -> None:
+    """For callers that do not stream."""
+
+
+def never() -> bool:
+    """For callers that never cancel."""
+    return False
+
+
+def no_tick() -> None:
+    """For callers without a lease to renew."""
+
+
+class WorkCancelled(Permanent):
+    """The work was cancelled while it ran."""
+
+    default_code = "cancelled"
+
+
+class GenerationEngine(Protocol):
+    """Writes text. All methods may be called from many threads at once."""
+
+    @property
+    def model(self) -> Model:
+        """The model behind this engine."""
+        ...
+
+    def generate(
+        self,
+        prompt: str,
+        sampling: Sampling,
+        *,
+        priority: int = 2,
+        on_text: OnText = no_text,
+        cancelled: Cancelled = never,
+        tick: Tick = no_tick,
+    ) -> Generation:
+        """Continue ``prompt``; blocks until the text is complete.
+
+        ``priority`` 0 is the most urgent. The callbacks run in the calling thread: ``on_text`` gets the text piece by
+        piece, ``cancelled`` is asked between steps, ``tick`` is called while the engine makes progress. Raises
+        ``InvalidRequest`` (``context_exceeded``, ``sampling_invalid``, ``schema_unsupported``) or ``Transient``.
+        """
+        ...
+
+    def chat_prompt(self, messages: Messages) -> str:
+        """The prompt for a conversation of ``{"role", "content"}``; pass it on as it is. ``InvalidRequest`` if none."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of ``text`` as a prompt."""
+        ...
+
+    @property
+    def stalled_seconds(self) -> float:
+        """Seconds since the last step while there is work in flight; 0.0 when idle. Never blocks."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; requests in flight fail with ``Transient``."""
+        ...
+
+
+class EmbeddingEngine(Protocol):
+    """Turns texts into vectors. All methods may be called from many threads at once."""
+
+    @property
+    def model(self) -> Model:
+        """The model behind this engine."""
+        ...
+
+    def embed(self, texts: Sequence[str], *, cancelled: Cancelled = never, tick: Tick = no_tick) -> Embeddings:
+        """One vector a text, in order. A text over the limit is never cut: ``InvalidRequest`` ``context_exceeded``.
+
+        Raises ``WorkCancelled`` where ``cancelled`` says so between two batches.
+        """
+        ...
+
+    @property
+    def limit(self) -> int:
+        """Tokens of the longest text."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of ``text``, those that mark its ends included."""
+        ...
+
+    @property
+    def stalled_seconds(self) -> float:
+        """Seconds since the last step while there is work in flight; 0.0 when idle. Never blocks."""
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
+
+
+def check_messages(messages: Messages) -> list[dict[str, str]]:
+    """The messages as plain dictionaries. Raises ``InvalidRequest`` ``messages_invalid``."""
+    plain = [{str(key): value for key, value in message.items()} for message in messages]
+    if not plain:
+        raise InvalidRequest("There is no message to answer.", code="messages_invalid")
+    for index, message in enumerate(plain):
+        if not message.get("role") or not isinstance(message.get("content"), str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidRequest(f"Message {index} needs a role and a text content.", code="messages_invalid")
+    return plain
+
+
+def context_exceeded(what: str, tokens: int, limit: int) -> InvalidRequest:
+    """The error for text that does not fit; nothing is ever cut off silently."""
+    return InvalidRequest(
+        f"{what} has {tokens:,} tokens and the limit is {limit:,}. Shorten it or split it; nothing was cut off.",
+        code="context_exceeded",
+    )

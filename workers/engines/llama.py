@@ -1,0 +1,196 @@
+"""Text generation on a GGUF model: tokenizes and waits in the calling threads, computes in one engine thread."""
+
+from __future__ import annotations
+
+import logging
+from queue import Empty
+from typing import Final
+
+from services.errors import InvalidRequest, ModelError, Transient
+from services.gguf_header import GgufHeader
+from services.models import Model
+from workers.engines.base import (
+    Cancelled,
+    Generation,
+    Messages,
+    OnText,
+    Sampling,
+    Tick,
+    context_exceeded,
+    never,
+    no_text,
+    no_tick,
+)
+from workers.engines.chat import ChatPrompt, ChatTemplate, unmarked
+from workers.engines.llama_api import LlamaContext, LlamaModel
+from workers.engines.loading import CLOSE_SECONDS
+from workers.engines.loop import EngineLoop
+from workers.engines.plan import MICRO_BATCH, ContextPlan
+from workers.engines.sampling import Chooser
+from workers.engines.sequence import Request
+from workers.engines.structured import SchemaCompiler
+
+log = logging.getLogger("casemill.engine")
+
+# How often a waiting thread looks whether it was cancelled.
+POLL_SECONDS: Final = 0.05
+# A cancelled request whose engine made no step for this long is given up; longer than any step that is planned.
+STALL_SECONDS: Final = 30.0
+
+
+class LlamaGeneration:
+    """A :class:`~workers.engines.base.GenerationEngine` on llama.cpp with continuous batching."""
+
+    def __init__(
+        self,
+        model: Model,
+        header: GgufHeader,
+        plan: ContextPlan,
+        *,
+        gpu_layers: int,
+        threads: int,
+        extra_buffers: bool = False,
+    ) -> None:
+        """Load the weights; ``extra_buffers`` as the probe found.
+
+        Raises ``ModelError`` (``model_damaged``, ``memory_exceeded``, ``chat_template_broken``).
+        """
+        self._model = model
+        self._llama = LlamaModel(model.path, gpu_layers=gpu_layers, extra_buffers=extra_buffers)
+        try:
+            template = header.chat_template
+            self._chat = ChatTemplate(template, bos=self._special(self._llama.bos), eos=self._special(self._llama.eos))
+            self._context, sequences = self._create_context(plan, threads)
+        except BaseException:
+            self._llama.close()
+            raise
+        self.context_tokens = min(plan.tokens, self._context.tokens_per_sequence)
+        self.sequences = sequences
+        self._schemas = SchemaCompiler(self._llama)
+        self._loop = EngineLoop(self._llama, self._context, sequences=sequences, batch_tokens=plan.batch)
+
+    def _special(self, token: int) -> str:
+        return self._llama.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def _create_context(self, plan: ContextPlan, threads: int) -> tuple[LlamaContext, int]:
+        sequences = plan.sequences
+        while True:
+            try:
+                context = LlamaContext(
+                    self._llama, tokens=plan.tokens * sequences, batch=plan.batch,
+                    micro_batch=min(MICRO_BATCH, plan.batch), sequences=sequences, threads=threads,
+                )  # fmt: skip
+            except ModelError:
+                if sequences == 1:
+                    raise
+                log.warning("no memory for %d sequences of %s, trying half", sequences, self._model.name)
+                sequences //= 2
+            else:
+                return context, sequences
+
+    @property
+    def model(self) -> Model:
+        """The model behind this engine."""
+        return self._model
+
+    @property
+    def broken(self) -> bool:
+        """Whether the engine thread is gone, so that a new engine is needed."""
+        return self._loop.broken
+
+    @property
+    def stalled_seconds(self) -> float:
+        """See :attr:`workers.engines.base.GenerationEngine.stalled_seconds`."""
+        return self._loop.stalled_seconds
+
+    def generate(
+        self,
+        prompt: str,
+        sampling: Sampling,
+        *,
+        priority: int = 2,
+        on_text: OnText = no_text,
+        cancelled: Cancelled = never,
+        tick: Tick = no_tick,
+    ) -> Generation:
+        """See :meth:`workers.engines.base.GenerationEngine.generate`."""
+        sampling.check()
+        tokens = self.tokenize(prompt)
+        if not tokens:
+            raise InvalidRequest("The prompt is empty.", code="prompt_empty")
+        if len(tokens) + sampling.max_tokens > self.context_tokens:
+            what = f"The prompt ({len(tokens):,} tokens) with max_tokens ({sampling.max_tokens:,})"
+            raise context_exceeded(what, len(tokens) + sampling.max_tokens, self.context_tokens)
+        schema = sampling.json_schema
+        matcher = None if schema is None else self._schemas.matcher(schema)
+        request = Request(tokens, sampling, priority, Chooser(sampling), matcher)
+        self._loop.submit(request)
+        try:
+            return self._wait(request, on_text, cancelled, tick)
+        except BaseException:
+            # Also where a callback raised: the sequence must not go on for nobody.
+            self._cancel(request)
+            raise
+
+    def _wait(self, request: Request, on_text: OnText, cancelled: Cancelled, tick: Tick) -> Generation:
+        seen = self._loop.steps
+        while True:
+            try:
+                event = request.events.get(timeout=POLL_SECONDS)
+            except Empty:
+                event = None
+            if isinstance(event, Generation):
+                return event
+            if isinstance(event, BaseException):
+                raise event
+            if event:
+                on_text(event)
+            # Progress of the engine, not of this request: a request that waits for a slot is alive as well.
+            if self._loop.steps != seen:
+                seen = self._loop.steps
+                tick()
+            if not request.cancelled and cancelled():
+                self._cancel(request)
+            if request.cancelled and self._loop.stalled_seconds > STALL_SECONDS:
+                raise Transient(f"The engine of {self._model.name} hangs; try again.", code="engine_stalled")
+
+    def _cancel(self, request: Request) -> None:
+        request.cancelled = True
+        self._loop.wake()
+
+    def chat_prompt(self, messages: Messages) -> str:
+        """See :meth:`workers.engines.base.GenerationEngine.chat_prompt`."""
+        return self._chat.render(messages)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of ``text`` as a prompt, with what the model puts before it."""
+        return len(self.tokenize(text))
+
+    def tokenize(self, prompt: str) -> list[int]:
+        """Token ids of a prompt. Only the template's own parts of a :class:`ChatPrompt` may name control tokens."""
+        if not isinstance(prompt, ChatPrompt):
+            return self._llama.tokenize(unmarked(prompt), special=False, start=True)
+        parts = prompt.parts()
+        posing = any(
+            written
+            and self._llama.tokenize(text, special=True, start=False)
+            != self._llama.tokenize(text, special=False, start=False)
+            for text, written in parts
+        )
+        if posing:
+            tokens = self._llama.tokenize("", special=False, start=True)
+            for text, written in parts:
+                tokens += self._llama.tokenize(text, special=not written, start=False)
+        else:
+            tokens = self._llama.tokenize(prompt.plain(), special=True, start=True)
+        # Many templates write the beginning token that the tokenizer adds as well.
+        twice = len(tokens) > 1 and tokens[0] == tokens[1] == self._llama.bos
+        return tokens[1:] if twice else tokens
+
+    def close(self) -> None:
+        """Stop the engine thread and free the weights."""
+        if not self._loop.close(CLOSE_SECONDS):
+            log.error("the engine of %s hangs; its memory is freed when the process ends", self._model.name)
+            return
+        self._context.close()
+        self._llama.close()

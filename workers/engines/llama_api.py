@@ -1,0 +1,273 @@
+"""The few llama.cpp functions that the engines use, behind typed signatures that are checked when first loaded.
+
+llama-cpp-python's ctypes bindings follow llama.cpp, whose functions and structures change between releases; a change in
+what is used here is found at start-up and named, instead of crashing later.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import logging
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import ModelError, Transient
+from workers.engines.batch import Batch
+
+log = logging.getLogger("casemill.llama")
+
+_FUNCTIONS: Final = {
+    "llama_backend_init": 0,
+    "llama_supports_gpu_offload": 0,
+    "llama_log_set": 2,
+    "llama_model_default_params": 0,
+    "llama_context_default_params": 0,
+    "llama_model_load_from_file": 2,
+    "llama_model_free": 1,
+    "llama_init_from_model": 2,
+    "llama_free": 1,
+    "llama_model_get_vocab": 1,
+    "llama_model_n_ctx_train": 1,
+    "llama_model_n_embd": 1,
+    "llama_model_has_encoder": 1,
+    "llama_model_has_decoder": 1,
+    "llama_vocab_n_tokens": 1,
+    "llama_vocab_bos": 1,
+    "llama_vocab_eos": 1,
+    "llama_vocab_is_eog": 2,
+    "llama_vocab_get_attr": 2,
+    "llama_tokenize": 7,
+    "llama_token_to_piece": 6,
+    "llama_get_memory": 1,
+    "llama_memory_seq_rm": 4,
+    "llama_memory_clear": 2,
+    "llama_decode": 2,
+    "llama_get_logits": 1,
+    "llama_get_embeddings_seq": 2,
+    "llama_n_ctx_seq": 1,
+    "llama_pooling_type": 1,
+}
+_MODEL_FIELDS: Final = {"n_gpu_layers", "check_tensors", "use_extra_bufts"}
+_CONTEXT_FIELDS: Final = {
+    "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "n_threads", "n_threads_batch", "embeddings",
+    "kv_unified", "pooling_type", "swa_full",
+}  # fmt: skip
+_BATCH_FIELDS: Final = ["n_tokens", "token", "embd", "pos", "n_seq_id", "seq_id", "logits"]
+_LOG_LEVELS: Final = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING}
+
+POOL_NONE: Final = 0
+
+_start = threading.Lock()
+_keep: list[Any] = []
+
+
+@cache
+def _checked() -> Any:
+    try:
+        native: Any = importlib.import_module("llama_cpp.llama_cpp")
+    except ImportError as error:
+        raise ModelError(
+            "llama-cpp-python is not installed: `uv sync --extra worker` builds it (a C++ compiler is needed).",
+            code="engine_missing",
+        ) from error
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"llama.cpp's library does not load: {error}. Reinstall it.", code="engine_missing") from error
+    wrong = [
+        name
+        for name, count in _FUNCTIONS.items()
+        if len(getattr(getattr(native, name, None), "argtypes", None) or ()) != count or not hasattr(native, name)
+    ]
+    for name, fields in (("llama_model_params", _MODEL_FIELDS), ("llama_context_params", _CONTEXT_FIELDS)):
+        there = {field[0] for field in getattr(native, name)._fields_}
+        wrong += [f"{name}.{field}" for field in sorted(fields - there)]
+    if [field[0] for field in native.llama_batch._fields_] != _BATCH_FIELDS:
+        wrong.append("llama_batch")
+    if wrong:
+        raise ModelError(
+            f"This llama-cpp-python does not fit Casemill ({', '.join(wrong)} differ): install the version in uv.lock.",
+            code="engine_missing",
+        )
+
+    @native.llama_log_callback
+    def to_log(level: int, text: bytes, _data: object) -> None:
+        if level in _LOG_LEVELS and log.isEnabledFor(_LOG_LEVELS[level]):
+            log.log(_LOG_LEVELS[level], "%s", text.decode("utf-8", "replace").rstrip())
+
+    # llama.cpp keeps the callback's address, so the object must live as long as the process.
+    _keep.append(to_log)
+    native.llama_log_set(to_log, ctypes.c_void_p(0))
+    native.llama_backend_init()
+    return native
+
+
+def native_llama() -> Any:
+    """The checked ``llama_cpp.llama_cpp`` module. Raises ``ModelError`` ``engine_missing``."""
+    with _start:
+        return _checked()
+
+
+class LlamaModel:
+    """Loaded weights and their vocabulary. Tokenizing is safe from any thread; close it after its contexts."""
+
+    def __init__(self, path: Path, *, gpu_layers: int, check_tensors: bool = False, extra_buffers: bool = True) -> None:
+        """Load ``path``. Raises ``ModelError`` ``model_damaged`` where llama.cpp refuses it.
+
+        ``extra_buffers`` lets llama.cpp repack weights for the CPU's own matrix instructions.
+        """
+        self._native = native_llama()
+        params = self._native.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        params.check_tensors = check_tensors
+        params.use_extra_bufts = extra_buffers
+        self._model: Any = self._native.llama_model_load_from_file(str(path).encode(), params)
+        if not self._model:
+            raise ModelError(
+                f"llama.cpp cannot load {path.name}: the file is damaged, or its architecture is unknown to this "
+                f"version. Compare its sha256, then fetch it again.",
+                code="model_damaged",
+            )
+        self.vocab: Any = self._native.llama_model_get_vocab(self._model)
+        self.vocab_size = int(self._native.llama_vocab_n_tokens(self.vocab))
+        self.context_tokens = int(self._native.llama_model_n_ctx_train(self._model))
+        self.dimensions = int(self._native.llama_model_n_embd(self._model))
+        self.bos = int(self._native.llama_vocab_bos(self.vocab))
+        self.eos = int(self._native.llama_vocab_eos(self.vocab))
+        self.encoder_only = bool(
+            self._native.llama_model_has_encoder(self._model) and not self._native.llama_model_has_decoder(self._model)
+        )
+
+    @property
+    def handle(self) -> Any:
+        """llama.cpp's pointer."""
+        if not self._model:
+            raise Transient("The model was closed; try again.", code="engine_closed")
+        return self._model
+
+    def tokenize(self, text: str, *, special: bool, start: bool) -> list[int]:
+        """Token ids of ``text``. ``start`` adds what a prompt begins (and ends) with, where the model asks for it.
+
+        ``special`` reads control tokens written out in the text; without it they are plain text, as in documents.
+        """
+        self.handle  # noqa: B018 - raises where closed
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        while True:
+            buffer = (ctypes.c_int32 * room)()
+            count = int(self._native.llama_tokenize(self.vocab, data, len(data), buffer, room, start, special))
+            if count >= 0:
+                return buffer[:count]
+            room = -count
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of ``token``, which may be a part of a character; control tokens have some only if ``special``."""
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count = int(self._native.llama_token_to_piece(self.vocab, token, buffer, room, 0, special))
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
+    def is_control(self, token: int) -> bool:
+        """Whether ``token`` is no text: a control token, or an added one that is spelled like one."""
+        attributes = int(self._native.llama_vocab_get_attr(self.vocab, token))
+        added = attributes & int(self._native.LLAMA_TOKEN_ATTR_USER_DEFINED)
+        if added:
+            spelled = self.piece(token, special=True)
+            return spelled.startswith(b"<") and spelled.endswith(b">")
+        return bool(attributes & int(self._native.LLAMA_TOKEN_ATTR_CONTROL))
+
+    @property
+    def tokenize_address(self) -> int:
+        """Address of llama.cpp's ``llama_tokenize``, for libraries that call it themselves."""
+        return int(ctypes.cast(self._native.llama_tokenize, ctypes.c_void_p).value or 0)
+
+    def ends(self, token: int) -> bool:
+        """Whether ``token`` ends a generation."""
+        return bool(self._native.llama_vocab_is_eog(self.vocab, token))
+
+    def close(self) -> None:
+        """Free the weights."""
+        if self._model:
+            model, self._model = self._model, None
+            self._native.llama_model_free(model)
+
+
+class LlamaContext:
+    """One llama.cpp context; every call must come from one thread at a time."""
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        *,
+        tokens: int,
+        batch: int,
+        micro_batch: int,
+        sequences: int,
+        threads: int,
+        embeddings: bool = False,
+    ) -> None:
+        """``tokens`` is the context of all ``sequences`` together, split evenly; or ``memory_exceeded``."""
+        self._native = native_llama()
+        self._vocab_size = model.vocab_size
+        self._dimensions = model.dimensions
+        params = self._native.llama_context_default_params()
+        params.n_ctx = tokens
+        params.n_batch = batch
+        params.n_ubatch = micro_batch
+        params.n_seq_max = sequences
+        # The logits buffer holds this many rows of the whole vocabulary.
+        params.n_outputs_max = 0 if embeddings else sequences
+        params.n_threads = params.n_threads_batch = threads
+        params.embeddings = embeddings
+        params.kv_unified = embeddings
+        # Sliding-window layers keep their window only: nothing here goes back to an earlier part of a sequence.
+        params.swa_full = False
+        self._context: Any = self._native.llama_init_from_model(model.handle, params)
+        if not self._context:
+            raise ModelError(
+                "There is not enough memory for the model's context: lower CASEMILL_SEQUENCES or "
+                "CASEMILL_CONTEXT_TOKENS.",
+                code="memory_exceeded",
+            )
+        self._memory: Any = self._native.llama_get_memory(self._context)
+        self.tokens_per_sequence = int(self._native.llama_n_ctx_seq(self._context))
+        self.pooling = int(self._native.llama_pooling_type(self._context))
+
+    def decode(self, batch: Batch) -> int:
+        """Run the batch: 0, or llama.cpp's code (1 no room in the cache, 2 aborted, below 0 an error)."""
+        return int(self._native.llama_decode(self._context, batch.native))
+
+    def logits(self, rows: int) -> NDArray[np.float32]:
+        """Logits of the last batch's outputs in their order, (rows, vocabulary); writable, valid until ``decode``."""
+        pointer = self._native.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(pointer, (rows, self._vocab_size))
+
+    def pooled(self, sequence: int) -> NDArray[np.float32]:
+        """The pooled vector of a sequence of the last batch, (dimensions,), not normalised; a copy."""
+        pointer = self._native.llama_get_embeddings_seq(self._context, sequence)
+        if not pointer:
+            raise Transient("llama.cpp gave no vector for a text; try again.", code="engine_failed")
+        return np.ctypeslib.as_array(pointer, (self._dimensions,)).copy()
+
+    def forget(self, sequence: int) -> None:
+        """Free the cache of one sequence."""
+        if self._memory:
+            self._native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def clear(self) -> None:
+        """Free the cache of all sequences."""
+        if self._memory:
+            self._native.llama_memory_clear(self._memory, False)
+
+    def close(self) -> None:
+        """Free the context."""
+        if self._context:
+            context, self._context = self._context, None
+            self._native.llama_free(context)

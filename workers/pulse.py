@@ -1,0 +1,97 @@
+"""The pulse of a worker process: renews the leases of what moves, learns of cancellations, announces the worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+from services.errors import Unavailable
+from services.fleet import Announcement, Fleet
+from services.lifecycle import Lifecycle
+from workers.execution import Execution
+
+log = logging.getLogger(__name__)
+
+ANNOUNCE_EVERY = 3
+# Beyond any step of a model that moves: a long prompt on a slow CPU, or weights read from a cold disk.
+STALL_SECONDS = 120.0
+
+
+class Pulse(threading.Thread):
+    """One thread a process, one beat a second (faster under short leases)."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        fleet: Fleet,
+        describe: Callable[[int], Announcement],
+        stalled: Callable[[], float],
+    ) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self._lifecycle = lifecycle
+        self._fleet = fleet
+        self._describe = describe
+        self._stalled = stalled
+        self._period = min(1.0, lifecycle.settings.lease_seconds / 4)
+        self._executions: dict[str, Execution] = {}
+        self._lock = threading.Lock()
+        self._stop_event = threading.Event()
+
+    def add(self, execution: Execution) -> None:
+        """Keep the lease of an execution alive while it moves."""
+        with self._lock:
+            self._executions[execution.claim.member] = execution
+
+    def remove(self, execution: Execution) -> None:
+        """Forget an execution that ended."""
+        with self._lock:
+            self._executions.pop(execution.claim.member, None)
+
+    @property
+    def busy(self) -> int:
+        """Executions under way."""
+        return len(self._executions)
+
+    def run(self) -> None:
+        """Beat until :meth:`stop`; an outage of Redis is waited out."""
+        beats = 0
+        while True:
+            self._try(self._beat)
+            if self._stalled() > STALL_SECONDS:
+                # A native call that never returns cannot be stopped from here. The supervisor starts a new process;
+                # the leases of this one have run out or are reaped.
+                log.critical("the engine has not moved for %.0f s; this process ends", self._stalled())
+                os._exit(70)
+            if beats % ANNOUNCE_EVERY == 0:
+                self._try(lambda: self._fleet.announce(self._describe(self.busy)))
+            beats += 1
+            if self._stop_event.wait(self._period):
+                return
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop_event.set()
+
+    @staticmethod
+    def _try(action: Callable[[], None]) -> None:
+        """A worker without a pulse would run jobs whose leases end, so the thread outlives any surprise."""
+        try:
+            action()
+        except Unavailable as error:
+            log.warning("pulse: %s", error)
+        except Exception:
+            log.exception("pulse")
+
+    def _beat(self) -> None:
+        with self._lock:
+            executions = dict(self._executions)
+        if not executions:
+            return
+        moved = [member for member, execution in executions.items() if execution.moved()]
+        still = [member for member in executions if member not in set(moved)]
+        for member, verdict in self._lifecycle.renew(moved, still).items():
+            if executions[member].reason is None:
+                log.warning("job %s: %s", executions[member].claim.id, verdict)
+            executions[member].stop(verdict)

@@ -1,0 +1,188 @@
+"""A slot's work: woken by a ticket, it claims the best job, runs it, ends it and claims the next until time is up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from services.errors import CasemillError, Transient, Unavailable
+from services.jobs import Claim, Completion, Device, Lane, Outcome, Priority
+from services.lifecycle import Lifecycle
+from workers.execution import Execution, Stopped
+from workers.pulse import Pulse
+
+log = logging.getLogger(__name__)
+
+# One ticket serves small jobs for this long, then leaves its place in Celery's view to the next.
+DRAIN_SECONDS = 2.0
+RETRY_SECONDS = 2.0
+
+# Critical and high.
+RESERVED_RANKS = 2
+
+Task = Callable[[Execution], dict[str, Any]]
+
+
+def one_at_a_time(_: Lane) -> int:
+    """Claims of lanes whose jobs take long: nothing waits in a slot that another could run."""
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a process can do: its tasks by name, how it keeps a result, and the models of a lane that it can load.
+
+    ``keep`` answers the result's blob; ``models`` maps names to whether they are loaded, ``None`` where none is needed;
+    ``batch`` is how many jobs of a lane one claim takes, more than one where jobs are short.
+    """
+
+    tasks: Mapping[str, Task]
+    keep: Callable[[Claim, dict[str, Any]], str]
+    models: Callable[[Lane], Mapping[str, bool] | None]
+    batch: Callable[[Lane], int] = one_at_a_time
+
+
+_OUTCOMES: dict[str, Outcome] = {"cancel": "cancelled", "lost": "cancelled", "drain": "released"}
+
+
+class Slots:
+    """Runs claims for one worker process; called from many threads at once.
+
+    ``seats`` slots of the lane ``generate`` take any priority; those beyond take critical and high work alone, so that
+    urgent work reaches the engine while bulk fills it.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        pulse: Pulse,
+        work: Work,
+        *,
+        worker: str,
+        device: Device,
+        seats: int,
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._pulse = pulse
+        self._do = work
+        self._worker = worker
+        self._devices = (device, Device.ANY)
+        self._seats = seats
+        self._busy: Counter[Lane] = Counter()
+        self._lock = threading.Lock()
+        self._draining = threading.Event()
+
+    def drain(self) -> None:
+        """Claim nothing more; what runs is handed back to the backlog at its next step."""
+        self._draining.set()
+
+    def serve(self, lane: Lane, on_claim: Callable[[Claim], None]) -> dict[str, Any]:
+        """Work until the lane is empty or time is up; answers what Flower shows as the ticket's result."""
+        with self._lock:
+            self._busy[lane] += 1
+        try:
+            return self._serve(lane, on_claim)
+        finally:
+            with self._lock:
+                self._busy[lane] -= 1
+
+    def _serve(self, lane: Lane, on_claim: Callable[[Claim], None]) -> dict[str, Any]:
+        until = time.monotonic() + DRAIN_SECONDS
+        count, last = 0, None
+        n = self._do.batch(lane)
+        claims = [] if self._draining.is_set() else self._work(lane, [], n)
+        while claims:
+            on_claim(claims[0])
+            done = self._execute_all(claims)
+            count, last = count + len(claims), claims[-1]
+            again = time.monotonic() < until and not self._draining.is_set()
+            claims = self._work(lane, done, n if again else 0)
+        return {"jobs": count} | ({"job": last.root, "step": last.step} if last else {})
+
+    def _execute_all(self, claims: Sequence[Claim]) -> list[Completion]:
+        """Run claims one after the other; those that wait keep their leases as long as the one before them moves."""
+        executions = [Execution(claim, self._lifecycle, self._draining.is_set) for claim in claims]
+        for execution, behind in pairwise(executions):
+            execution.behind = behind
+        for execution in executions:
+            self._pulse.add(execution)
+        return [self._execute(execution) for execution in executions]
+
+    def _work(self, lane: Lane, done: Sequence[Completion], n: int) -> list[Claim]:
+        """The script, repeated while Redis is away as long as there is an end to deliver; the fence makes that safe."""
+        away = 0.0
+        try:
+            models = self._do.models(lane) if n else None
+        except CasemillError as error:  # what is done must be delivered, whatever keeps the slot from going on
+            log.error("no claim: %s", error)
+            n, models = 0, None
+        while True:
+            try:
+                counted, claims = self._lifecycle.work(
+                    done,
+                    lane=lane,
+                    devices=self._devices,
+                    worker=self._worker,
+                    n=n,
+                    ranks=self._ranks(lane),
+                    models=models,
+                )
+            except Unavailable:
+                if not done or away > self._lifecycle.settings.lease_seconds:
+                    return []  # the caretaker wakes a slot again; unfinished claims run out of their leases
+                time.sleep(0.5)
+                away += 0.5
+                continue
+            for completion, ok in zip(done, counted, strict=True):
+                if not ok:
+                    log.warning("job %s: result of attempt %d discarded", completion.claim.id, completion.claim.attempt)
+            return claims
+
+    def _ranks(self, lane: Lane) -> int:
+        """How many priorities, from the most urgent, this slot may claim now."""
+        reserved = lane is Lane.GENERATE and self._busy[lane] > self._seats
+        return RESERVED_RANKS if reserved else len(Priority)
+
+    def _execute(self, execution: Execution) -> Completion:
+        claim = execution.claim
+        started = time.monotonic()
+        try:
+            execution.check()
+            result = self._do.tasks[claim.task](execution)
+            execution.flush()
+            completion = Completion(claim, "succeeded", result=self._do.keep(claim, result))
+        except Stopped:
+            completion = Completion(claim, _OUTCOMES[execution.reason or "cancel"])
+        except Transient as error:
+            completion = Completion(
+                claim, "retry", problem=error.problem(), retry_after=RETRY_SECONDS * 2 ** (claim.attempt - 1)
+            )
+        except CasemillError as error:
+            completion = Completion(claim, "failed", problem=error.problem())
+        except Exception as error:  # the job fails, the worker lives
+            # Messages of foreign exceptions may quote a document; the traceback's frames do not.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("job %s: %s\n%s", claim.id, type(error).__name__, frames)
+            unexpected = CasemillError(
+                f"{type(error).__name__} in {claim.task}; the worker's log has the traceback under job {claim.id}"
+            )
+            completion = Completion(claim, "failed", problem=unexpected.problem())
+        finally:
+            self._pulse.remove(execution)
+        log.info(
+            "job %s %s %s in %.3f s (attempt %d, request %s)",
+            claim.id,
+            claim.task,
+            completion.outcome,
+            time.monotonic() - started,
+            claim.attempt,
+            claim.request_id or "-",
+        )
+        return completion

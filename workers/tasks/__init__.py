@@ -1,0 +1,30 @@
+"""The tasks of the workers, by the name that jobs and steps carry."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from workers.slots import Task
+from workers.tasks.clauses import find_clauses
+from workers.tasks.extract import extract
+from workers.tasks.generate import embed, generate
+from workers.tasks.report import report
+from workers.tasks.scan import scan_document
+from workers.tasks.segments import embed_segments
+from workers.tasks.terms import extract_terms
+from workers.toolbox import Toolbox
+
+
+def tasks(toolbox: Toolbox) -> dict[str, Task]:
+    """Every task, bound to the process's tools."""
+    named = {
+        "generate": generate,
+        "embed": embed,
+        "extract": extract,
+        "scan": scan_document,
+        "segments": embed_segments,
+        "clauses": find_clauses,
+        "terms": extract_terms,
+        "report": report,
+    }
+    return {name: partial(task, toolbox) for name, task in named.items()}

@@ -1,0 +1,47 @@
+"""Step ``extract``: the document's text with pages and paragraphs, read in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from services.errors import CasemillError
+from services.texts import DocumentText
+from workers.documents.reader import read_document
+from workers.execution import Execution, Stopped
+from workers.toolbox import Toolbox
+
+# Raise when a reader's output changes, so that kept texts are made anew.
+VERSION = "1"
+
+
+def extract(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
+    """Read the document; answers the text's blob with kind, pages, characters and notes."""
+    claim = execution.claim
+    body = toolbox.input(claim)
+    path = toolbox.blobs.path(claim.tenant, body["document"])
+
+    def stopped() -> bool:
+        execution.tick()
+        return execution.stopped()
+
+    def read() -> bytes:
+        try:
+            return read_document(path, toolbox.settings, name=body.get("name"), cancelled=stopped).to_json()
+        except CasemillError:
+            if execution.reason:
+                raise Stopped from None
+            raise
+
+    step = toolbox.derive(claim.tenant, body["document"], "text", VERSION, read)
+    text = DocumentText.from_json(toolbox.blobs.get(claim.tenant, step["output"]))
+    reading = step | {
+        "document": body["document"],
+        "kind": text.kind,
+        "pages": len(text.pages),
+        "chars": len(text.text),
+        "notes": list(text.notes),
+    }
+    blob = toolbox.blobs.put(claim.tenant, "reading", json.dumps(reading).encode(), scope=body["document"])
+    toolbox.documents.keep_output(claim.tenant, body["document"], "reading", blob)
+    return reading

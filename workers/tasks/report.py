@@ -1,0 +1,89 @@
+"""Step ``report``: one result out of what the steps found, with where it comes from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from typing import Any
+
+from services.findings import Finding
+from services.playbooks import default_playbook
+from services.texts import DocumentText
+from workers.analysis.risk import assess
+from workers.execution import Execution
+from workers.tasks.scan import findings_of
+from workers.toolbox import Toolbox
+
+_STEPS = ("extract", "scan", "embed", "clauses", "terms")
+NOTICE = "Screening by software, not legal advice. Check every finding against the document."
+
+
+def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
+    """The result of a review or an analysis."""
+    execution.check()
+    claim = execution.claim
+    steps = {name: toolbox.step(claim, name) for name in claim.outputs}
+    playbook = default_playbook()
+    document = toolbox.text(claim)
+    findings = findings_of(toolbox, claim)
+    clauses: list[dict[str, Any]] = steps["clauses"]["clauses"] if "clauses" in steps else []
+    answers: list[dict[str, Any]] = json.loads(toolbox.step_output(claim, "terms")) if "terms" in steps else []
+    shown = {clause["category"] for clause in clauses}
+    present = {category.id for category in playbook.categories if category.title in shown}
+    risk = assess(playbook, findings, present=present | {answer["term"] for answer in answers if answer["supported"]})
+    categories = {category.id: category for category in playbook.categories}
+    personal = [finding for finding in findings if categories[finding.category].kind == "personal_data"]
+    result: dict[str, Any] = {
+        "document": {"id": steps["extract"]["document"], "name": toolbox.input(claim).get("name")},
+        "kind": document.kind,
+        "pages": len(document.pages),
+        "notes": list(document.notes),
+        "risk": {
+            "score": round(risk.score, 4),
+            "by_category": {
+                categories[category].title: round(value, 4) for category, value in risk.by_category.items() if value
+            },
+        },
+        "findings": [
+            _place(document, finding) | {"category": categories[finding.category].title} for finding in findings
+        ],
+        "pii": [_place(document, finding) | {"type": categories[finding.category].title} for finding in personal],
+        "missing": [
+            {"category": categories[category].title, "why": categories[category].risk_missing}
+            for category in risk.missing
+        ],
+        "clauses": clauses,
+        "provenance": _provenance(steps),
+        "notice": NOTICE,
+    }
+    if "terms" in steps:
+        model = steps["terms"]["model"]["name"]
+        result["terms"] = [answer | {"by": model} for answer in answers if answer["supported"]]
+        result["unsupported_terms"] = [answer | {"by": model} for answer in answers if not answer["supported"]]
+    return result
+
+
+def _place(document: DocumentText, finding: Finding) -> dict[str, Any]:
+    return {
+        "start": finding.start,
+        "end": finding.end,
+        "page": document.page_at(finding.start),
+        "text": document.text[finding.start : finding.end],
+        "term": finding.term,
+    }
+
+
+def _provenance(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Versions, models, adapter and seconds of every step."""
+    scan = steps["scan"]
+    models = {name: step["model"] for name, step in steps.items() if "model" in step}
+    return {
+        "casemill": importlib.metadata.version("casemill"),
+        "playbook": {"name": scan["playbook"], "sha256": scan["playbook_version"]},
+        "scan_engine": scan["engine"],
+        "models": models,
+        "steps": sorted(steps, key=_STEPS.index),
+        "without": [name for name in ("embed", "terms") if name not in steps],
+        "seconds": {name: step["seconds"] for name, step in steps.items() if "seconds" in step},
+        "reused": [name for name, step in steps.items() if step.get("reused")],
+    }

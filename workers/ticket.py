@@ -1,0 +1,52 @@
+"""The one Celery task of a worker, the ticket: it wakes a slot and shows in Flower what the slot does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import celery.signals
+
+from services.jobs import Claim, Lane
+from services.tickets import TASK
+from workers.slots import Slots
+
+log = logging.getLogger(__name__)
+
+# Flower is for people; more often than this per slot it only costs.
+SHOW_SECONDS = 0.2
+
+
+def register_ticket(app: Any, slots: Slots) -> None:
+    """Let tickets wake the slots of this process, and let the slots stop claiming when Celery stops consuming."""
+
+    def work(self: Any) -> dict[str, Any]:
+        lane = Lane(self.request.delivery_info["routing_key"].partition(".")[0])
+        shown = 0.0
+
+        def show(claim: Claim) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= SHOW_SECONDS:
+                _show_in_flower(self, lane, claim)
+                shown = time.monotonic()
+
+        return slots.serve(lane, show)
+
+    app.task(work, name=TASK, bind=True)
+
+    def on_shutdown(**_: object) -> None:
+        slots.drain()
+
+    shutting_down: Any = celery.signals.worker_shutting_down
+    shutting_down.connect(on_shutdown, weak=False)
+
+
+def _show_in_flower(task: Any, lane: Lane, claim: Claim) -> None:
+    """Replace the ticket's arguments in Flower by the job that it runs now; ids only, never text."""
+    kwargs = {"step": claim.step or claim.task, "lane": lane.value, "tenant": claim.tenant}
+    try:
+        with task.app.events.default_dispatcher(hostname=task.request.hostname) as dispatcher:
+            dispatcher.send("task-started", uuid=task.request.id, args=repr((claim.root,)), kwargs=repr(kwargs))
+    except Exception as error:  # what Flower shows must never fail a job
+        log.warning("flower: %s", type(error).__name__)

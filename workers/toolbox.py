@@ -1,0 +1,67 @@
+"""What every task of a worker process works with, made once at its start."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from services.blobs import Blobs
+from services.documents import Documents
+from services.jobs import Claim
+from services.settings import Settings
+from services.texts import DocumentText
+from workers.engines.registry import Engines
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """Stores and engines, shared by all threads."""
+
+    settings: Settings
+    blobs: Blobs
+    documents: Documents
+    engines: Engines
+
+    def input(self, claim: Claim) -> dict[str, Any]:
+        """The job's input; a large one lies in a blob that the record names."""
+        blob = claim.input.get("blob")
+        return json.loads(self.blobs.get(claim.tenant, blob)) if blob else claim.input
+
+    def derive(
+        self, tenant: str, document: str, kind: str, version: str, compute: Callable[[], bytes]
+    ) -> dict[str, Any]:
+        """A step's result: the blob of an output of a document, computed unless this very version is there already.
+
+        ``version`` names all that the output depends on beside the document's bytes.
+        """
+        label = f"{kind}:{version}"
+        if blob := self.documents.output(tenant, document, label):
+            return {"output": blob, "reused": True, "seconds": 0.0}
+        started = time.monotonic()
+        blob = self.blobs.put(tenant, kind, compute(), scope=document)
+        self.documents.keep_output(tenant, document, label, blob)
+        return {"output": blob, "reused": False, "seconds": round(time.monotonic() - started, 4)}
+
+    def keep_result(self, claim: Claim, result: dict[str, Any]) -> str:
+        """Store a job's result; one about a document is erased with it."""
+        document = str(self.input(claim).get("document", ""))
+        data = json.dumps(result, ensure_ascii=False).encode()
+        blob = self.blobs.put(claim.tenant, "res", data, scope=document or claim.root)
+        if document:
+            self.documents.keep_output(claim.tenant, document, f"result:{claim.id}", blob)
+        return blob
+
+    def step(self, claim: Claim, step: str) -> dict[str, Any]:
+        """The result of an earlier step of the same parent."""
+        return json.loads(self.blobs.get(claim.tenant, claim.outputs[step]))
+
+    def step_output(self, claim: Claim, step: str) -> bytes:
+        """The derived output that an earlier step named."""
+        return self.blobs.get(claim.tenant, self.step(claim, step)["output"])
+
+    def text(self, claim: Claim) -> DocumentText:
+        """The document's text, from the extract step of the same parent."""
+        return DocumentText.from_json(self.step_output(claim, "extract"))

@@ -1,0 +1,179 @@
+"""One worker process: pinned, announced, its threads serving tickets until it is told to drain."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from types import FrameType
+
+import psutil
+
+from services.blobs import Blobs
+from services.broker import create_celery
+from services.caretaker import Caretaker
+from services.documents import Documents
+from services.errors import Unavailable
+from services.fleet import Announcement, Fleet, WorkerModel
+from services.jobs import Device, Lane
+from services.lifecycle import Lifecycle
+from services.models import FAKE, Catalog, Model, fake_model
+from services.settings import Settings
+from services.tickets import ticket_queue
+from workers.engines.registry import Engines
+from workers.hardware import pin, see_only, usable_cores
+from workers.pulse import Pulse
+from workers.slots import Slots, Work
+from workers.tasks import tasks
+from workers.ticket import register_ticket
+from workers.toolbox import Toolbox
+
+log = logging.getLogger(__name__)
+
+ANALYZE_BATCH = 4
+_MODEL_KINDS = {Lane.GENERATE: "generate", Lane.EMBED: "embed"}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker is started; ``cores`` empty means all, ``gpu`` is the place of its one GPU among the visible."""
+
+    name: str
+    device: Device
+    lanes: tuple[Lane, ...]
+    slots: int
+    cores: tuple[int, ...] = ()
+    gpu: int | None = None
+
+
+def _batch(lane: Lane) -> int:
+    """Steps of the lane analyze take milliseconds, so a claim may take some; elsewhere a job is worth a slot."""
+    return ANALYZE_BATCH if lane is Lane.ANALYZE else 1
+
+
+class Worker:
+    """Builds the parts of a worker process and runs Celery in its main thread."""
+
+    def __init__(self, options: WorkerOptions, settings: Settings) -> None:
+        self._options = options
+        self._settings = settings
+        self._started = time.time()
+        self.id = f"{options.name}@{socket.gethostname()}.{os.getpid()}"
+        self._lifecycle = Lifecycle(settings)
+        self._fleet = Fleet(self._lifecycle.client, self._lifecycle.keys)
+        self._catalog = Catalog(settings.models_folder)
+        self._engines = Engines(settings, self._catalog, len(options.cores or usable_cores()))
+        blobs = Blobs(settings.data_dir)
+        documents = Documents(self._lifecycle.client, self._lifecycle.keys, blobs)
+        self._pulse = Pulse(self._lifecycle, self._fleet, self._announcement, self._engines.stalled)
+        toolbox = Toolbox(settings, blobs, documents, self._engines)
+        self._slots = Slots(
+            self._lifecycle,
+            self._pulse,
+            Work(tasks(toolbox), toolbox.keep_result, self._loadable, _batch),
+            worker=self.id,
+            device=options.device,
+            seats=settings.sequences,
+        )
+        self._caretaker = Caretaker(self._lifecycle, blobs)
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; answers the exit status."""
+        app = create_celery(self._settings)
+        register_ticket(app, self._slots)
+        self._pulse.start()
+        self._caretaker.start()
+        _treat_interrupt_as_term()
+        devices = (self._options.device, Device.ANY)
+        celery_worker = app.Worker(
+            hostname=self.id,
+            pool="threads",
+            concurrency=self._options.slots,
+            queues=[ticket_queue(lane, device) for lane in self._options.lanes for device in devices],
+            loglevel="WARNING",
+            without_gossip=True,
+            without_mingle=True,
+            quiet=True,
+        )
+        try:
+            celery_worker.start()
+        finally:
+            self._slots.drain()
+            self._caretaker.stop()
+            self._pulse.stop()
+            self._engines.close()
+            self._leave()
+        return int(celery_worker.exitcode or 0)
+
+    def _leave(self) -> None:
+        try:
+            self._fleet.leave(self.id)
+        except Unavailable as error:
+            log.warning("leaving: %s", error)
+
+    def _models(self) -> list[Model]:
+        if self._settings.engine == FAKE:
+            return [fake_model("generate"), fake_model("embed")]
+        return self._catalog.list()
+
+    def _loadable(self, lane: Lane) -> dict[str, bool] | None:
+        """Models of a lane by name, and whether they are loaded; ``None`` where any job can run."""
+        kind = _MODEL_KINDS.get(lane)
+        if kind is None or self._settings.engine == FAKE:
+            return None
+        loaded = set(self._engines.loaded())
+        return {model.name: model.name in loaded for model in self._models() if model.kind == kind}
+
+    def _announcement(self, busy: int) -> Announcement:
+        options = self._options
+        loaded = self._engines.loaded()
+        served = {_MODEL_KINDS[lane] for lane in options.lanes if lane in _MODEL_KINDS}
+        return Announcement(
+            id=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=options.device,
+            device_name=f"gpu {options.gpu}" if options.gpu is not None else f"cores {list(options.cores) or 'all'}",
+            lanes=options.lanes,
+            slots=options.slots,
+            busy=busy,
+            cores=options.cores,
+            models=tuple(
+                WorkerModel(
+                    name=model.name,
+                    kind=model.kind,
+                    sha256=model.sha256,
+                    context_tokens=model.context_tokens,
+                    loaded=model.name in loaded,
+                )
+                for model in self._models()
+                if model.kind in served
+            ),
+            memory=psutil.Process().memory_info().rss,
+            engine=self._settings.engine,
+            version=importlib.metadata.version("casemill"),
+            started=self._started,
+        )
+
+
+def _treat_interrupt_as_term() -> None:
+    """Ctrl-C at a worker of its own ends it as SIGTERM does: in order."""
+    if sys.platform != "win32":
+
+        def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        signal.signal(signal.SIGINT, on_interrupt)
+
+
+def run_worker(options: WorkerOptions, settings: Settings) -> int:
+    """Pin the process, then build and run its worker; answers the exit status."""
+    pin(list(options.cores))
+    if options.gpu is not None:
+        see_only(options.gpu)
+    return Worker(options, settings).run()
