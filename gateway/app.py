@@ -13,7 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from gateway.following import KEEPALIVE_SECONDS
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
-from gateway.routes import browser, dead_letters, documents, jobs, openai, system
+from gateway.routes import browser, dead_letters, documents, jobs, openai, runs, schedules, system
 from gateway.state import Gateway
 from services.access import Access
 from services.blobs import Blobs
@@ -23,6 +23,8 @@ from services.fleet import Fleet
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.redis_client import connect_async
+from services.runs import Runs
+from services.schedules import Schedules
 from services.settings import Settings
 
 
@@ -33,6 +35,8 @@ def create_app(settings: Settings) -> FastAPI:
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
+        runs=Runs(lifecycle),
+        schedules=Schedules(lifecycle),
         access=Access(lifecycle.client, lifecycle.keys),
         blobs=blobs,
         documents=Documents(lifecycle.client, lifecycle.keys, blobs),
@@ -66,6 +70,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
     app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes)
     app.mount("/assets", browser.documentation_assets())
-    for module in (system, documents, jobs, dead_letters, openai, browser):
+    for module in (system, documents, jobs, dead_letters, runs, schedules, openai, browser):
         app.include_router(module.router)
     return app

@@ -29,6 +29,8 @@ class JobRequest(BaseModel):
     input: dict[str, Any] = Field(default_factory=dict[str, Any], description="prompt, messages or texts, and sampling")
     matter: str | None = None
     metadata: Metadata = Field(default_factory=dict[str, str])
+    not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
+    expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
 
 
 class JobView(BaseModel):

@@ -17,6 +17,8 @@ from services.fleet import Fleet
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.redis_client import AsyncRedis
+from services.runs import Runs
+from services.schedules import Schedules
 from services.settings import Settings
 
 SESSION_COOKIE = "casemill_session"
@@ -28,6 +30,8 @@ class Gateway:
 
     settings: Settings
     lifecycle: Lifecycle
+    runs: Runs
+    schedules: Schedules
     access: Access
     blobs: Blobs
     documents: Documents

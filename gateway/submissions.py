@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from gateway.job_inputs import EmbedInput, GenerateInput, checked_input
+from gateway.run_schemas import RunRequest
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from services.access import Principal
@@ -64,7 +68,9 @@ def build_submission(gateway: Gateway, principal: Principal, request: JobRequest
         metadata=request.metadata,
         plan=plan,
         cost=_cost(job_type, body),
-        request_hash=hashlib.sha256(request.model_dump_json().encode()).hexdigest(),
+        not_before=epoch(request.not_before),
+        expires_at=epoch(request.expires_at),
+        request_hash=request_hash(request),
     )
 
 
@@ -95,6 +101,46 @@ def _default_model(gateway: Gateway, kind: str) -> str | None:
     return gateway.settings.default_model if kind == "generate" else gateway.settings.embedding_model
 
 
+def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) -> Submission:
+    """The job of each document of a run, its input without the document. Raises as :func:`build_submission` does."""
+    job_type = choose(JobType, request.type, "type")
+    if job_type in (JobType.GENERATE, JobType.EMBED):
+        raise InvalidRequest("a run goes over documents: its type is review, analyze or extract", code="type_unknown")
+    priority = choose(Priority, request.priority, "priority")
+    device = choose(Device, request.device, "device")
+    principal.check_priority(priority)
+    if request.matter is not None:
+        check_name(request.matter, "matter")
+    playbook = _playbook_version(request.playbook)
+    plan, model = _plan(gateway, job_type, request.model, device)
+    _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
+    return Submission(
+        tenant=principal.tenant,
+        type=job_type,
+        input={"playbook": playbook} | ({"force": True} if request.force else {}),
+        priority=priority,
+        device=device,
+        model=model,
+        matter=request.matter,
+        metadata=request.metadata,
+        plan=plan,
+    )
+
+
+def request_hash(request: BaseModel) -> str:
+    """Stands for a request as the client sent it, so that one idempotency key cannot mean two of them."""
+    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+
+
+def epoch(moment: datetime | None) -> float | None:
+    """Epoch seconds of a time that a client gives; raises code ``time_invalid`` for one without a zone."""
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise InvalidRequest(f"{moment.isoformat()} has no zone; write e.g. 2030-01-31T08:00:00Z", code="time_invalid")
+    return moment.timestamp()
+
+
 def _document_job(
     gateway: Gateway, principal: Principal, request: JobRequest, job_type: JobType, device: Device
 ) -> tuple[dict[str, Any], tuple[Step, ...], str | None]:
@@ -102,29 +148,40 @@ def _document_job(
         raise InvalidRequest(
             f"{job_type} needs `document`; upload it with POST /v1/documents", code="document_required"
         )
-    if request.playbook not in (DEFAULT_PLAYBOOK, default_playbook().version):
-        raise InvalidRequest(
-            f"unknown playbook {request.playbook!r}; there is: {DEFAULT_PLAYBOOK}", code="playbook_unknown"
-        )
+    playbook = _playbook_version(request.playbook)
     document = gateway.documents.get(principal.tenant, request.document)
-    body: dict[str, Any] = {"document": document.id, "name": document.name, "playbook": default_playbook().version}
+    body: dict[str, Any] = {"document": document.id, "name": document.name, "playbook": playbook}
+    return body, *_plan(gateway, job_type, request.model, device)
+
+
+def _playbook_version(name: str) -> str:
+    version = default_playbook().version
+    if name not in (DEFAULT_PLAYBOOK, version):
+        raise InvalidRequest(f"unknown playbook {name!r}; there is: {DEFAULT_PLAYBOOK}", code="playbook_unknown")
+    return version
+
+
+def _plan(
+    gateway: Gateway, job_type: JobType, model: str | None, device: Device
+) -> tuple[tuple[Step, ...], str | None]:
+    """The steps of a job on a document, and the generation model among them, if any."""
     extract = Step("extract", "extract", Lane.EXTRACT)
     scan = Step("scan", "scan", Lane.ANALYZE, device=device)
     report = Step("report", "report", Lane.ANALYZE)
     if job_type is JobType.EXTRACT:
-        return body, (), None
+        return (), None
     if job_type is JobType.ANALYZE:
-        return body, (extract, scan, report), None
+        return (extract, scan, report), None
     steps = [extract, scan]
     if _models(gateway, "embed"):
         embedder = resolve_model(gateway, "embed", None)
         steps.append(Step("embed", "segments", Lane.EMBED, device=device, model=embedder))
     steps.append(Step("clauses", "clauses", Lane.ANALYZE))
     generator = None
-    if request.model != "none" and (request.model is not None or _models(gateway, "generate")):
-        generator = resolve_model(gateway, "generate", request.model)
+    if model != "none" and (model is not None or _models(gateway, "generate")):
+        generator = resolve_model(gateway, "generate", model)
         steps.append(Step("terms", "terms", Lane.GENERATE, device=device, model=generator, cost=10.0))
-    return body, (*steps, report), generator
+    return (*steps, report), generator
 
 
 def _check_device(gateway: Gateway, device: Device, lanes: list[Lane]) -> None:

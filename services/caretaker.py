@@ -11,6 +11,7 @@ from services.blobs import Blobs
 from services.errors import Unavailable
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
+from services.schedules import Schedules
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class Caretaker(threading.Thread):
         super().__init__(name="caretaker", daemon=True)
         self._lifecycle = lifecycle
         self._blobs = blobs
+        self._schedules = Schedules(lifecycle)
         self._swept = 0.0
         self._me = secrets.token_hex(8)
         self._stop_event = threading.Event()
@@ -39,6 +41,8 @@ class Caretaker(threading.Thread):
                     requeued, promoted, _ = self._lifecycle.care()
                     if requeued or promoted:
                         log.warning("caretaker: %d jobs requeued, %d retried", requeued, promoted)
+                    if fired := self._schedules.fire():
+                        log.info("caretaker: %d scheduled runs started", fired)
                     self._sweep()
                 away = False
             except Unavailable as error:

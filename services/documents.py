@@ -49,7 +49,11 @@ class Documents:
             pipeline.hsetnx(key, "created", str(created))
             pipeline.zadd(self._keys("documents", tenant=tenant), {blob: created}, nx=True)
             pipeline.execute()
-        return self.get(tenant, blob)
+            document = self.get(tenant, blob)
+            if document.matter:
+                matter = self._keys("matter", tenant=tenant, matter=document.matter)
+                self._client.zadd(matter, {blob: document.created}, nx=True)
+        return document
 
     def get(self, tenant: str, document: str) -> Document:
         """The record of a document; raises ``NotFound``."""
@@ -70,18 +74,25 @@ class Documents:
 
         The record goes first: from then on nothing can be kept under the document.
         """
-        self.get(tenant, document)
+        matter = self.get(tenant, document).matter
         outputs = self._keys("outputs", tenant=tenant, document=document)
         with redis_errors():
             pipeline = self._client.pipeline()
             pipeline.delete(self._keys("document", tenant=tenant, id=document))
             pipeline.zrem(self._keys("documents", tenant=tenant), document)
+            if matter:
+                pipeline.zrem(self._keys("matter", tenant=tenant, matter=matter), document)
             pipeline.hvals(outputs)
-            blobs: list[str] = pipeline.execute()[2]
+            blobs: list[str] = pipeline.execute()[-1]
         for blob in {*blobs, document}:
             self.blobs.delete(tenant, blob)
         with redis_errors():
             self._client.delete(outputs)
+
+    def in_matter(self, tenant: str, matter: str) -> int:
+        """How many documents a matter has."""
+        with redis_errors():
+            return int(self._client.zcard(self._keys("matter", tenant=tenant, matter=matter)))
 
     def output(self, tenant: str, document: str, version: str) -> str | None:
         """Blob of a step's output for this document, if that very version was computed before."""

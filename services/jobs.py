@@ -175,13 +175,17 @@ Outcome = Literal["succeeded", "failed", "retry", "released", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What became of a claim. ``result`` is a blob's name; ``problem`` tells why it failed or is retried."""
+    """What became of a claim. ``result`` is a blob's name; ``problem`` tells why it failed or is retried.
+
+    ``reused`` says that nothing was computed: all of the job's work had been done before.
+    """
 
     claim: Claim
     outcome: Outcome
     result: str = ""
     problem: dict[str, Any] | None = None
     retry_after: float = 0.0
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,16 @@ TEMPLATES: Final = {
     "document": "document:{tenant}:{id}",  # hash; until the document is deleted
     "outputs": "outputs:{tenant}:{document}",  # hash "step:version" → blob; goes with the document
     "documents": "documents:{tenant}",  # zset document → time of upload; until deleted
+    "matter": "matter:{tenant}:{matter}",  # zset document → time of upload; until its documents are deleted
+    "runs": "runs:{tenant}",  # zset run → time of submission; trimmed with the runs, whose records are of the key `job`
+    "run_order": "run-order:{tenant}:{id}",  # list of the run's documents as they were added; as the run
+    "run_pending": "run-pending:{tenant}:{id}",  # zset document → number, those that have not begun; as the run
+    "run_items": "run-items:{tenant}:{id}",  # hash document → JSON, those that began; as the run
+    "run_active": "run-active:{tenant}:{id}",  # set of the jobs under way; empty when the run has ended
+    "open_runs": "open-runs",  # zset tenant|id → when a run that may still get documents is sealed; empty when idle
+    "schedule": "schedule:{tenant}:{id}",  # hash; until the schedule is removed
+    "tenant_schedules": "schedules:{tenant}",  # set of a tenant's schedules; until removed
+    "schedules": "schedules",  # zset tenant|id → next due time; until removed
     "backlog": "backlog:{lane}:{device}:{priority}",  # zset tenant|id → virtual start time; empty when idle
     "clock": "clock:{lane}:{priority}",  # hash tenant → virtual time; one field a tenant, pruned by the caretaker
     "leases": "leases",  # zset tenant|id|attempt → end of the lease; empty when idle

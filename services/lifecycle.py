@@ -37,7 +37,7 @@ class Lifecycle:
         self.settings = settings
         self.client = client or connect(settings)
         self.keys = Keys(settings.prefix)
-        self._scripts = Scripts(
+        self.scripts = Scripts(
             self.client,
             {
                 "prefix": settings.prefix,
@@ -55,48 +55,19 @@ class Lifecycle:
         Raises ``BacklogFull`` (429) or ``Conflict`` (the key was used for another payload); then nothing was queued.
         """
         check_name(submission.tenant, "tenant")
-        payload = json.dumps(submission.input, sort_keys=True)
-        fields = {
-            "tenant": submission.tenant,
-            "id": new_id("job"),
-            "type": submission.type,
-            "task": submission.type,
-            "lane": submission.lane,
-            "device": submission.device,
-            "priority": submission.priority,
-            "cost": str(submission.cost),
-            "model": submission.model or "",
-            "matter": submission.matter or "",
-            "input": payload,
-            "metadata": json.dumps(submission.metadata),
-            "request_id": submission.request_id or "",
-            "bytes": str(submission.bytes or len(payload)),
-        }
+        fields = record_fields(submission) | {"tenant": submission.tenant, "id": new_id("job")}
         limits = {
             "lane": self.settings.max_backlog,
             "tenant": self.settings.max_tenant_backlog,
             "bytes": self.settings.max_tenant_backlog_bytes,
         }
-        argument: dict[str, Any] = {"fields": fields, "limits": limits}
-        if submission.not_before is not None:
-            argument["not_before"] = submission.not_before
-        if submission.expires_at is not None:
-            argument["expires"] = submission.expires_at
-        if submission.plan:
-            argument["plan"] = json.dumps([step.fields() for step in submission.plan])
-        if submission.idempotency_key:
-            argument["idempotency_key"] = hashlib.sha256(submission.idempotency_key.encode()).hexdigest()
-            argument["payload_hash"] = submission.request_hash or hashlib.sha256(payload.encode()).hexdigest()
-        verdict, value = self._scripts.run("submit", argument)
+        argument = {"fields": fields, "limits": limits} | acceptance(submission, fields["input"])
+        verdict, value = self.scripts.run("submit", argument)
         if verdict == "full":
             raise BacklogFull(f"{value} ({submission.lane}), which is the limit; try again later")
         if verdict == "conflict":
-            raise Conflict(
-                "this Idempotency-Key was used for a different request",
-                code="idempotency_mismatch",
-                status=422,
-            )
-        return Job.from_fields(_pairs(value)), verdict == "accepted"
+            raise key_reused()
+        return Job.from_fields(pairs(value)), verdict == "accepted"
 
     def work(
         self,
@@ -126,12 +97,12 @@ class Lifecycle:
         }
         if models is not None:
             argument["models"] = dict(models)
-        counted, rows = self._scripts.run("work", argument)
+        counted, rows = self.scripts.run("work", argument)
         return [bool(value) for value in counted], [_claim(fields, outputs) for fields, outputs in rows]
 
     def renew(self, moved: Sequence[str], still: Sequence[str]) -> dict[str, str]:
         """Extend the leases of ``moved`` members; answers member → ``lost`` or ``cancel``, for both lists."""
-        flat = self._scripts.run(
+        flat = self.scripts.run(
             "renew",
             {
                 "lease": self.settings.lease_seconds,
@@ -150,11 +121,11 @@ class Lifecycle:
             "event": event,
             "data": json.dumps(data),
         }
-        return bool(self._scripts.run("append", argument))
+        return bool(self.scripts.run("append", argument))
 
     def cancel(self, tenant: str, job: str) -> str:
         """Cancel a job; answers ``cancelled``, ``cancelling`` (at its next step) or the final state it already has."""
-        verdict = str(self._scripts.run("cancel", {"tenant": tenant, "id": job}))
+        verdict = str(self.scripts.run("cancel", {"tenant": tenant, "id": job}))
         if verdict == "missing":
             raise NotFound(f"there is no job {job!r}", code="job_unknown")
         return verdict
@@ -164,7 +135,7 @@ class Lifecycle:
 
         Raises ``NotFound``, or ``Conflict`` when the job waits, runs or has succeeded.
         """
-        verdict = str(self._scripts.run("replay", {"tenant": tenant, "id": job}))
+        verdict = str(self.scripts.run("replay", {"tenant": tenant, "id": job}))
         if verdict == "missing":
             raise NotFound(f"there is no job {job!r}", code="job_unknown")
         if verdict == "step":
@@ -186,7 +157,7 @@ class Lifecycle:
             "devices": list(Device),
             "workers": list(dead_workers),
         }
-        requeued, promoted, tickets = self._scripts.run("care", argument)
+        requeued, promoted, tickets = self.scripts.run("care", argument)
         return int(requeued), int(promoted), int(tickets)
 
     def get(self, tenant: str, job: str) -> Job:
@@ -264,7 +235,48 @@ class Lifecycle:
             return {name: int(value) for name, value in self.client.hgetall(self.keys("counters")).items()}
 
 
-def _pairs(flat: list[str]) -> dict[str, str]:
+def record_fields(submission: Submission) -> dict[str, str]:
+    """The fields of a new record, without tenant and id."""
+    payload = json.dumps(submission.input, sort_keys=True)
+    fields: dict[str, str] = {
+        "type": submission.type,
+        "task": submission.type,
+        "lane": submission.lane,
+        "device": submission.device,
+        "priority": submission.priority,
+        "cost": str(submission.cost),
+        "model": submission.model or "",
+        "matter": submission.matter or "",
+        "input": payload,
+        "metadata": json.dumps(submission.metadata),
+        "request_id": submission.request_id or "",
+        "bytes": str(submission.bytes or len(payload)),
+    }
+    if submission.plan:
+        fields["plan"] = json.dumps([step.fields() for step in submission.plan])
+    return fields
+
+
+def acceptance(submission: Submission, payload: str) -> dict[str, Any]:
+    """What the scripts that accept work need beside the record: times, and the idempotency key."""
+    argument: dict[str, Any] = {}
+    if submission.not_before is not None:
+        argument["not_before"] = submission.not_before
+    if submission.expires_at is not None:
+        argument["expires"] = submission.expires_at
+    if submission.idempotency_key:
+        argument["idempotency_key"] = hashlib.sha256(submission.idempotency_key.encode()).hexdigest()
+        argument["payload_hash"] = submission.request_hash or hashlib.sha256(payload.encode()).hexdigest()
+    return argument
+
+
+def key_reused() -> Conflict:
+    """The refusal of an idempotency key that stood for another request."""
+    return Conflict("this Idempotency-Key was used for a different request", code="idempotency_mismatch", status=422)
+
+
+def pairs(flat: list[str]) -> dict[str, str]:
+    """A hash as a script answers it."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -277,11 +289,12 @@ def _completion_fields(completion: Completion) -> dict[str, str]:
         "result": completion.result,
         "problem": json.dumps(completion.problem) if completion.problem else "",
         "retry_after": str(completion.retry_after),
+        "reused": "1" if completion.reused else "",
     }
 
 
 def _claim(flat: list[str], parent_flat: list[str]) -> Claim:
-    fields, parent = _pairs(flat), _pairs(parent_flat)
+    fields, parent = pairs(flat), pairs(parent_flat)
     return Claim(
         tenant=fields["tenant"],
         id=fields["id"],

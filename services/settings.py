@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     max_backlog: int = Field(default=100_000, ge=1, description="jobs that may wait in one lane")
     max_tenant_backlog: int = Field(default=50_000, ge=1, description="jobs of one tenant that may wait in one lane")
     max_tenant_backlog_bytes: int = Field(default=2**30, ge=1, description="input of one tenant waiting in one lane")
+    run_window: int = Field(default=64, ge=1, le=10_000, description="documents of one run that live side by side")
     max_attempts: int = Field(
         default=3,
         ge=1,

@@ -29,6 +29,10 @@ PERMANENT = (
     "documents:",
     "outputs:",
     "jobs:",
+    "matter:",
+    "runs:",
+    "schedule:",
+    "schedules",
     "dead:",
 )
 

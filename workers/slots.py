@@ -157,7 +157,8 @@ class Slots:
             execution.check()
             result = self._do.tasks[claim.task](execution)
             execution.flush()
-            completion = Completion(claim, "succeeded", result=self._do.keep(claim, result))
+            reused = bool(result.get("reused"))
+            completion = Completion(claim, "succeeded", result=self._do.keep(claim, result), reused=reused)
         except Stopped:
             completion = Completion(claim, _OUTCOMES[execution.reason or "cancel"])
         except Transient as error:

@@ -30,19 +30,20 @@ class Toolbox:
         blob = claim.input.get("blob")
         return json.loads(self.blobs.get(claim.tenant, blob)) if blob else claim.input
 
-    def derive(
-        self, tenant: str, document: str, kind: str, version: str, compute: Callable[[], bytes]
-    ) -> dict[str, Any]:
+    def derive(self, claim: Claim, kind: str, version: str, compute: Callable[[], bytes]) -> dict[str, Any]:
         """A step's result: the blob of an output of a document, computed unless this very version is there already.
 
-        ``version`` names all that the output depends on beside the document's bytes.
+        ``version`` names all that the output depends on beside the document's bytes. An input with ``force`` has it
+        computed again.
         """
-        label = f"{kind}:{version}"
-        if blob := self.documents.output(tenant, document, label):
+        body, label = self.input(claim), f"{kind}:{version}"
+        document = body["document"]
+        blob = None if body.get("force") else self.documents.output(claim.tenant, document, label)
+        if blob:
             return {"output": blob, "reused": True, "seconds": 0.0}
         started = time.monotonic()
-        blob = self.blobs.put(tenant, kind, compute(), scope=document)
-        self.documents.keep_output(tenant, document, label, blob)
+        blob = self.blobs.put(claim.tenant, kind, compute(), scope=document)
+        self.documents.keep_output(claim.tenant, document, label, blob)
         return {"output": blob, "reused": False, "seconds": round(time.monotonic() - started, 4)}
 
     def keep_result(self, claim: Claim, result: dict[str, Any]) -> str:

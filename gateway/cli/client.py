@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -42,18 +41,32 @@ class Client:
         """JSON of a DELETE."""
         return self._call("DELETE", path)
 
-    def upload(self, file: Path, matter: str | None = None) -> dict[str, Any]:
-        """Upload a document; answers its view."""
-        parameters = {"name": file.name} | ({"matter": matter} if matter else {})
-        return self._call("POST", "/v1/documents", params=parameters, content=file.read_bytes())
+    def upload(self, data: bytes, name: str, matter: str | None = None, *, read: bool = True) -> dict[str, Any]:
+        """Upload a document; answers its view. ``read`` waits for its text, and has one without text refused."""
+        parameters = {"name": name, "read": str(read).lower()} | ({"matter": matter} if matter else {})
+        return self._call("POST", "/v1/documents", params=parameters, content=data)
 
-    def follow(self, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The job's events until its end; goes on where it was after a lost connection."""
+    def download(self, path: str, target: BinaryIO, **parameters: Any) -> None:
+        """Write the body of a GET as it arrives."""
+        try:
+            with self._http.stream("GET", path, params=parameters) as answer:
+                if answer.status_code >= 400:
+                    answer.read()
+                    self._check(answer)
+                for piece in answer.iter_bytes():
+                    target.write(piece)
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"the gateway at {self.url} broke off ({type(error).__name__})", code="gateway_away"
+            ) from error
+
+    def follow(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The events of the job or run at a path until its end; goes on where it was after a lost connection."""
         last: dict[str, str] = {}
         lost = 0
         while True:
             try:
-                with self._http.stream("GET", f"/v1/jobs/{job}/events", headers=last, timeout=60) as answer:
+                with self._http.stream("GET", f"{path}/events", headers=last, timeout=60) as answer:
                     if answer.status_code >= 400:
                         answer.read()
                         self._check(answer)
@@ -64,7 +77,7 @@ class Client:
                         if event in _FINAL:
                             return
                 # A stream ends early when the gateway stops or loses Redis, and at once when its job was over.
-                if self.get(f"/v1/jobs/{job}")["state"] in _FINAL:
+                if self.get(path)["state"] in _FINAL:
                     return
                 raise Unavailable("the stream of events was interrupted")
             except (httpx.TransportError, Unavailable) as error:

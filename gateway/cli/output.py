@@ -39,3 +39,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def note(text: str) -> None:
     """A line for the person at the terminal, beside the output."""
     click.echo(text, err=True)
+
+
+def stderr() -> Console:
+    """The terminal beside the output, for progress."""
+    return Console(stderr=True)

@@ -12,7 +12,7 @@ import click
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gateway.cli.client import Client
-from gateway.cli.output import note, show_json, show_table, wants_json
+from gateway.cli.output import note, show_json, show_table, stderr, wants_json
 from gateway.cli.review_text import print_review
 from services.errors import CasemillError, Conflict, Unavailable, from_problem
 from services.jobs import JobType, Priority
@@ -24,9 +24,9 @@ PRIORITIES = click.Choice([priority.value for priority in Priority])
 def review_one(client: Client, file: Path, *, priority: str, model: str | None, matter: str | None) -> dict[str, Any]:
     """Upload, review and wait, with progress on the terminal; answers the job. Raises the job's problem."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn())
-    with Progress(*columns, transient=True, disable=not sys.stderr.isatty(), console=_stderr()) as progress:
+    with Progress(*columns, transient=True, disable=not sys.stderr.isatty(), console=stderr()) as progress:
         task = progress.add_task(f"{file.name}: upload", total=None)
-        document = client.upload(file, matter)
+        document = client.upload(file.read_bytes(), file.name, matter)
         request = {"type": "review", "document": document["id"], "priority": priority, "model": model, "matter": matter}
         job = client.post("/v1/jobs", {name: value for name, value in request.items() if value is not None})
         steps: list[str] = job["steps"]
@@ -89,7 +89,7 @@ def submit(
     client = Client(settings)
     body: dict[str, Any] = {"type": job_type} | {name: value for name, value in options.items() if value is not None}
     if file:
-        body["document"] = client.upload(file, options["matter"])["id"]
+        body["document"] = client.upload(file.read_bytes(), file.name, options["matter"])["id"]
     if input_json:
         try:
             body["input"] = json.loads(input_json)
@@ -168,7 +168,7 @@ def cancel(settings: Settings, job: str) -> None:
 def _following(client: Client, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The job's events; a gateway that stays away does not take the job along, and the message says so."""
     try:
-        yield from client.follow(job)
+        yield from client.follow(f"/v1/jobs/{job}")
     except Unavailable as error:
         raise Unavailable(f"{error.detail}; {job} is kept: `casemill watch {job}` goes on", code=error.code) from None
 
@@ -197,7 +197,7 @@ def _show_jobs(found: list[dict[str, Any]]) -> None:
 
 def _watch(client: Client, job: str) -> None:
     streamed = False
-    for event, data in client.follow(job):
+    for event, data in client.follow(f"/v1/jobs/{job}"):
         if wants_json():
             show_json({"event": event, "data": data})
         elif event == "token":
@@ -220,12 +220,6 @@ def _check_success(job: dict[str, Any]) -> None:
         raise from_problem(job["problem"])
     if job["state"] != "succeeded":
         raise Conflict(f"the job {job['id']} ended as {job['state']}; submit it again", code=f"job_{job['state']}")
-
-
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 COMMANDS = (review, submit, watch, jobs, show, cancel, dead, retry)

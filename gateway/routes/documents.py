@@ -32,11 +32,13 @@ async def upload_document(
     principal: Submitter,
     name: Annotated[str | None, Query(max_length=255)] = None,
     matter: Annotated[str | None, Query()] = None,
+    read: Annotated[bool, Query()] = True,
 ) -> DocumentView:
     """Store a document: its bytes as the body, or a multipart form with one file.
 
     The answer waits for the document to be read, 20 seconds at most; 201 with pages, 202 when reading goes on. A
-    document that cannot be read is refused with the reason and not kept.
+    document that cannot be read is refused with the reason and not kept. With `read=false` the reading is left to the
+    job or run that the document is for, which then fails with the reason.
     """
     if matter is not None:
         check_name(matter, "matter")
@@ -45,6 +47,9 @@ async def upload_document(
         gateway.documents.add, principal.tenant, data, name=name or filename or "document", matter=matter
     )
     response.headers["Location"] = f"/v1/documents/{document.id}"
+    if not read:
+        known = await run_in_threadpool(_known_reading, gateway, principal.tenant, document.id)
+        return DocumentView.of(document, known)
     reading = await _read(gateway, principal, document, request.state.request_id)
     if reading is None:
         response.status_code = 202

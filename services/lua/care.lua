@@ -1,4 +1,4 @@
--- The caretaker's round: expired leases, jobs that are due or too late, missing tickets, records that ended long ago.
+-- The caretaker's round: expired leases, jobs that are due or too late, runs left open, missing tickets, records that ended long ago.
 -- ARGV[2] = JSON {batch, lanes, devices, workers = [dead worker…]}. Answers {requeued, promoted, tickets}.
 local C = cjson.decode(ARGV[2])
 local dead = {}
@@ -10,7 +10,7 @@ local function reap(member)
   local tenant, rest = split(member)
   local id, attempt = string.match(rest, '^(.*)|(%d+)$')
   local k = key.job(tenant, id)
-  local h = redis.call('HMGET', k, 'state', 'attempt', 'cancel')
+  local h = redis.call('HMGET', k, 'state', 'attempt', 'cancel', 'parent', 'step')
   if h[1] ~= 'running' or h[2] ~= attempt then return 0 end
   redis.call('HINCRBY', key.counters(), 'leases_lost', 1)
   if h[3] and h[3] ~= '' then
@@ -21,7 +21,7 @@ local function reap(member)
       detail = 'The worker died or fell silent ' .. tries(k) .. ' times while it ran this job. '
         .. 'Look at the worker\'s log, then replay the job.'}))
   else
-    emit(tenant, id, 'queued', {reason = 'worker_lost', attempt = tonumber(attempt)})
+    tell(tenant, id, h[4], h[5], 'queued', {reason = 'worker_lost', attempt = tonumber(attempt)})
     enqueue(tenant, id)
   end
   return 1
@@ -41,8 +41,10 @@ end
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.scheduled(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
   redis.call('ZREM', key.scheduled(), member)
   local tenant, id = split(member)
-  if redis.call('HGET', key.job(tenant, id), 'state') == 'scheduled' then
-    emit(tenant, id, redis.call('HEXISTS', key.job(tenant, id), 'plan') == 1 and 'waiting' or 'queued', {reason = 'due'})
+  local k = key.job(tenant, id)
+  local h = redis.call('HMGET', k, 'state', 'parent', 'step')
+  if h[1] == 'scheduled' then
+    tell(tenant, id, h[2], h[3], waiting_state(k), {reason = 'due'})
     begin(tenant, id)
     promoted = promoted + 1
   end
@@ -51,6 +53,11 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.expiries(), '-inf', stam
   redis.call('ZREM', key.expiries(), member)
   local tenant, id = split(member)
   stop(tenant, id, 'expired')
+end
+-- Who adds documents to a run may be gone; what is there shall have an end.
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.open_runs(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
+  local tenant, id = split(member)
+  seal(tenant, id)
 end
 for _, lane in ipairs(C.lanes) do
   for _, device in ipairs(C.devices) do
@@ -66,7 +73,7 @@ for _, lane in ipairs(C.lanes) do
 end
 redis.call('ZREMRANGEBYSCORE', key.workers(), '-inf', stamp(NOW - 60))
 for _, tenant in ipairs(redis.call('SMEMBERS', key.tenants())) do
-  for _, index in ipairs({key.jobs(tenant), key.dead(tenant)}) do
+  for _, index in ipairs({key.jobs(tenant), key.dead(tenant), key.runs(tenant)}) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', stamp(NOW - tonumber(O.result_ttl)), 'LIMIT', 0, C.batch)) do
       if redis.call('EXISTS', key.job(tenant, id)) == 0 then redis.call('ZREM', index, id) end
     end

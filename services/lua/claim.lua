@@ -77,11 +77,11 @@ local function claim(C)
     redis.call('HSET', k, 'state', 'running', 'started', stamp(NOW), 'worker', C.worker)
     redis.call('ZADD', key.leases(), stamp(NOW + C.lease), member .. '|' .. attempt)
     if tries(k) > 1 then redis.call('HINCRBY', key.counters(), 'extra_executions', 1) end
-    emit(tenant, id, 'running', {attempt = attempt, worker = C.worker})
-    local parent = redis.call('HGET', k, 'parent')
+    local h = redis.call('HMGET', k, 'parent', 'step')
+    local parent = h[1]
+    tell(tenant, id, parent, h[2], 'running', {attempt = attempt, worker = C.worker})
     local outputs = {}
     if parent and parent ~= '' then
-      emit(tenant, parent, 'step', {step = redis.call('HGET', k, 'step'), state = 'running'})
       redis.call('HSETNX', key.job(tenant, parent), 'started', stamp(NOW))
       outputs = redis.call('HGETALL', key.job(tenant, parent))
     end

@@ -19,6 +19,17 @@ local function emit(tenant, id, event, data)
   redis.call('XADD', key.events(tenant, id), '*', 'event', event, 'data', cjson.encode(data))
 end
 
+-- Says what became of a job. A step has no stream of its own: its parent's tells the whole story.
+local function tell(tenant, id, parent, step, state, data)
+  data.state = state
+  if parent and parent ~= '' then
+    data.step = step
+    emit(tenant, parent, 'step', data)
+  else
+    emit(tenant, id, state, data)
+  end
+end
+
 -- One wake-up into the ticket queue of a lane and device class, unless enough wait already.
 local function wake(lane, device)
   local queue = lane .. '.' .. device

@@ -1,5 +1,11 @@
 -- The transitions that several scripts need; each keeps record, backlog, counts and events in step.
 
+-- A finished step is not asked for again: its output lies with the document and with its parent.
+local STEP_TTL = 600
+
+-- Defined in runs.lua: a run goes on when one of its documents has ended, and stops as a whole.
+local begin_run, document_ended, stop_run, run_keys
+
 -- What waits, by lane and tenant: jobs and bytes of input, for the limits at submission.
 local function account(lane, tenant, jobs, bytes)
   local field = lane .. '|' .. tenant
@@ -38,14 +44,24 @@ end
 -- The one way into a final state: exactly one terminal event, and an end to the record's life.
 local function conclude(tenant, id, state, result, problem)
   local k = key.job(tenant, id)
+  local h = redis.call('HMGET', k, 'parent', 'step', 'run', 'source')
   redis.call('HSET', k, 'state', state, 'finished', stamp(NOW), 'result', result, 'problem', problem)
-  local data = {state = state}
+  local data = {}
   if problem ~= '' then data.problem = cjson.decode(problem) end
-  emit(tenant, id, state, data)
-  redis.call('ZREM', key.expiries(), tenant .. '|' .. id)
+  tell(tenant, id, h[1], h[2], state, data)
   redis.call('HINCRBY', key.counters(), 'jobs.' .. state, 1)
+  if h[1] and h[1] ~= '' then
+    local short = state == 'succeeded' and math.min(STEP_TTL, tonumber(O.result_ttl)) or O.result_ttl
+    redis.call('EXPIRE', k, short)
+    return
+  end
+  redis.call('ZREM', key.expiries(), tenant .. '|' .. id)
   redis.call('EXPIRE', k, O.result_ttl)
   redis.call('EXPIRE', key.events(tenant, id), O.result_ttl)
+  if h[3] then document_ended(tenant, h[3], id, state, result, problem) end
+  if h[4] then
+    for _, name in ipairs(run_keys(tenant, id)) do redis.call('EXPIRE', name, O.result_ttl) end
+  end
 end
 
 -- `cancel` of a record is '' while nobody asked, else the state in which the job shall end.
@@ -65,10 +81,58 @@ local function create_step(tenant, parent, step)
   enqueue(tenant, id)
 end
 
--- A job may run now: into its backlog, or for a parent its first step.
+-- A job may run now: into its backlog, or for a parent its first step, or for a run its first documents.
 local function begin(tenant, id)
-  local plan = redis.call('HGET', key.job(tenant, id), 'plan')
-  if plan then create_step(tenant, id, cjson.decode(plan)[1]) else enqueue(tenant, id) end
+  local h = redis.call('HMGET', key.job(tenant, id), 'plan', 'template')
+  if h[2] then
+    begin_run(tenant, id)
+  elseif h[1] then
+    create_step(tenant, id, cjson.decode(h[1])[1])
+  else
+    enqueue(tenant, id)
+  end
+end
+
+-- The state of a job that waits for its turn: a parent and a run wait for what is below them.
+local function waiting_state(k)
+  return (redis.call('HEXISTS', k, 'plan') == 1 or redis.call('HEXISTS', k, 'template') == 1) and 'waiting' or 'queued'
+end
+
+-- A request that was accepted before under the same key: {'repeated', the record}, {'conflict', id}, or nil.
+local function repeated(S, tenant)
+  local seen = S.idempotency_key and redis.call('GET', key.idempotency(tenant, S.idempotency_key))
+  if not seen then return nil end
+  local known, hash = split(seen)
+  if redis.call('EXISTS', key.job(tenant, known)) == 0 then return nil end
+  if hash ~= S.payload_hash then return {'conflict', known} end
+  return {'repeated', redis.call('HGETALL', key.job(tenant, known))}
+end
+
+local function remember(S, tenant, id)
+  if not S.idempotency_key then return end
+  redis.call('SET', key.idempotency(tenant, S.idempotency_key), id .. '|' .. S.payload_hash, 'EX', 86400)
+end
+
+-- Writes a new record and lets it begin, or wait for its time.
+local function create(S, index)
+  local F = S.fields
+  local k, member = key.job(F.tenant, F.id), F.tenant .. '|' .. F.id
+  for name, value in pairs(F) do redis.call('HSET', k, name, value) end
+  redis.call('HSET', k, 'created', stamp(NOW), 'attempt', '0')
+  redis.call('ZADD', index, stamp(NOW), F.id)
+  redis.call('SADD', key.tenants(), F.tenant)
+  redis.call('HINCRBY', key.counters(), 'jobs.submitted', 1)
+  if S.expires then redis.call('ZADD', key.expiries(), stamp(S.expires), member) end
+  if S.not_before and S.not_before > NOW then
+    redis.call('HSET', k, 'state', 'scheduled')
+    redis.call('ZADD', key.scheduled(), stamp(S.not_before), member)
+    emit(F.tenant, F.id, 'scheduled', {state = 'scheduled', due = stamp(S.not_before)})
+  else
+    local state = waiting_state(k)
+    redis.call('HSET', k, 'state', state)
+    emit(F.tenant, F.id, state, {state = state})
+    begin(F.tenant, F.id)
+  end
 end
 
 -- Called when a step of `parent` succeeded: starts the next one, or ends the parent with the last result.
@@ -77,7 +141,6 @@ local function advance(tenant, parent, name, result)
   local h = redis.call('HMGET', k, 'state', 'plan', 'cancel')
   if h[1] ~= 'waiting' then return end
   redis.call('HSET', k, 'out:' .. name, result)
-  emit(tenant, parent, 'step', {step = name, state = 'succeeded'})
   if h[3] and h[3] ~= '' then conclude(tenant, parent, wanted_end(h[3]), '', '') return end
   local plan = cjson.decode(h[2])
   for i, step in ipairs(plan) do
@@ -91,12 +154,11 @@ end
 
 -- A job ends without success; a parent ends with its step.
 local function give_up(tenant, id, state, problem)
-  local h = redis.call('HMGET', key.job(tenant, id), 'parent', 'step')
-  local parent = h[1] and h[1] ~= '' and h[1] or nil
+  local parent = redis.call('HGET', key.job(tenant, id), 'parent')
+  parent = parent and parent ~= '' and parent or nil
   conclude(tenant, id, state, '', problem)
   if state == 'failed' then redis.call('ZADD', key.dead(tenant), stamp(NOW), parent or id) end
   if parent and redis.call('HGET', key.job(tenant, parent), 'state') == 'waiting' then
-    emit(tenant, parent, 'step', {step = h[2], state = state})
     conclude(tenant, parent, state, '', problem)
   end
 end
@@ -105,7 +167,7 @@ end
 -- a parent through its current step. Answers the state, 'cancelling' or 'missing'.
 local function stop(tenant, id, state)
   local k = key.job(tenant, id)
-  local h = redis.call('HMGET', k, 'state', 'current')
+  local h = redis.call('HMGET', k, 'state', 'current', 'template')
   local now = h[1]
   if not now then return 'missing' end
   if now == 'queued' then
@@ -114,6 +176,10 @@ local function stop(tenant, id, state)
     return state
   elseif now == 'scheduled' then
     redis.call('ZREM', key.scheduled(), tenant .. '|' .. id)
+    if h[3] then
+      redis.call('HSET', k, 'state', 'waiting', 'cancel', state)
+      return stop_run(tenant, id)
+    end
     give_up(tenant, id, state, '')
     return state
   elseif now == 'running' then
@@ -121,6 +187,7 @@ local function stop(tenant, id, state)
     return 'cancelling'
   elseif now == 'waiting' then
     redis.call('HSET', k, 'cancel', state)
+    if h[3] then return stop_run(tenant, id) end
     return stop(tenant, h[2], state)
   end
   return now
@@ -146,6 +213,8 @@ local function complete(c)
     local before = tonumber(redis.call('HGET', key.service(), h[6]) or 'nan')
     local took = NOW - tonumber(h[7])
     redis.call('HSET', key.service(), h[6], stamp(before == before and 0.9 * before + 0.1 * took or took))
+    -- The last step speaks for its parent.
+    redis.call('HSET', h[3] and h[3] ~= '' and key.job(c.tenant, h[3]) or k, 'reused', c.reused)
     conclude(c.tenant, c.id, 'succeeded', c.result, '')
     if h[3] and h[3] ~= '' then advance(c.tenant, h[3], h[4], c.result) end
   elseif c.outcome == 'cancelled' or cancel ~= '' then
@@ -154,15 +223,51 @@ local function complete(c)
     -- Handed back before it ran to an end (a worker that drains). The attempt's number is used up, so that a repeat
     -- of this very end cannot touch the next one; it does not count towards the limit.
     redis.call('HINCRBY', k, 'released', 1)
-    emit(c.tenant, c.id, 'queued', {reason = 'released'})
+    tell(c.tenant, c.id, h[3], h[4], 'queued', {reason = 'released'})
     enqueue(c.tenant, c.id)
   elseif c.outcome == 'retry' and tries(k) < tonumber(O.max_attempts) then
     redis.call('HSET', k, 'state', 'scheduled', 'problem', c.problem)
     redis.call('ZADD', key.scheduled(), stamp(NOW + tonumber(c.retry_after)), c.tenant .. '|' .. c.id)
     redis.call('HINCRBY', key.counters(), 'retries', 1)
-    emit(c.tenant, c.id, 'scheduled', {attempt = tonumber(c.attempt), problem = cjson.decode(c.problem)})
+    tell(c.tenant, c.id, h[3], h[4], 'scheduled', {attempt = tonumber(c.attempt), problem = cjson.decode(c.problem)})
   else
     give_up(c.tenant, c.id, 'failed', c.problem)
   end
   return 1
+end
+
+-- A job that ended without success lives again: a parent goes on with the step that ended it.
+local function revive(tenant, id)
+  local k = key.job(tenant, id)
+  redis.call('PERSIST', k)
+  redis.call('HDEL', k, 'finished', 'problem', 'result', 'cancel', 'score', 'queued', 'worker', 'released')
+  -- Numbers of attempts go on, so that an end from an earlier life cannot touch this one.
+  redis.call('HSET', k, 'released', redis.call('HGET', k, 'attempt') or '0')
+  redis.call('HINCRBY', k, 'replays', 1)
+  -- Followers read a stream to its terminal event, so the new life has a stream of its own.
+  redis.call('DEL', key.events(tenant, id))
+end
+
+local function live_again(tenant, id)
+  local k = key.job(tenant, id)
+  local h = redis.call('HMGET', k, 'current', 'plan')
+  revive(tenant, id)
+  redis.call('HDEL', k, 'started')
+  redis.call('ZREM', key.dead(tenant), id)
+  redis.call('HINCRBY', key.counters(), 'replays', 1)
+  local state = waiting_state(k)
+  redis.call('HSET', k, 'state', state)
+  emit(tenant, id, state, {state = state, reason = 'replay'})
+  if not h[2] or not h[1] then
+    begin(tenant, id)
+  elseif redis.call('EXISTS', key.job(tenant, h[1])) == 1 then
+    revive(tenant, h[1])
+    redis.call('HDEL', key.job(tenant, h[1]), 'started')
+    emit(tenant, id, 'step', {step = redis.call('HGET', key.job(tenant, h[1]), 'step'), state = 'queued', reason = 'replay'})
+    enqueue(tenant, h[1])
+  else
+    for _, step in ipairs(cjson.decode(h[2])) do
+      if id .. '.' .. step.name == h[1] then create_step(tenant, id, step) end
+    end
+  end
 end

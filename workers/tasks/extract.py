@@ -33,7 +33,7 @@ def extract(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
                 raise Stopped from None
             raise
 
-    step = toolbox.derive(claim.tenant, body["document"], "text", VERSION, read)
+    step = toolbox.derive(claim, "text", VERSION, read)
     text = DocumentText.from_json(toolbox.blobs.get(claim.tenant, step["output"]))
     reading = step | {
         "document": body["document"],

@@ -53,6 +53,8 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
             for category in risk.missing
         ],
         "clauses": clauses,
+        # Whether all that takes time had been done before, for this very text, playbook and models.
+        "reused": all(step.get("reused", True) for step in steps.values()),
         "provenance": _provenance(steps),
         "notice": NOTICE,
     }

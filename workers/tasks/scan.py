@@ -20,7 +20,6 @@ def scan_document(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Scan the text of the extract step; the output is a list of findings."""
     execution.check()
     claim = execution.claim
-    body = toolbox.input(claim)
     playbook = default_playbook()
     document = toolbox.text(claim)
 
@@ -31,7 +30,7 @@ def scan_document(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         ).encode()
 
     version = f"{VERSION}:{playbook.version}"
-    step = toolbox.derive(claim.tenant, body["document"], "scan", version, run)
+    step = toolbox.derive(claim, "scan", version, run)
     engine = json.loads(toolbox.blobs.get(claim.tenant, step["output"]))["engine"]
     return step | {"engine": engine, "playbook": playbook.name, "playbook_version": playbook.version}
 

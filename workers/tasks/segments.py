@@ -23,7 +23,6 @@ MIN_CHARS = 20
 def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Embed the text; the output holds ``spans`` (n, 2), ``vectors`` (n, d) and ``categories`` (c, d)."""
     claim = execution.claim
-    body = toolbox.input(claim)
     engine = toolbox.engines.embedding(str(claim.model), tick=execution.check)
     playbook = default_playbook()
     document = toolbox.text(claim)
@@ -45,7 +44,7 @@ def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         return output.getvalue()
 
     version = f"{VERSION}:{engine.model.sha256}:{playbook.version}"
-    step = toolbox.derive(claim.tenant, body["document"], "vectors", version, run)
+    step = toolbox.derive(claim, "vectors", version, run)
     return step | {"model": model_stamp(engine.model)}
 
 

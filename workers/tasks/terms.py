@@ -77,7 +77,6 @@ class Passage:
 def extract_terms(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Ask for each term; the output is a list of terms with quotes, offsets and whether they are supported."""
     claim = execution.claim
-    body = toolbox.input(claim)
     engine = toolbox.engines.generation(str(claim.model), tick=execution.check)
     document = toolbox.text(claim)
     findings = findings_of(toolbox, claim)
@@ -93,7 +92,7 @@ def extract_terms(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
 
     scan_version = toolbox.step(claim, "scan")["playbook_version"]
     version = f"{VERSION}:{engine.model.sha256}:{scan_version}"
-    step = toolbox.derive(claim.tenant, body["document"], "terms", version, run)
+    step = toolbox.derive(claim, "terms", version, run)
     return step | {"model": model_stamp(engine.model)}
 
 

@@ -1,0 +1,164 @@
+"""``/v1/runs``: the same work over thousands of documents: create, add, follow, steer, retry, results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from gateway.following import server_sent_events, stream_start
+from gateway.run_results import jsonl, table
+from gateway.run_schemas import (
+    RunDocumentList,
+    RunDocumentsRequest,
+    RunDocumentView,
+    RunList,
+    RunRequest,
+    RunView,
+)
+from gateway.state import Reader, Shared, Submitter
+from gateway.submissions import build_run_work, epoch, request_hash
+from services.errors import InvalidRequest, NotFound
+from services.runs import RunSubmission
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+POLL_SECONDS = 5
+
+
+@router.post("", status_code=202)
+def create_run(
+    body: RunRequest,
+    request: Request,
+    response: Response,
+    gateway: Shared,
+    principal: Submitter,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> RunView:
+    """Accept a run over the documents listed, over all of a matter, or, with `open`, over those added afterwards.
+
+    With an ``Idempotency-Key`` a repeated request answers the same run, and adds what is missing of its documents.
+    """
+    whole_matter = body.documents is None and not body.open
+    if whole_matter and body.matter is None:
+        raise InvalidRequest("name `documents` or a `matter`, or set `open`", code="documents_required")
+    if whole_matter and not gateway.documents.in_matter(principal.tenant, str(body.matter)):
+        raise NotFound(f"the matter {body.matter!r} has no documents", code="matter_unknown")
+    for document in body.documents or ():
+        gateway.documents.get(principal.tenant, document)
+    work = replace(
+        build_run_work(gateway, principal, body),
+        not_before=epoch(body.not_before),
+        expires_at=epoch(body.expires_at),
+        idempotency_key=idempotency_key,
+        request_hash=request_hash(body),
+        request_id=request.state.request_id,
+    )
+    run, _ = gateway.runs.submit(RunSubmission(body.name, work, whole_matter=whole_matter))
+    if body.documents and not run.sealed and not run.state.final:
+        run = gateway.runs.add(principal.tenant, run.id, body.documents)
+    if not body.open and not whole_matter:
+        run = gateway.runs.seal(principal.tenant, run.id)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    response.headers["Retry-After"] = str(POLL_SECONDS)
+    return RunView.of(run)
+
+
+@router.get("")
+def list_runs(
+    gateway: Shared,
+    principal: Reader,
+    schedule: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> RunList:
+    """The newest runs; ``schedule`` keeps those of one schedule."""
+    runs = gateway.runs.list(principal.tenant, limit=limit, schedule=schedule)
+    return RunList(data=[RunView.of(run) for run in runs])
+
+
+@router.get("/{run_id}")
+def get_run(run_id: str, gateway: Shared, principal: Reader) -> RunView:
+    """Where a run stands: counts, pace and what is left."""
+    return RunView.of(gateway.runs.get(principal.tenant, run_id))
+
+
+@router.get("/{run_id}/documents")
+def list_run_documents(
+    run_id: str,
+    gateway: Shared,
+    principal: Reader,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> RunDocumentList:
+    """What became of each document, in the order in which they were added."""
+    rows = gateway.runs.page(principal.tenant, run_id, after, limit)
+    following = after + len(rows) if len(rows) == limit else None
+    return RunDocumentList(data=[RunDocumentView.of(row) for row in rows], next=following)
+
+
+@router.post("/{run_id}/documents", status_code=202)
+def add_run_documents(run_id: str, body: RunDocumentsRequest, gateway: Shared, principal: Submitter) -> RunView:
+    """Add documents to a run that is open; those it has already count once."""
+    return RunView.of(gateway.runs.add(principal.tenant, run_id, body.documents))
+
+
+@router.post("/{run_id}/seal", status_code=202)
+def seal_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
+    """Say that no more documents come. A run that nobody adds to for an hour is sealed by itself."""
+    return RunView.of(gateway.runs.seal(principal.tenant, run_id))
+
+
+@router.post("/{run_id}/pause", status_code=202)
+def pause_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
+    """Begin no further document; those under way go on to their end."""
+    return RunView.of(gateway.runs.pause(principal.tenant, run_id))
+
+
+@router.post("/{run_id}/resume", status_code=202)
+def resume_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
+    """Go on after a pause."""
+    return RunView.of(gateway.runs.resume(principal.tenant, run_id))
+
+
+@router.post("/{run_id}/retry", status_code=202)
+def retry_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
+    """Run the documents again that did not succeed; each goes on with the step that failed."""
+    return RunView.of(gateway.runs.retry(principal.tenant, run_id))
+
+
+@router.delete("/{run_id}", status_code=202)
+def cancel_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
+    """Cancel a run: at once what waits, at its next step what is under way."""
+    return RunView.of(gateway.runs.cancel(principal.tenant, run_id))
+
+
+@router.get("/{run_id}/events", response_class=StreamingResponse)
+def follow_run(
+    run_id: str,
+    gateway: Shared,
+    principal: Reader,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Server-sent events: each document's end with its name and the counts so far; resumes after ``Last-Event-ID``."""
+    gateway.runs.get(principal.tenant, run_id)
+    events = server_sent_events(gateway, principal.tenant, run_id, stream_start(last_event_id))
+    return StreamingResponse(
+        events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+
+
+@router.get("/{run_id}/results", response_class=StreamingResponse)
+def run_results(
+    run_id: str,
+    gateway: Shared,
+    principal: Reader,
+    form: Annotated[Literal["jsonl", "csv"], Query(alias="format")] = "jsonl",
+) -> StreamingResponse:
+    """The results of all documents that have ended so far, as JSONL with everything or as CSV with a row a document."""
+    run = gateway.runs.get(principal.tenant, run_id)
+    lines = (jsonl if form == "jsonl" else table)(gateway, principal.tenant, run.id)
+    media = "application/jsonl" if form == "jsonl" else "text/csv; charset=utf-8"
+    headers = {"Content-Disposition": f'attachment; filename="{run.id}.{form}"', "Cache-Control": "no-store"}
+    return StreamingResponse(lines, media_type=media, headers=headers)

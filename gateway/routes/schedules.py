@@ -1,0 +1,60 @@
+"""``/v1/schedules``: runs over a matter that recur by cron or rrule in a time zone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fastapi import APIRouter, Response
+
+from gateway.run_schemas import ScheduleList, ScheduleRequest, ScheduleView
+from gateway.state import Reader, Shared, Submitter
+from gateway.submissions import build_run_work, choose
+from services.errors import InvalidRequest
+from services.recurrence import Missed, Recurrence
+
+router = APIRouter(prefix="/v1/schedules", tags=["runs"])
+
+
+@router.post("", status_code=201)
+def create_schedule(body: ScheduleRequest, response: Response, gateway: Shared, principal: Submitter) -> ScheduleView:
+    """Keep a schedule; each due time makes exactly one run over the documents that the matter has then."""
+    if body.run.matter is None or body.run.documents is not None or body.run.open:
+        raise InvalidRequest("the run of a schedule goes over a `matter`", code="matter_required")
+    if body.run.not_before is not None or body.run.expires_at is not None:
+        raise InvalidRequest("the run of a schedule has no times of its own", code="schedule_invalid")
+    missed = choose(Missed, body.missed, "missed")
+    recurrence = Recurrence(zone=body.time_zone, start=gateway.schedules.now(), cron=body.cron, rrule=body.rrule)
+    work = replace(build_run_work(gateway, principal, body.run), idempotency_key=None)
+    schedule = gateway.schedules.add(body.name, recurrence, missed, work)
+    response.headers["Location"] = f"/v1/schedules/{schedule.id}"
+    return ScheduleView.of(schedule)
+
+
+@router.get("")
+def list_schedules(gateway: Shared, principal: Reader) -> ScheduleList:
+    """All schedules with their next times."""
+    return ScheduleList(data=[ScheduleView.of(schedule) for schedule in gateway.schedules.list(principal.tenant)])
+
+
+@router.get("/{schedule_id}")
+def get_schedule(schedule_id: str, gateway: Shared, principal: Reader) -> ScheduleView:
+    """One schedule; its runs are at ``/v1/runs?schedule=…``."""
+    return ScheduleView.of(gateway.schedules.get(principal.tenant, schedule_id))
+
+
+@router.post("/{schedule_id}/pause", status_code=202)
+def pause_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> ScheduleView:
+    """Let no due time fire until it is resumed."""
+    return ScheduleView.of(gateway.schedules.pause(principal.tenant, schedule_id))
+
+
+@router.post("/{schedule_id}/resume", status_code=202)
+def resume_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> ScheduleView:
+    """Go on with the first due time from now on."""
+    return ScheduleView.of(gateway.schedules.resume(principal.tenant, schedule_id))
+
+
+@router.delete("/{schedule_id}", status_code=204)
+def remove_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> None:
+    """Remove a schedule; runs that it has started go on."""
+    gateway.schedules.remove(principal.tenant, schedule_id)

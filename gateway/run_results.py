@@ -1,0 +1,100 @@
+"""The results of a run as JSONL or CSV, read document by document, so that no run fills the gateway's memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from gateway.state import Gateway
+from services.errors import NotFound
+from services.runs import RunDocument
+
+COLUMNS = (
+    "number",
+    "name",
+    "document",
+    "state",
+    "pages",
+    "risk",
+    "clauses",
+    "missing",
+    "terms",
+    "personal_data",
+    "reused",
+    "seconds",
+    "problem",
+    "detail",
+)
+# What a spreadsheet takes for a formula; names and quotes come from strangers' documents.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def jsonl(gateway: Gateway, tenant: str, run: str) -> Iterator[str]:
+    """One line for each document that has ended: what became of it and its whole result."""
+    for row, result in _ended(gateway, tenant, run):
+        line = _facts(row) | {"result": result}
+        yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def table(gateway: Gateway, tenant: str, run: str) -> Iterator[str]:
+    """A CSV row for each document that has ended, as a person sorts them in a spreadsheet."""
+    yield _csv(COLUMNS)
+    for row, result in _ended(gateway, tenant, run):
+        cells = _facts(row) | _summary(result or {})
+        cells |= {"problem": row.code, "seconds": row.seconds}
+        yield _csv([_cell(cells.get(column)) for column in COLUMNS])
+
+
+def _ended(gateway: Gateway, tenant: str, run: str) -> Iterator[tuple[RunDocument, dict[str, Any] | None]]:
+    for row in gateway.runs.documents(tenant, run):
+        if row.state in ("waiting", "running"):
+            continue
+        if row.result is None:
+            yield row, None
+            continue
+        try:
+            yield row, json.loads(gateway.blobs.get(tenant, row.result))
+        except NotFound:
+            yield replace(row, code="document_unknown", detail="the document and its result were deleted since"), None
+
+
+def _facts(row: RunDocument) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "name": row.name,
+        "document": row.document,
+        "job": row.job,
+        "state": row.state,
+        "reused": row.reused,
+        "seconds": row.seconds,
+        "code": row.code,
+        "detail": row.detail,
+    }
+
+
+def _summary(result: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a review; an extraction has its pages alone."""
+    titles = list(dict.fromkeys(clause["category"] for clause in result.get("clauses", ())))
+    return {
+        "pages": result.get("pages"),
+        "risk": result["risk"]["score"] if "risk" in result else None,
+        "clauses": "; ".join(titles),
+        "missing": "; ".join(item["category"] for item in result.get("missing", ())),
+        "terms": "; ".join(f"{term['term']}: {term['quote']}" for term in result.get("terms", ())),
+        "personal_data": len(result["pii"]) if "pii" in result else None,
+    }
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
+
+
+def _csv(cells: tuple[str, ...] | list[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)
+    return line.getvalue()

@@ -1,0 +1,198 @@
+"""The wire types of bulk runs and of their schedules."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.schemas import Metadata, moment
+from services.runs import Run, RunDocument
+from services.schedules import Schedule
+
+NEXT_TIMES = 5
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+DocumentIds = Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=10_000)]
+
+
+class RunRequest(BaseModel):
+    """What is done to many documents: those listed, or all of a matter, or those added until the run is sealed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name = "run"
+    type: str = Field(default="review", description="review, analyze or extract")
+    documents: DocumentIds | None = Field(default=None, description="ids from POST /v1/documents")
+    matter: str | None = Field(default=None, description="without `documents` and `open`: all documents of this matter")
+    open: bool = Field(default=False, description="more documents follow; the run ends only once it is sealed")
+    priority: str = Field(default="bulk", description="critical, high, normal, low or bulk")
+    device: str = Field(default="any", description="gpu, cpu or any")
+    model: str | None = Field(default=None, description="generation model of a review; `none` leaves generation out")
+    playbook: str = "default"
+    force: bool = Field(default=False, description="compute again what was done for the same text and versions")
+    metadata: Metadata = Field(default_factory=dict[str, str])
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class RunDocumentsRequest(BaseModel):
+    """Documents for a run that is open."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: DocumentIds
+
+
+class RunView(BaseModel):
+    """Where a run stands."""
+
+    id: str
+    name: str
+    type: str
+    state: str
+    priority: str
+    model: str | None
+    matter: str | None
+    metadata: dict[str, str]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    total: int
+    active: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+    reused: int = Field(description="succeeded without anything to compute, as it was done before")
+    documents_per_second: float | None
+    eta_seconds: float | None = Field(description="until the last document ends, at the present pace")
+    paused: bool
+    sealed: bool = Field(description="whether no more documents can be added")
+    cancelling: bool
+    schedule: str | None
+    due_at: datetime | None = Field(description="the schedule's time that this run is for")
+    problem: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, run: Run) -> RunView:
+        """The view of a record."""
+        return cls(
+            id=run.id,
+            name=run.name,
+            type=run.type,
+            state=run.state,
+            priority=run.priority,
+            model=run.model,
+            matter=run.matter,
+            metadata=run.metadata,
+            created_at=moment(run.created),
+            started_at=moment(run.started) if run.started else None,
+            finished_at=moment(run.finished) if run.finished else None,
+            total=run.total,
+            active=run.active,
+            succeeded=run.succeeded,
+            failed=run.failed,
+            cancelled=run.cancelled,
+            expired=run.expired,
+            reused=run.reused,
+            documents_per_second=round(1 / run.pace, 3) if run.pace else None,
+            eta_seconds=run.eta_seconds,
+            paused=run.paused,
+            sealed=run.sealed,
+            cancelling=run.cancelling and not run.state.final,
+            schedule=run.schedule,
+            due_at=moment(run.due) if run.due else None,
+            problem=run.problem,
+        )
+
+
+class RunList(BaseModel):
+    """Runs, newest first."""
+
+    data: list[RunView]
+
+
+class RunDocumentView(BaseModel):
+    """One document of a run; ``seconds`` is from its first step to its end."""
+
+    document: str
+    number: int
+    name: str | None
+    state: str
+    job: str | None
+    reused: bool
+    seconds: float | None
+    code: str | None
+    detail: str | None
+
+    @classmethod
+    def of(cls, document: RunDocument) -> RunDocumentView:
+        """The view of an entry."""
+        return cls.model_validate(document, from_attributes=True)
+
+
+class RunDocumentList(BaseModel):
+    """Documents of a run by number; ``next`` is the ``after`` of the next page."""
+
+    data: list[RunDocumentView]
+    next: int | None
+
+
+class ScheduleRequest(BaseModel):
+    """Runs over a matter that recur: ``cron`` or ``rrule``, in a time zone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    cron: str | None = Field(default=None, max_length=200, examples=["0 22 * * 5"], description="five fields")
+    rrule: str | None = Field(default=None, max_length=500, examples=["FREQ=WEEKLY;BYDAY=FR;BYHOUR=22;BYMINUTE=0"])
+    time_zone: str = Field(default="UTC", examples=["Europe/London"])
+    missed: str = Field(default="once", description="once, skip or all: what happens to times when everything was off")
+    run: RunRequest = Field(description="with `matter`; what each run does")
+
+
+class ScheduleView(BaseModel):
+    """A schedule and when it is due."""
+
+    id: str
+    name: str
+    cron: str | None
+    rrule: str | None
+    time_zone: str
+    missed: str
+    type: str
+    matter: str | None
+    priority: str
+    created_at: datetime
+    paused: bool
+    next_times: list[datetime]
+    last_due_at: datetime | None
+    last_run: str | None
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> ScheduleView:
+        """The view of a record."""
+        rule, work = schedule.recurrence, schedule.work
+        return cls(
+            id=schedule.id,
+            name=schedule.name,
+            cron=rule.cron,
+            rrule=rule.rrule,
+            time_zone=rule.zone,
+            missed=schedule.missed,
+            type=work.type,
+            matter=work.matter,
+            priority=work.priority,
+            created_at=moment(schedule.created),
+            paused=schedule.paused,
+            next_times=[moment(time) for time in schedule.next_times(NEXT_TIMES)],
+            last_due_at=moment(schedule.last_due) if schedule.last_due else None,
+            last_run=schedule.last_run,
+        )
+
+
+class ScheduleList(BaseModel):
+    """Schedules, oldest first."""
+
+    data: list[ScheduleView]

@@ -1,0 +1,188 @@
+-- Runs: a parent over many documents, each a job of its own made from the run's template when its turn comes.
+-- Only `window` of them live at once, so a run of thousands costs the backlog no more than a small one.
+
+local RUN_EVENTS = 2000   -- every event carries the absolute counts, so old ones may go
+local OPEN_SECONDS = 3600 -- a run that nobody adds to any more is sealed after this long
+
+run_keys = function(tenant, id)
+  return {key.run_order(tenant, id), key.run_pending(tenant, id), key.run_items(tenant, id), key.run_active(tenant, id)}
+end
+
+local function say(tenant, id, event, data)
+  local h = redis.call('HMGET', key.job(tenant, id), 'total', 'succeeded', 'failed', 'cancelled', 'expired', 'pace')
+  data.t, data.total, data.pace = stamp(NOW), tonumber(h[1] or '0'), tonumber(h[6] or '0')
+  data.succeeded, data.failed = tonumber(h[2] or '0'), tonumber(h[3] or '0')
+  data.cancelled, data.expired = tonumber(h[4] or '0'), tonumber(h[5] or '0')
+  data.active = redis.call('SCARD', key.run_active(tenant, id))
+  redis.call('XADD', key.events(tenant, id), 'MAXLEN', '~', RUN_EVENTS, '*', 'event', event, 'data', cjson.encode(data))
+end
+
+-- Notes what became of a document and counts it; the smoothed seconds between two ends are the run's pace.
+local function note(tenant, id, document, item)
+  local k = key.job(tenant, id)
+  redis.call('HSET', key.run_items(tenant, id), document, cjson.encode(item))
+  redis.call('HINCRBY', k, item.state, 1)
+  local h = redis.call('HMGET', k, 'last_end', 'pace')
+  local gap, pace = NOW - tonumber(h[1] or NOW), tonumber(h[2])
+  redis.call('HSET', k, 'last_end', stamp(NOW), 'pace', stamp(pace and 0.95 * pace + 0.05 * gap or gap))
+end
+
+-- Starts one document's job; a document that was deleted meanwhile is noted as failed.
+local function start_document(tenant, id, template, document, number)
+  local name = redis.call('HGET', key.document(tenant, document), 'name')
+  local child = 'job' .. string.sub(id, 4) .. '.' .. string.format('%d', number)
+  if not name then
+    note(tenant, id, document, {n = number, state = 'failed', code = 'document_unknown',
+      detail = 'the document was deleted before its turn came'})
+    return
+  end
+  redis.call('SADD', key.run_active(tenant, id), child)
+  redis.call('HSET', key.run_items(tenant, id), document, cjson.encode({n = number, state = 'running', job = child, name = name}))
+  if redis.call('EXISTS', key.job(tenant, child)) == 1 then live_again(tenant, child) return end
+  local input = cjson.decode(template.input)
+  input.document, input.name = document, name
+  local text = cjson.encode(input)
+  local k = key.job(tenant, child)
+  for field, value in pairs(template) do redis.call('HSET', k, field, value) end
+  redis.call('HSET', k, 'tenant', tenant, 'id', child, 'run', id, 'document', document, 'input', text,
+    'bytes', #text, 'created', stamp(NOW), 'attempt', '0')
+  local state = waiting_state(k)
+  redis.call('HSET', k, 'state', state)
+  emit(tenant, child, state, {state = state})
+  begin(tenant, child)
+end
+
+-- Ends a run that has nothing left to do.
+local function settle(tenant, id, h)
+  if redis.call('SCARD', key.run_active(tenant, id)) > 0 then return end
+  local cancel = h.cancel or ''
+  if cancel == '' and (not h.sealed or redis.call('ZCARD', key.run_pending(tenant, id)) > 0) then return end
+  local total, good = tonumber(h.total or '0'), tonumber(redis.call('HGET', key.job(tenant, id), 'succeeded') or '0')
+  redis.call('ZREM', key.open_runs(), tenant .. '|' .. id)
+  if cancel ~= '' then
+    conclude(tenant, id, wanted_end(cancel), '', '')
+  elseif good == total then
+    conclude(tenant, id, 'succeeded', '', '')
+  else
+    conclude(tenant, id, 'failed', '', cjson.encode({type = 'urn:casemill:problem:documents_failed',
+      title = 'documents failed', status = 422, code = 'documents_failed', retryable = true,
+      detail = string.format('%d of %d documents did not succeed; the results name each with its reason, and '
+        .. 'a retry of the run runs those again', total - good, total)}))
+  end
+end
+
+-- Starts documents while the window has room; ends the run when none is left.
+local function fill(tenant, id)
+  local raw, h = redis.call('HGETALL', key.job(tenant, id)), {}
+  for i = 1, #raw, 2 do h[raw[i]] = raw[i + 1] end
+  if h.state ~= 'waiting' then return end
+  if not h.paused and (h.cancel or '') == '' then
+    local template = cjson.decode(h.template)
+    while redis.call('SCARD', key.run_active(tenant, id)) < tonumber(h.window) do
+      local head = redis.call('ZPOPMIN', key.run_pending(tenant, id))
+      if not head[1] then break end
+      start_document(tenant, id, template, head[1], tonumber(head[2]))
+    end
+  end
+  settle(tenant, id, h)
+end
+
+-- Adds documents that the run does not have yet, at its end.
+local function add_documents(tenant, id, documents)
+  local k, order, pending = key.job(tenant, id), key.run_order(tenant, id), key.run_pending(tenant, id)
+  local total = tonumber(redis.call('HGET', k, 'total') or '0')
+  for _, document in ipairs(documents) do
+    if not redis.call('ZSCORE', pending, document) and redis.call('HEXISTS', key.run_items(tenant, id), document) == 0 then
+      total = total + 1
+      redis.call('RPUSH', order, document)
+      redis.call('ZADD', pending, total, document)
+    end
+  end
+  redis.call('HSET', k, 'total', total)
+end
+
+local function seal(tenant, id)
+  redis.call('ZREM', key.open_runs(), tenant .. '|' .. id)
+  redis.call('HSET', key.job(tenant, id), 'sealed', '1')
+  fill(tenant, id)
+end
+
+local function leave_open(tenant, id)
+  redis.call('ZADD', key.open_runs(), stamp(NOW + OPEN_SECONDS), tenant .. '|' .. id)
+end
+
+begin_run = function(tenant, id)
+  local k = key.job(tenant, id)
+  redis.call('HSET', k, 'state', 'waiting', 'started', stamp(NOW), 'last_end', stamp(NOW))
+  local h = redis.call('HMGET', k, 'source', 'matter')
+  if h[1] == 'matter' then
+    add_documents(tenant, id, redis.call('ZRANGE', key.matter(tenant, h[2]), 0, -1))
+    seal(tenant, id)
+  else
+    fill(tenant, id)
+  end
+end
+
+document_ended = function(tenant, id, child, state, result, problem)
+  if redis.call('EXISTS', key.job(tenant, id)) == 0 then return end
+  local h = redis.call('HMGET', key.job(tenant, child), 'document', 'started', 'reused')
+  if redis.call('SREM', key.run_active(tenant, id), child) == 0 then return end
+  local before = cjson.decode(redis.call('HGET', key.run_items(tenant, id), h[1]))
+  local item = {n = before.n, name = before.name, state = state, job = child, result = result}
+  if h[2] then item.seconds = NOW - tonumber(h[2]) end
+  if h[3] == '1' and state == 'succeeded' then
+    item.reused = true
+    redis.call('HINCRBY', key.job(tenant, id), 'reused', 1)
+  end
+  if problem ~= '' then
+    local why = cjson.decode(problem)
+    item.code, item.detail = why.code, why.detail
+  end
+  note(tenant, id, h[1], item)
+  say(tenant, id, 'document', {document = h[1], name = before.name, state = state, job = child, code = item.code})
+  fill(tenant, id)
+end
+
+-- Ends a run whose record has `cancel` set: at once what waits, the rest at its next step.
+stop_run = function(tenant, id)
+  local k, pending = key.job(tenant, id), key.run_pending(tenant, id)
+  local left = redis.call('ZCARD', pending)
+  if left > 0 then redis.call('HINCRBY', k, 'cancelled', left) end
+  -- Remembered by number, so that a retry takes up what never began.
+  redis.call('HSET', k, 'left', left)
+  redis.call('DEL', pending)
+  local state = wanted_end(redis.call('HGET', k, 'cancel'))
+  for _, child in ipairs(redis.call('SMEMBERS', key.run_active(tenant, id))) do stop(tenant, child, state) end
+  fill(tenant, id)
+  local now = redis.call('HGET', k, 'state')
+  return now == 'waiting' and 'cancelling' or now
+end
+
+-- Takes an ended run back to life, so that documents of it can run again.
+local function reopen(tenant, id)
+  local k = key.job(tenant, id)
+  if redis.call('HGET', k, 'state') == 'waiting' then return end
+  revive(tenant, id)
+  redis.call('HDEL', k, 'left', 'paused')
+  redis.call('HSET', k, 'state', 'waiting', 'last_end', stamp(NOW))
+  for _, name in ipairs(run_keys(tenant, id)) do redis.call('PERSIST', name) end
+  emit(tenant, id, 'waiting', {state = 'waiting', reason = 'retry'})
+end
+
+-- Puts one document that did not succeed back into its place among those that wait.
+local function await_again(tenant, id, document)
+  local items = key.run_items(tenant, id)
+  local item = cjson.decode(redis.call('HGET', items, document))
+  redis.call('HINCRBY', key.job(tenant, id), item.state, -1)
+  redis.call('HDEL', items, document)
+  redis.call('ZADD', key.run_pending(tenant, id), item.n, document)
+end
+
+-- Moves a schedule from its time `due` on to `next`, '' for none; false when that time was dealt with before.
+local function pass(tenant, id, due, next)
+  local k, member = key.schedule(tenant, id), tenant .. '|' .. id
+  if redis.call('HGET', k, 'next') ~= due then return false end
+  redis.call('HSET', k, 'next', next)
+  if next == '' then redis.call('ZREM', key.schedules(), member) else redis.call('ZADD', key.schedules(), next, member) end
+  return true
+end

@@ -1,0 +1,290 @@
+"""Bulk runs: a parent over thousands of documents, whose every transition is a Lua script as for single jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from services.errors import Conflict, InvalidRequest, NotFound
+from services.jobs import Priority, State, Submission, check_name, new_id
+from services.lifecycle import Lifecycle, acceptance, key_reused, pairs, record_fields
+from services.redis_client import redis_errors
+
+MAX_DOCUMENTS = 50_000
+# Ids that one script adds; thousands more would keep an urgent job's script waiting.
+ADD_BATCH = 1000
+PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RunSubmission:
+    """A run to be accepted.
+
+    ``work`` is the job of each document, its input without the document. ``whole_matter``: the documents are those
+    that the matter has when the run begins; otherwise they are added until the run is sealed. ``schedule`` and ``due``
+    name the schedule's time that this run is for, ``next_due`` the time after it.
+    """
+
+    name: str
+    work: Submission
+    whole_matter: bool = False
+    schedule: str | None = None
+    due: str = ""
+    next_due: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The record of a run; times are seconds since the epoch, 0.0 if not reached.
+
+    ``active`` documents are under way, ``pace`` is the smoothed number of seconds between the ends of two documents,
+    ``reused`` counts documents of which nothing had to be computed.
+    """
+
+    tenant: str
+    id: str
+    name: str
+    type: str
+    state: State
+    priority: Priority
+    model: str | None
+    matter: str | None
+    metadata: dict[str, str]
+    created: float
+    started: float
+    finished: float
+    total: int
+    active: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+    reused: int
+    pace: float | None
+    paused: bool
+    sealed: bool
+    cancelling: bool
+    schedule: str | None
+    due: float | None
+    problem: dict[str, Any] | None
+
+    @property
+    def ended(self) -> int:
+        """Documents that have ended, however."""
+        return self.succeeded + self.failed + self.cancelled + self.expired
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until the last document ends at the present pace; ``None`` while nobody can know."""
+        if self.pace is None or self.paused or not self.sealed or self.state.final:
+            return None
+        return round(self.pace * (self.total - self.ended), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RunDocument:
+    """What became of one document of a run; ``number`` is its place from 1, ``result`` a blob's name."""
+
+    document: str
+    number: int
+    name: str | None
+    state: str
+    job: str | None
+    result: str | None
+    reused: bool
+    seconds: float | None
+    code: str | None
+    detail: str | None
+
+
+class Runs:
+    """Accepts, steers and reads runs. Safe for threads; every method raises ``Unavailable`` when Redis is away."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+        self._client = lifecycle.client
+        self._keys = lifecycle.keys
+
+    def submit(self, submission: RunSubmission) -> tuple[Run, bool]:
+        """Accept a run; answers its record and whether it is new (``False``: the idempotency key was seen before).
+
+        Raises ``Conflict`` when the key was used for another request, or when the schedule's time is past already.
+        """
+        work = submission.work
+        check_name(work.tenant, "tenant")
+        template = record_fields(replace(work, request_id=None))
+        fields = template | {
+            "tenant": work.tenant,
+            "id": new_id("run"),
+            "name": submission.name,
+            "template": json.dumps(template),
+            "source": "matter" if submission.whole_matter else "client",
+            "window": str(self._lifecycle.settings.run_window),
+            "schedule": submission.schedule or "",
+            "due": submission.due,
+            "request_id": work.request_id or "",
+        }
+        fields.pop("plan", None)
+        argument: dict[str, Any] = {"fields": fields} | acceptance(work, fields["input"])
+        if submission.schedule:
+            argument |= {"schedule": submission.schedule, "due": submission.due, "next": submission.next_due}
+        verdict, value = self._lifecycle.scripts.run("run_submit", argument)
+        if verdict == "conflict":
+            raise key_reused()
+        if verdict == "past":
+            raise Conflict(f"the schedule's time {value} was dealt with before", code="schedule_past")
+        return self._run(pairs(value)), verdict == "accepted"
+
+    def add(self, tenant: str, run: str, documents: Sequence[str]) -> Run:
+        """Add documents to a run that is not sealed; those it has already are left as they are.
+
+        Raises ``NotFound`` for unknown documents, of which none of their thousand is then added, ``Conflict`` for a run
+        that takes no more.
+        """
+        record: Run | None = None
+        for start in range(0, len(documents), ADD_BATCH):
+            batch = list(documents[start : start + ADD_BATCH])
+            argument = {"tenant": tenant, "id": run, "documents": batch, "most": MAX_DOCUMENTS}
+            verdict, *value = self._lifecycle.scripts.run("run_add", argument)
+            if verdict == "unknown":
+                shown = ", ".join(value[:3]) + (f" and {len(value) - 3} more" if len(value) > 3 else "")
+                raise NotFound(f"there is no document {shown}", code="document_unknown")
+            if verdict == "full":
+                raise InvalidRequest(
+                    f"a run takes {MAX_DOCUMENTS} documents at most; make a second run", code="run_full"
+                )
+            record = self._checked(run, verdict, value)
+        return record or self.get(tenant, run)
+
+    def seal(self, tenant: str, run: str) -> Run:
+        """Say that no more documents come, so that the run can end."""
+        return self._steer(tenant, run, "seal")
+
+    def pause(self, tenant: str, run: str) -> Run:
+        """Begin no further document; those under way go on to their end."""
+        return self._steer(tenant, run, "pause")
+
+    def resume(self, tenant: str, run: str) -> Run:
+        """Go on after a pause."""
+        return self._steer(tenant, run, "resume")
+
+    def retry(self, tenant: str, run: str) -> Run:
+        """Run the documents again that did not succeed; each goes on with the step that failed."""
+        return self._steer(tenant, run, "retry")
+
+    def cancel(self, tenant: str, run: str) -> Run:
+        """Cancel a run: at once what waits, at its next step what is under way. One that has ended stays as it is."""
+        self.get(tenant, run)
+        self._lifecycle.cancel(tenant, run)
+        return self.get(tenant, run)
+
+    def get(self, tenant: str, run: str) -> Run:
+        """The record of a run; raises ``NotFound``."""
+        with redis_errors():
+            fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
+        if "template" not in fields:
+            raise _unknown(run)
+        return self._run(fields)
+
+    def list(self, tenant: str, *, limit: int = 50, schedule: str | None = None) -> list[Run]:
+        """The newest runs of a tenant, newest first; ``schedule`` keeps those of one schedule."""
+        with redis_errors():
+            ids = self._client.zrange(self._keys("runs", tenant=tenant), 0, -1, desc=True)
+        found: list[Run] = []
+        for run in ids:
+            with redis_errors():
+                fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
+            if fields and schedule in (None, fields.get("schedule")):
+                found.append(self._run(fields))
+            if len(found) == limit:
+                break
+        return found
+
+    def page(self, tenant: str, run: str, start: int, count: int) -> list[RunDocument]:
+        """Documents of a run by number, ``start`` from 0, those that have not begun among them."""
+        cancelled = self.get(tenant, run).state.final
+        with redis_errors():
+            ids: list[str] = self._client.lrange(
+                self._keys("run_order", tenant=tenant, id=run), start, start + count - 1
+            )
+            items: list[str | None] = (
+                self._client.hmget(self._keys("run_items", tenant=tenant, id=run), ids) if ids else []
+            )
+        idle = {"state": "cancelled" if cancelled else "waiting"}
+        return [
+            _document(document, {"n": start + place} | (json.loads(text) if text else idle))
+            for place, (document, text) in enumerate(zip(ids, items, strict=True), 1)
+        ]
+
+    def documents(self, tenant: str, run: str) -> Iterator[RunDocument]:
+        """All documents of a run in order, read page by page."""
+        start = 0
+        while page := self.page(tenant, run, start, PAGE):
+            yield from page
+            start += PAGE
+
+    def _steer(self, tenant: str, run: str, action: str) -> Run:
+        argument = {"tenant": tenant, "id": run, "action": action}
+        verdict, *value = self._lifecycle.scripts.run("run_steer", argument)
+        return self._checked(run, verdict, value)
+
+    def _checked(self, run: str, verdict: str, value: list[Any]) -> Run:
+        if verdict == "missing":
+            raise _unknown(run)
+        if verdict == "closed":
+            raise Conflict(f"the run is {value[0]}, which does not allow this", code="run_state")
+        return self._run(pairs(value[0]))
+
+    def _run(self, fields: dict[str, str]) -> Run:
+        active = self._keys("run_active", tenant=fields["tenant"], id=fields["id"])
+        with redis_errors():
+            under_way = int(self._client.scard(active))
+        return Run(
+            tenant=fields["tenant"],
+            id=fields["id"],
+            name=fields["name"],
+            type=fields["type"],
+            state=State(fields["state"]),
+            priority=Priority(fields["priority"]),
+            model=fields.get("model") or None,
+            matter=fields.get("matter") or None,
+            metadata=json.loads(fields["metadata"]),
+            created=float(fields["created"]),
+            started=float(fields.get("started", "0")),
+            finished=float(fields.get("finished", "0")),
+            total=int(fields.get("total", "0")),
+            active=under_way,
+            succeeded=int(fields.get("succeeded", "0")),
+            failed=int(fields.get("failed", "0")),
+            cancelled=int(fields.get("cancelled", "0")),
+            expired=int(fields.get("expired", "0")),
+            reused=int(fields.get("reused", "0")),
+            pace=float(fields["pace"]) if "pace" in fields else None,
+            paused=bool(fields.get("paused")),
+            sealed=bool(fields.get("sealed")),
+            cancelling=bool(fields.get("cancel")),
+            schedule=fields.get("schedule") or None,
+            due=float(fields["due"]) if fields.get("due") else None,
+            problem=json.loads(fields["problem"]) if fields.get("problem") else None,
+        )
+
+
+def _document(document: str, item: dict[str, Any]) -> RunDocument:
+    return RunDocument(
+        document=document,
+        number=int(item["n"]),
+        name=item.get("name"),
+        state=item["state"],
+        job=item.get("job"),
+        result=item.get("result") or None,
+        reused=bool(item.get("reused")),
+        seconds=round(item["seconds"], 3) if "seconds" in item else None,
+        code=item.get("code"),
+        detail=item.get("detail"),
+    )
+
+
+def _unknown(run: str) -> NotFound:
+    return NotFound(f"there is no run {run!r}", code="run_unknown")

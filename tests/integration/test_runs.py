@@ -1,0 +1,277 @@
+"""Bulk runs on the server: the window, pause, retry, cancel, what a crash leaves, and the schedules that start them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from services.blobs import Blobs
+from services.documents import Documents
+from services.errors import Conflict, NotFound
+from services.jobs import Claim, JobType, Lane, Priority, State, Step, Submission
+from services.lifecycle import Lifecycle
+from services.recurrence import Missed, Recurrence
+from services.runs import Run, Runs, RunSubmission
+from services.schedules import Schedules
+from services.settings import Settings
+from tests.integration.test_lifecycle import PROBLEM, claim, events, finish, tidy
+
+__all__ = ["tidy"]  # an autouse fixture
+
+PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("scan", "scan", Lane.ANALYZE))
+WORK = Submission("acme", JobType.REVIEW, {"playbook": "x"}, priority=Priority.BULK, plan=PLAN, matter="m-1")
+
+
+@pytest.fixture
+def runs(settings: Settings, lifecycle: Lifecycle) -> Runs:
+    small = Lifecycle(settings.model_copy(update={"run_window": 3}), lifecycle.client)
+    return Runs(small)
+
+
+@pytest.fixture
+def upload(settings: Settings, lifecycle: Lifecycle) -> Callable[..., list[str]]:
+    documents = Documents(lifecycle.client, lifecycle.keys, Blobs(settings.data_dir))
+
+    def put(count: int, matter: str | None = "m-1") -> list[str]:
+        names = [f"{matter}-{number}.txt" for number in range(count)]
+        return [documents.add("acme", name.encode(), name=name, matter=matter).id for name in names]
+
+    return put
+
+
+def started(runs: Runs, documents: list[str], **changes: Any) -> Run:
+    run, new = runs.submit(RunSubmission("test", WORK, **changes))
+    assert new
+    runs.add("acme", run.id, documents)
+    return runs.seal("acme", run.id)
+
+
+def end_step(lifecycle: Lifecycle, lane: Lane, outcome: Any = "succeeded", **more: Any) -> Claim | None:
+    held = claim(lifecycle, lane)
+    if not held:
+        return None
+    finish(lifecycle, held[0], outcome, **more)
+    return held[0]
+
+
+def work_off(lifecycle: Lifecycle) -> int:
+    """End whatever can be claimed; answers how many steps that were."""
+    count = 0
+    while any(end_step(lifecycle, lane, result="res_x") for lane in (Lane.EXTRACT, Lane.ANALYZE)):
+        count += 1
+    return count
+
+
+def test_a_run_goes_through_all_documents_a_window_at_a_time(
+    settings: Settings, lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    documents = upload(10)
+    run = started(runs, documents)
+    assert (run.total, run.active, run.state) == (10, 3, State.WAITING)
+    assert sum(count for count, _ in lifecycle.depths().values()) == 3
+    held = claim(lifecycle, Lane.EXTRACT)[0]
+    assert held.input == {"playbook": "x", "document": documents[0], "name": "m-1-0.txt"}
+    assert held.priority is Priority.BULK
+    finish(lifecycle, held, result="res_x")
+    work_off(lifecycle)
+    run = runs.get("acme", run.id)
+    assert (run.state, run.succeeded, run.active, run.ended) == (State.SUCCEEDED, 10, 0, 10)
+    rows = list(runs.documents("acme", run.id))
+    assert [row.document for row in rows] == documents
+    assert [row.number for row in rows] == list(range(1, 11))
+    assert {(row.state, row.result) for row in rows} == {("succeeded", "res_x")}
+    told = events(settings, lifecycle, run.id)
+    assert [event.event for event in told] == ["waiting", *["document"] * 10, "succeeded"]
+    assert [event.data["succeeded"] for event in told[1:-1]] == list(range(1, 11))
+    assert lifecycle.list("acme") == []
+
+
+def test_documents_follow_until_the_run_is_sealed(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    run, _ = runs.submit(RunSubmission("open", WORK))
+    first, second, third = upload(3)
+    runs.add("acme", run.id, [first, first])
+    assert runs.add("acme", run.id, [first, second]).total == 2
+    work_off(lifecycle)
+    assert runs.get("acme", run.id).state is State.WAITING
+    with pytest.raises(NotFound):
+        runs.add("acme", run.id, [third, "doc_unknown"])
+    assert runs.get("acme", run.id).total == 2
+    runs.add("acme", run.id, [third])
+    assert runs.seal("acme", run.id).state is State.WAITING
+    work_off(lifecycle)
+    assert runs.get("acme", run.id).state is State.SUCCEEDED
+    with pytest.raises(Conflict):
+        runs.add("acme", run.id, [third])
+
+
+def test_a_run_that_is_left_open_is_sealed_after_an_hour(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    raw: Any = lifecycle.client
+    run, _ = runs.submit(RunSubmission("open", WORK))
+    runs.add("acme", run.id, upload(1))
+    work_off(lifecycle)
+    lifecycle.care()
+    assert not runs.get("acme", run.id).sealed
+    raw.zadd(lifecycle.keys("open_runs"), {f"acme|{run.id}": 1})
+    lifecycle.care()
+    assert runs.get("acme", run.id).state is State.SUCCEEDED
+
+
+def test_a_pause_begins_nothing_and_loses_nothing(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    run = started(runs, upload(6))
+    assert runs.pause("acme", run.id).paused
+    assert work_off(lifecycle) == 6
+    paused = runs.get("acme", run.id)
+    assert (paused.succeeded, paused.active, paused.state, paused.eta_seconds) == (3, 0, State.WAITING, None)
+    runs.resume("acme", run.id)
+    work_off(lifecycle)
+    assert runs.get("acme", run.id).state is State.SUCCEEDED
+
+
+def test_failed_documents_fail_the_run_by_name_and_a_retry_goes_on_where_they_failed(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    documents = upload(4)
+    run = started(runs, documents)
+    end_step(lifecycle, Lane.EXTRACT, result="res_text")
+    broken = end_step(lifecycle, Lane.ANALYZE, "failed", problem=PROBLEM)
+    assert broken
+    work_off(lifecycle)
+    record = runs.get("acme", run.id)
+    assert (record.state, record.failed, record.succeeded) == (State.FAILED, 1, 3)
+    assert record.problem and record.problem["code"] == "documents_failed"
+    (row,) = [row for row in runs.documents("acme", run.id) if row.state == "failed"]
+    assert (row.code, row.document) == (PROBLEM["code"], documents[0])
+    assert [job.id for job in lifecycle.dead_letters("acme")] == [row.job]
+    again = runs.retry("acme", run.id)
+    assert (again.state, again.failed, again.active) == (State.WAITING, 0, 1)
+    held = end_step(lifecycle, Lane.ANALYZE, result="res_x")
+    assert held and held.id == broken.id and held.attempt > broken.attempt
+    assert work_off(lifecycle) == 0, "only the failed step ran again"
+    record = runs.get("acme", run.id)
+    assert (record.state, record.succeeded, record.problem) == (State.SUCCEEDED, 4, None)
+    assert lifecycle.dead_letters("acme") == []
+
+
+def test_replaying_one_document_reopens_its_run(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    run = started(runs, upload(2))
+    end_step(lifecycle, Lane.EXTRACT, "failed", problem=PROBLEM)
+    work_off(lifecycle)
+    (dead,) = lifecycle.dead_letters("acme")
+    lifecycle.replay("acme", dead.id)
+    assert runs.get("acme", run.id).state is State.WAITING
+    work_off(lifecycle)
+    assert runs.get("acme", run.id).succeeded == 2
+
+
+def test_cancelling_a_run_ends_what_waits_and_what_runs_and_a_retry_takes_it_up(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    run = started(runs, upload(8))
+    (held,) = claim(lifecycle, Lane.EXTRACT)
+    cancelled = runs.cancel("acme", run.id)
+    assert (cancelled.state, cancelled.cancelling, cancelled.active) == (State.WAITING, True, 1)
+    assert claim(lifecycle, Lane.EXTRACT) == []
+    finish(lifecycle, held, "cancelled")
+    ended = runs.get("acme", run.id)
+    assert (ended.state, ended.cancelled, ended.ended) == (State.CANCELLED, 8, 8)
+    assert {row.state for row in runs.documents("acme", run.id)} == {"cancelled"}
+    again = runs.retry("acme", run.id)
+    assert (again.state, again.cancelled, again.active) == (State.WAITING, 0, 3)
+    work_off(lifecycle)
+    ended = runs.get("acme", run.id)
+    assert (ended.state, ended.succeeded) == (State.SUCCEEDED, 8)
+
+
+def test_a_deleted_document_is_named_and_the_rest_goes_on(
+    settings: Settings, lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    documents = upload(5)
+    run = started(runs, documents)
+    Documents(lifecycle.client, lifecycle.keys, Blobs(settings.data_dir)).delete("acme", documents[4])
+    work_off(lifecycle)
+    record = runs.get("acme", run.id)
+    assert (record.state, record.succeeded, record.failed) == (State.FAILED, 4, 1)
+    assert [row.code for row in runs.documents("acme", run.id)][4] == "document_unknown"
+
+
+def test_a_run_over_a_matter_takes_the_documents_it_has_when_it_begins(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    upload(2, "other")
+    documents = upload(4)
+    run, _ = runs.submit(RunSubmission("all", WORK, whole_matter=True))
+    assert (run.total, run.sealed) == (4, True)
+    work_off(lifecycle)
+    assert [row.document for row in runs.documents("acme", run.id)] == documents
+    assert runs.get("acme", run.id).state is State.SUCCEEDED
+
+
+def test_the_same_key_is_the_same_run(runs: Runs, upload: Callable[..., list[str]]) -> None:
+    from dataclasses import replace
+
+    upload(1)
+    named = RunSubmission("once", replace(WORK, idempotency_key="k", request_hash="1"), whole_matter=True)
+    first, new = runs.submit(named)
+    second, again = runs.submit(named)
+    assert (first.id, new, again) == (second.id, True, False)
+    with pytest.raises(Conflict):
+        runs.submit(replace(named, work=replace(named.work, request_hash="2")))
+    runs.cancel("acme", first.id)
+
+
+def test_a_crash_of_a_worker_costs_a_document_an_attempt_and_no_more(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    run = started(runs, upload(3))
+    (late,) = claim(lifecycle, Lane.EXTRACT)
+    lifecycle.care(dead_workers=["w1"])
+    work_off(lifecycle)
+    finish(lifecycle, late, result="res_late")
+    record = runs.get("acme", run.id)
+    assert (record.state, record.succeeded) == (State.SUCCEEDED, 3)
+    assert {row.result for row in runs.documents("acme", run.id)} == {"res_x"}
+
+
+def test_each_due_time_makes_one_run_whoever_looks(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    raw: Any = lifecycle.client
+    upload(2)
+    schedules, others = Schedules(lifecycle), Schedules(lifecycle)
+    rule = Recurrence(zone="Europe/London", start=schedules.now(), cron="0 * * * *")
+    kept = schedules.add("hourly", rule, Missed.ONCE, WORK)
+    assert schedules.fire() == 0
+    due = int(schedules.now()) // 3600 * 3600
+    raw.hset(lifecycle.keys("schedule", tenant="acme", id=kept.id), "next", str(due))
+    raw.zadd(lifecycle.keys("schedules"), {f"acme|{kept.id}": due})
+    stale = others.get("acme", kept.id)
+    assert schedules.fire() == 1
+    with pytest.raises(Conflict):  # another caretaker that looked before the first one fired
+        others._fire(stale, schedules.now())
+    assert schedules.fire() == 0
+    (run,) = runs.list("acme", schedule=kept.id)
+    assert (run.due, run.total, run.name) == (due, 2, "hourly")
+    kept = schedules.get("acme", kept.id)
+    assert (kept.last_run, kept.last_due, kept.next_due) == (run.id, due, due + 3600)
+    runs.cancel("acme", run.id)
+    schedules.remove("acme", kept.id)
+    assert schedules.list("acme") == []
+
+
+def test_a_pause_of_a_schedule_is_no_missed_time(lifecycle: Lifecycle) -> None:
+    schedules = Schedules(lifecycle)
+    kept = schedules.add("daily", Recurrence(zone="UTC", start=schedules.now(), cron="0 3 * * *"), Missed.ALL, WORK)
+    assert schedules.pause("acme", kept.id).next_times(3) == []
+    resumed = schedules.resume("acme", kept.id)
+    assert resumed.next_due == kept.next_due
+    schedules.remove("acme", kept.id)
