@@ -50,13 +50,14 @@ def test_every_step_of_a_review_is_found_by_the_id_of_the_review(fake_stack: Run
 
 
 def test_a_dead_letter_is_explained_by_its_code(fake_stack: Running) -> None:
-    document = fake_stack.upload(b"%PDF-1.7 this is no document").json()
-    job = fake_stack.submit(type="extract", document=document["id"])["id"]
+    asked = {"prompt": "SECRET " * 9000, "max_tokens": 4}
+    job = fake_stack.submit(type="generate", input=asked)["id"]
     end = fake_stack.finished(job)
     assert end["state"] == "failed", end
     shown = ticket_of(fake_stack, job)
     assert shown["ended"]["failed"] >= 1
-    assert shown["problem"] == end["problem"]["code"]
+    assert shown["problem"] == end["problem"]["code"] == "context_exceeded"
+    assert "SECRET" not in str(shown)
 
 
 @pytest.mark.parametrize("path", ["api/tasks", "tasks", "api/workers"])
