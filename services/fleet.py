@@ -25,7 +25,11 @@ class WorkerModel:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What a worker says of itself every few seconds; ``memory`` is its resident size in bytes."""
+    """What a worker says of itself every few seconds; ``memory`` is its resident size in bytes.
+
+    ``reserved`` slots of the lane generate are for urgent work alone, ``reserved_busy`` of them at work. ``stalled`` is
+    for how many seconds tickets have waited that its free slots should have taken.
+    """
 
     id: str
     host: str
@@ -41,6 +45,9 @@ class Announcement:
     engine: str
     version: str
     started: float
+    reserved: int = 0
+    reserved_busy: int = 0
+    stalled: float = 0.0
 
 
 class Fleet:

@@ -39,6 +39,7 @@ TEMPLATES: Final = {
     "service": "service",  # hash lane → measured seconds of a job, smoothed; permanent
     "tenants": "tenants",  # set of tenant names that ever submitted; permanent
     "counters": "counters",  # hash of totals shown as metrics; permanent
+    "timings": "timings",  # hash "wait|lane|priority|bound" and "run|…" → how many took that long; permanent
     "caretaker": "caretaker",  # string, the lock's owner; 3 s
     "worker": "worker:{id}",  # string, JSON announcement; 10 s, renewed while the worker lives
     "workers": "workers",  # zset worker → last announcement; trimmed by the caretaker

@@ -25,6 +25,7 @@ from services.redis_client import Redis, connect, redis_errors, server_time
 from services.scripts import Scripts
 from services.settings import Settings
 from services.tickets import ticket_envelope
+from services.timings import BOUNDS, Histogram, histograms
 
 # Waking more slots than any machine has is work for nothing; the caretaker fills up what was used.
 TICKET_LIMIT = 64
@@ -45,6 +46,7 @@ class Lifecycle:
                 "ticket_limit": TICKET_LIMIT,
                 "result_ttl": settings.result_ttl_seconds,
                 "max_attempts": settings.max_attempts,
+                "bounds": BOUNDS,
             },
         )
 
@@ -79,10 +81,10 @@ class Lifecycle:
         n: int,
         ranks: int = len(Priority),
         models: Mapping[str, bool] | None = None,
-    ) -> tuple[list[bool], list[Claim]]:
-        """End what a slot holds and claim up to ``n`` jobs; answers which ends counted, and the claims.
+    ) -> tuple[list[State | None], list[Claim]]:
+        """End what a slot holds and claim up to ``n`` jobs; answers each ended job's state now, and the claims.
 
-        An end that does not count came from an attempt that had lost its lease; its result is discarded.
+        An end with ``None`` does not count: it came from an attempt that had lost its lease; its result is discarded.
         ``ranks`` limits the claim to the most urgent priorities; ``models`` maps those that the worker can load to
         whether they are loaded, ``None`` where jobs need none.
         """
@@ -97,8 +99,10 @@ class Lifecycle:
         }
         if models is not None:
             argument["models"] = dict(models)
-        counted, rows = self.scripts.run("work", argument)
-        return [bool(value) for value in counted], [_claim(fields, outputs) for fields, outputs in rows]
+        states, rows = self.scripts.run("work", argument)
+        return [State(value) if value else None for value in states], [
+            _claim(fields, outputs) for fields, outputs in rows
+        ]
 
     def renew(self, moved: Sequence[str], still: Sequence[str]) -> dict[str, str]:
         """Extend the leases of ``moved`` members; answers member → ``lost`` or ``cancel``, for both lists."""
@@ -228,6 +232,31 @@ class Lifecycle:
             cell: (count, max(0.0, now - float(queued or now)))
             for (cell, count, _), queued in zip(filled, since, strict=True)
         }
+
+    def standing(self) -> dict[str, int]:
+        """How many jobs are dead letters (of all tenants), scheduled, and held by a lease now."""
+        with redis_errors():
+            tenants = self.client.smembers(self.keys("tenants"))
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.zcard(self.keys("scheduled"))
+            pipeline.zcard(self.keys("leases"))
+            for tenant in tenants:
+                pipeline.zcard(self.keys("dead", tenant=tenant))
+            scheduled, leases, *dead = pipeline.execute()
+        return {"dead_letters": sum(dead), "scheduled": scheduled, "leases": leases}
+
+    def tickets(self, queues: Sequence[str]) -> dict[str, int]:
+        """Tickets waiting, by the queues asked for."""
+        with redis_errors():
+            pipeline = self.client.pipeline(transaction=False)
+            for queue in queues:
+                pipeline.llen(self.keys("tickets", queue=queue))
+            return dict(zip(queues, pipeline.execute(), strict=True))
+
+    def timings(self) -> dict[tuple[str, Lane, Priority], Histogram]:
+        """How long jobs waited and ran, by ``wait`` or ``run``, lane and priority."""
+        with redis_errors():
+            return histograms(self.client.hgetall(self.keys("timings")))
 
     def counters(self) -> dict[str, int]:
         """Totals since the server's data began, by name."""

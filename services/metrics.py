@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import shutil
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from services.fleet import Fleet
-from services.jobs import State
+from services.fleet import Announcement, Fleet
+from services.jobs import Device, Lane, State
 from services.lifecycle import Lifecycle
+from services.redis_client import redis_errors, server_info
+from services.tickets import ticket_queue
 
 _TOTALS = {
     "jobs.submitted": ("casemill_jobs_submitted", "Jobs accepted."),
@@ -22,6 +26,28 @@ _TOTALS = {
     "stale_results": ("casemill_stale_results", "Results discarded because their attempt had lost its lease."),
     "tickets": ("casemill_tickets", "Tickets written."),
 }
+_STANDING = {
+    "dead_letters": ("casemill_dead_letters", "Jobs of all tenants that failed for good and were not replayed."),
+    "scheduled": ("casemill_jobs_scheduled", "Jobs that are not due yet, retries among them."),
+    "leases": ("casemill_leases_held", "Jobs that a worker holds."),
+}
+_TIMINGS = {
+    "wait": ("casemill_wait_seconds", "Time in the backlog before each claim."),
+    "run": ("casemill_run_seconds", "Time from claim to end of each execution that counted."),
+}
+_WORKERS: dict[str, tuple[str, Callable[[Announcement], float]]] = {
+    "casemill_worker_slots": ("Slots of a live worker.", lambda worker: worker.slots),
+    "casemill_worker_busy_slots": ("Slots at work.", lambda worker: worker.busy),
+    "casemill_worker_reserved_slots": ("Slots for urgent work alone.", lambda worker: worker.reserved),
+    "casemill_worker_busy_reserved_slots": ("Such slots at work.", lambda worker: worker.reserved_busy),
+    "casemill_worker_memory_bytes": ("Resident memory.", lambda worker: worker.memory),
+    "casemill_worker_stalled_seconds": (
+        "How long tickets have waited that its free slots should have taken.",
+        lambda worker: worker.stalled,
+    ),
+}
+# Which workers serve what waits for a device class.
+_SERVING = {Device.CPU: {Device.CPU}, Device.GPU: {Device.GPU}, Device.ANY: {Device.CPU, Device.GPU}}
 
 
 class _Installation(Collector):
@@ -30,7 +56,15 @@ class _Installation(Collector):
         self._fleet = fleet
 
     def collect(self) -> Iterable[Metric]:
-        counters = self._lifecycle.counters()
+        workers = self._fleet.workers()
+        yield from self._jobs()
+        yield from self._backlog()
+        yield from self._timings()
+        yield from _fleet(workers)
+        yield from self._host()
+
+    def _jobs(self) -> Iterable[Metric]:
+        counters, standing = self._lifecycle.counters(), self._lifecycle.standing()
         for counter, (name, text) in _TOTALS.items():
             yield CounterMetricFamily(name, text, value=counters.get(counter, 0))
         ended = CounterMetricFamily("casemill_jobs_ended", "Jobs and steps that ended, by state.", labels=["state"])
@@ -38,6 +72,10 @@ class _Installation(Collector):
             if state.final:
                 ended.add_metric([state], counters.get(f"jobs.{state}", 0))
         yield ended
+        for gauge, (name, text) in _STANDING.items():
+            yield GaugeMetricFamily(name, text, value=standing[gauge])
+
+    def _backlog(self) -> Iterable[Metric]:
         labels = ["lane", "device", "priority"]
         depth = GaugeMetricFamily("casemill_backlog_jobs", "Jobs waiting.", labels=labels)
         oldest = GaugeMetricFamily(
@@ -48,17 +86,54 @@ class _Installation(Collector):
             oldest.add_metric(list(cell), age)
         yield depth
         yield oldest
-        slots = GaugeMetricFamily("casemill_worker_slots", "Slots of a live worker.", labels=["worker", "device"])
-        busy = GaugeMetricFamily("casemill_worker_busy_slots", "Slots at work.", labels=["worker", "device"])
-        memory = GaugeMetricFamily("casemill_worker_memory_bytes", "Resident memory.", labels=["worker", "device"])
-        for worker in self._fleet.workers():
-            name = [worker.id, worker.device]
-            slots.add_metric(name, worker.slots)
-            busy.add_metric(name, worker.busy)
-            memory.add_metric(name, worker.memory)
-        yield slots
-        yield busy
-        yield memory
+        tickets = GaugeMetricFamily("casemill_tickets_waiting", "Tickets that no slot has taken.", labels=["queue"])
+        queues = [ticket_queue(lane, device) for lane in Lane for device in Device]
+        for queue, count in self._lifecycle.tickets(queues).items():
+            tickets.add_metric([queue], count)
+        yield tickets
+
+    def _timings(self) -> Iterable[Metric]:
+        # Without sums: those would cost each claim and each end a second write.
+        families = {
+            what: HistogramMetricFamily(name, text, labels=["lane", "priority"])
+            for what, (name, text) in _TIMINGS.items()
+        }
+        for (what, lane, priority), histogram in self._lifecycle.timings().items():
+            buckets = [("+Inf" if math.isinf(bound) else str(float(bound)), count) for bound, count in histogram]
+            families[what].add_metric([lane, priority], buckets, sum_value=None)
+        yield from families.values()
+
+    def _host(self) -> Iterable[Metric]:
+        client = self._lifecycle.client
+        with redis_errors():
+            memory = client.info("memory")["used_memory"]
+        yield GaugeMetricFamily("casemill_redis_memory_bytes", "Memory that the Redis server uses.", value=memory)
+        yield GaugeMetricFamily(
+            "casemill_redis_durable",
+            "1 when the server syncs every write before it answers, 0 when it does not or does not tell.",
+            value=server_info(client)["durable"] == "yes",
+        )
+        yield GaugeMetricFamily(
+            "casemill_data_free_bytes",
+            "Free space where this gateway keeps documents and results.",
+            value=shutil.disk_usage(self._lifecycle.settings.data_dir).free,
+        )
+
+
+def _fleet(workers: list[Announcement]) -> Iterable[Metric]:
+    serving = GaugeMetricFamily(
+        "casemill_lane_workers", "Live workers that serve what waits in a lane for a device.", labels=["lane", "device"]
+    )
+    for lane in Lane:
+        for device in Device:
+            able = [worker for worker in workers if lane in worker.lanes and worker.device in _SERVING[device]]
+            serving.add_metric([lane, device], len(able))
+    yield serving
+    for name, (text, value) in _WORKERS.items():
+        family = GaugeMetricFamily(name, text, labels=["worker", "device"])
+        for worker in workers:
+            family.add_metric([worker.id, worker.device], value(worker))
+        yield family
 
 
 def exposition(lifecycle: Lifecycle, fleet: Fleet) -> tuple[str, bytes]:

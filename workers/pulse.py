@@ -11,6 +11,7 @@ from services.errors import Unavailable
 from services.fleet import Announcement, Fleet
 from services.lifecycle import Lifecycle
 from workers.execution import Execution
+from workers.liveness import DEAF_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,15 @@ class Pulse(threading.Thread):
         fleet: Fleet,
         describe: Callable[[int], Announcement],
         stalled: Callable[[], float],
+        deaf: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """``stalled`` and ``deaf`` answer for how many seconds the engine has not moved and tickets were left lying."""
         super().__init__(name="pulse", daemon=True)
         self._lifecycle = lifecycle
         self._fleet = fleet
         self._describe = describe
         self._stalled = stalled
+        self._deaf = deaf
         self._period = min(1.0, lifecycle.settings.lease_seconds / 4)
         self._executions: dict[str, Execution] = {}
         self._lock = threading.Lock()
@@ -65,10 +69,16 @@ class Pulse(threading.Thread):
                 log.critical("the engine has not moved for %.0f s; this process ends", self._stalled())
                 os._exit(70)
             if beats % ANNOUNCE_EVERY == 0:
+                self._try(self._listen)
                 self._try(lambda: self._fleet.announce(self._describe(self.busy)))
             beats += 1
             if self._stop_event.wait(self._period):
                 return
+
+    def _listen(self) -> None:
+        if (seconds := self._deaf()) > DEAF_SECONDS:
+            log.critical("tickets wait for %.0f s, slots are free and Celery takes none; this process ends", seconds)
+            os._exit(70)
 
     def stop(self) -> None:
         """End the thread."""

@@ -17,6 +17,7 @@ from services.jobs import Claim, Completion, Device, Lane, Outcome, Priority
 from services.lifecycle import Lifecycle
 from workers.execution import Execution, Stopped
 from workers.pulse import Pulse
+from workers.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Slots:
         self._devices = (device, Device.ANY)
         self._seats = seats
         self._busy: Counter[Lane] = Counter()
+        self._arrived = 0
         self._lock = threading.Lock()
         self._draining = threading.Event()
 
@@ -83,10 +85,31 @@ class Slots:
         """Claim nothing more; what runs is handed back to the backlog at its next step."""
         self._draining.set()
 
+    @property
+    def draining(self) -> bool:
+        """Whether nothing more is claimed."""
+        return self._draining.is_set()
+
+    @property
+    def arrived(self) -> int:
+        """Tickets that Celery has brought so far."""
+        return self._arrived
+
+    @property
+    def busy(self) -> int:
+        """Slots that serve a ticket now."""
+        return self._busy.total()
+
+    @property
+    def reserved_busy(self) -> int:
+        """Slots of the lane ``generate`` at work beyond those that take any priority."""
+        return max(0, self._busy[Lane.GENERATE] - self._seats)
+
     def serve(self, lane: Lane, on_claim: Callable[[Claim], None]) -> dict[str, Any]:
         """Work until the lane is empty or time is up; answers what Flower shows as the ticket's result."""
         with self._lock:
             self._busy[lane] += 1
+            self._arrived += 1
         try:
             return self._serve(lane, on_claim)
         finally:
@@ -95,16 +118,15 @@ class Slots:
 
     def _serve(self, lane: Lane, on_claim: Callable[[Claim], None]) -> dict[str, Any]:
         until = time.monotonic() + DRAIN_SECONDS
-        count, last = 0, None
+        tally = Tally()
         n = self._do.batch(lane)
-        claims = [] if self._draining.is_set() else self._work(lane, [], n)
+        claims = [] if self._draining.is_set() else self._work(lane, [], n, tally)
         while claims:
             on_claim(claims[0])
             done = self._execute_all(claims)
-            count, last = count + len(claims), claims[-1]
             again = time.monotonic() < until and not self._draining.is_set()
-            claims = self._work(lane, done, n if again else 0)
-        return {"jobs": count} | ({"job": last.root, "step": last.step} if last else {})
+            claims = self._work(lane, done, n if again else 0, tally)
+        return tally.view()
 
     def _execute_all(self, claims: Sequence[Claim]) -> list[Completion]:
         """Run claims one after the other; those that wait keep their leases as long as the one before them moves."""
@@ -115,7 +137,7 @@ class Slots:
             self._pulse.add(execution)
         return [self._execute(execution) for execution in executions]
 
-    def _work(self, lane: Lane, done: Sequence[Completion], n: int) -> list[Claim]:
+    def _work(self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally) -> list[Claim]:
         """The script, repeated while Redis is away as long as there is an end to deliver; the fence makes that safe."""
         away = 0.0
         try:
@@ -125,7 +147,7 @@ class Slots:
             n, models = 0, None
         while True:
             try:
-                counted, claims = self._lifecycle.work(
+                states, claims = self._lifecycle.work(
                     done,
                     lane=lane,
                     devices=self._devices,
@@ -136,12 +158,14 @@ class Slots:
                 )
             except Unavailable:
                 if not done or away > self._lifecycle.settings.lease_seconds:
+                    tally.undelivered(done)
                     return []  # the caretaker wakes a slot again; unfinished claims run out of their leases
                 time.sleep(0.5)
                 away += 0.5
                 continue
-            for completion, ok in zip(done, counted, strict=True):
-                if not ok:
+            tally.add(done, states)
+            for completion, state in zip(done, states, strict=True):
+                if state is None:
                     log.warning("job %s: result of attempt %d discarded", completion.claim.id, completion.claim.attempt)
             return claims
 

@@ -11,6 +11,7 @@ import celery.signals
 from services.jobs import Claim, Lane
 from services.tickets import TASK
 from workers.slots import Slots
+from workers.tally import MAX_SHOWN
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def register_ticket(app: Any, slots: Slots) -> None:
 
         return slots.serve(lane, show)
 
-    app.task(work, name=TASK, bind=True)
+    app.task(work, name=TASK, bind=True, resultrepr_maxsize=MAX_SHOWN)
 
     def on_shutdown(**_: object) -> None:
         slots.drain()

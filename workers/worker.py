@@ -27,6 +27,7 @@ from services.settings import Settings
 from services.tickets import ticket_queue
 from workers.engines.registry import Engines
 from workers.hardware import pin, see_only, usable_cores
+from workers.liveness import Consumer
 from workers.pulse import Pulse
 from workers.slots import Slots, Work
 from workers.tasks import tasks
@@ -70,7 +71,12 @@ class Worker:
         self._engines = Engines(settings, self._catalog, len(options.cores or usable_cores()))
         blobs = Blobs(settings.data_dir)
         documents = Documents(self._lifecycle.client, self._lifecycle.keys, blobs)
-        self._pulse = Pulse(self._lifecycle, self._fleet, self._announcement, self._engines.stalled)
+        devices = (options.device, Device.ANY)
+        self._queues = [ticket_queue(lane, device) for lane in options.lanes for device in devices]
+        self._consumer = Consumer(self._lifecycle, self._queues, self._activity)
+        self._pulse = Pulse(
+            self._lifecycle, self._fleet, self._announcement, self._engines.stalled, self._consumer.look
+        )
         toolbox = Toolbox(settings, blobs, documents, self._engines)
         self._slots = Slots(
             self._lifecycle,
@@ -89,12 +95,11 @@ class Worker:
         self._pulse.start()
         self._caretaker.start()
         _treat_interrupt_as_term()
-        devices = (self._options.device, Device.ANY)
         celery_worker = app.Worker(
             hostname=self.id,
             pool="threads",
             concurrency=self._options.slots,
-            queues=[ticket_queue(lane, device) for lane in self._options.lanes for device in devices],
+            queues=self._queues,
             loglevel="WARNING",
             without_gossip=True,
             without_mingle=True,
@@ -116,6 +121,9 @@ class Worker:
         except Unavailable as error:
             log.warning("leaving: %s", error)
 
+    def _activity(self) -> tuple[int, int, bool]:
+        return self._slots.arrived, self._options.slots - self._slots.busy, self._slots.draining
+
     def _models(self) -> list[Model]:
         if self._settings.engine == FAKE:
             return [fake_model("generate"), fake_model("embed")]
@@ -132,6 +140,7 @@ class Worker:
     def _announcement(self, busy: int) -> Announcement:
         options = self._options
         loaded = self._engines.loaded()
+        beyond = options.slots - self._settings.sequences if Lane.GENERATE in options.lanes else 0
         served = {_MODEL_KINDS[lane] for lane in options.lanes if lane in _MODEL_KINDS}
         return Announcement(
             id=self.id,
@@ -158,6 +167,9 @@ class Worker:
             engine=self._settings.engine,
             version=importlib.metadata.version("casemill"),
             started=self._started,
+            reserved=max(0, beyond),
+            reserved_busy=self._slots.reserved_busy,
+            stalled=self._consumer.deaf,
         )
 
 

@@ -72,7 +72,8 @@ local function claim(C)
     if not member then break end
     local tenant, id = split(member)
     local k = key.job(tenant, id)
-    leave(tenant, id)
+    local priority, waited = leave(tenant, id)
+    if priority then measure('wait', C.lane, priority, waited) end
     local attempt = redis.call('HINCRBY', k, 'attempt', 1)
     redis.call('HSET', k, 'state', 'running', 'started', stamp(NOW), 'worker', C.worker)
     redis.call('ZADD', key.leases(), stamp(NOW + C.lease), member .. '|' .. attempt)

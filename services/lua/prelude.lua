@@ -1,5 +1,6 @@
 -- Shared by every script: server time, key names, and the transitions that several scripts need.
--- ARGV[1] is a JSON object {prefix, ticket, ticket_limit, result_ttl, max_attempts}; key.* comes from services/keys.py.
+-- ARGV[1] is a JSON object {prefix, ticket, ticket_limit, result_ttl, max_attempts, bounds}.
+-- key.* comes from services/keys.py.
 local O = cjson.decode(ARGV[1])
 local P = O.prefix
 --@KEYS@--
@@ -40,6 +41,13 @@ local function wake(lane, device)
   envelope = string.gsub(envelope, '@@ID@@', 'ticket-' .. serial)
   redis.call('LPUSH', list, envelope)
   return 1
+end
+
+-- Counts how long a job waited or ran: one field a bucket, named by its upper bound, so that other bounds can follow.
+local function measure(what, lane, priority, seconds)
+  local i = 1
+  while O.bounds[i] and seconds > O.bounds[i] do i = i + 1 end
+  redis.call('HINCRBY', key.timings(), table.concat({what, lane, priority, O.bounds[i] or 'inf'}, '|'), 1)
 end
 
 local function waiting(lane, device)

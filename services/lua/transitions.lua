@@ -27,18 +27,18 @@ local function enqueue(tenant, id)
     score = stamp(start)
     redis.call('HSET', k, 'score', score, 'queued', stamp(NOW))
   end
-  redis.call('HSET', k, 'state', 'queued')
+  redis.call('HSET', k, 'state', 'queued', 'entered', stamp(NOW))
   redis.call('ZADD', key.backlog(lane, device, priority), score, tenant .. '|' .. id)
   account(lane, tenant, 1, tonumber(h[6] or '0'))
   wake(lane, device)
 end
 
--- Takes a job out of its backlog; false when it was not there.
+-- Takes a job out of its backlog; answers its priority and how long it was there, nothing when it was not.
 local function leave(tenant, id)
-  local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'device', 'priority', 'bytes')
-  if not h[1] or redis.call('ZREM', key.backlog(h[1], h[2], h[3]), tenant .. '|' .. id) == 0 then return false end
+  local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'device', 'priority', 'bytes', 'entered')
+  if not h[1] or redis.call('ZREM', key.backlog(h[1], h[2], h[3]), tenant .. '|' .. id) == 0 then return nil end
   account(h[1], tenant, -1, 0 - tonumber(h[4] or '0')) -- not a negation: -0 is no integer to the server
-  return true
+  return h[3], NOW - tonumber(h[5] or NOW)
 end
 
 -- The one way into a final state: exactly one terminal event, and an end to the record's life.
@@ -199,41 +199,45 @@ local function tries(k)
   return tonumber(h[1]) - tonumber(h[2] or '0')
 end
 
--- Fenced end of one execution. Answers 1 if it counted, 0 if the attempt had lost its claim.
+-- Fenced end of one execution. Answers the state that the job is in now, '' if the attempt had lost its claim.
 local function complete(c)
   local k = key.job(c.tenant, c.id)
-  local h = redis.call('HMGET', k, 'state', 'attempt', 'parent', 'step', 'cancel', 'lane', 'started')
+  local h = redis.call('HMGET', k, 'state', 'attempt', 'parent', 'step', 'cancel', 'lane', 'started', 'priority')
   redis.call('ZREM', key.leases(), c.tenant .. '|' .. c.id .. '|' .. c.attempt)
   if h[1] ~= 'running' or h[2] ~= c.attempt then
     redis.call('HINCRBY', key.counters(), 'stale_results', 1)
-    return 0
+    return ''
   end
   local cancel = h[5] or ''
+  local took = NOW - tonumber(h[7])
+  measure('run', h[6], h[8], took)
   if c.outcome == 'succeeded' then
     local before = tonumber(redis.call('HGET', key.service(), h[6]) or 'nan')
-    local took = NOW - tonumber(h[7])
     redis.call('HSET', key.service(), h[6], stamp(before == before and 0.9 * before + 0.1 * took or took))
     -- The last step speaks for its parent.
     redis.call('HSET', h[3] and h[3] ~= '' and key.job(c.tenant, h[3]) or k, 'reused', c.reused)
     conclude(c.tenant, c.id, 'succeeded', c.result, '')
     if h[3] and h[3] ~= '' then advance(c.tenant, h[3], h[4], c.result) end
+    return 'succeeded'
   elseif c.outcome == 'cancelled' or cancel ~= '' then
     give_up(c.tenant, c.id, wanted_end(cancel), '')
+    return wanted_end(cancel)
   elseif c.outcome == 'released' then
     -- Handed back before it ran to an end (a worker that drains). The attempt's number is used up, so that a repeat
     -- of this very end cannot touch the next one; it does not count towards the limit.
     redis.call('HINCRBY', k, 'released', 1)
     tell(c.tenant, c.id, h[3], h[4], 'queued', {reason = 'released'})
     enqueue(c.tenant, c.id)
+    return 'queued'
   elseif c.outcome == 'retry' and tries(k) < tonumber(O.max_attempts) then
     redis.call('HSET', k, 'state', 'scheduled', 'problem', c.problem)
     redis.call('ZADD', key.scheduled(), stamp(NOW + tonumber(c.retry_after)), c.tenant .. '|' .. c.id)
     redis.call('HINCRBY', key.counters(), 'retries', 1)
     tell(c.tenant, c.id, h[3], h[4], 'scheduled', {attempt = tonumber(c.attempt), problem = cjson.decode(c.problem)})
-  else
-    give_up(c.tenant, c.id, 'failed', c.problem)
+    return 'scheduled'
   end
-  return 1
+  give_up(c.tenant, c.id, 'failed', c.problem)
+  return 'failed'
 end
 
 -- A job that ended without success lives again: a parent goes on with the step that ended it.

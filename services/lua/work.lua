@@ -1,11 +1,11 @@
 -- Ends what a slot holds and claims what it does next, in one step.
 -- ARGV[2] = JSON {done = [completion…], n, lane, classes, ranks, models?, worker, lease}; n = 0 only ends.
--- Answers {counted…}, {claims…}. A slot that stops while work remains leaves a wake-up behind.
+-- Answers {state after each end…}, {claims…}. A slot that stops while work remains leaves a wake-up behind.
 local W = cjson.decode(ARGV[2])
-local counted = {}
-for i, c in ipairs(W.done) do counted[i] = complete(c) end
-if W.n > 0 then return {counted, claim(W)} end
+local states = {}
+for i, c in ipairs(W.done) do states[i] = complete(c) end
+if W.n > 0 then return {states, claim(W)} end
 for _, device in ipairs(W.classes) do
   if waiting(W.lane, device) > 0 then wake(W.lane, device) end
 end
-return {counted, {}}
+return {states, {}}

@@ -1,6 +1,7 @@
 """A worker process for chaos tests: the real slots, pulse, caretaker and Celery around tasks that sleep, die or hang.
 
-``python -m tests.chaos.worker NAME THREADS``; the settings come from the environment as for any worker. The input of a
+``python -m tests.chaos.worker NAME THREADS [DEAF]``; with a time DEAF in seconds, Celery consumes nothing of ours and
+the process has that long to notice. The settings come from the environment as for any worker. The input of a
 job says what it does: ``seconds`` to work for in steps, ``die`` to take the process along, ``hang`` never to move.
 """
 
@@ -12,6 +13,7 @@ import sys
 import time
 from typing import Any
 
+import workers.pulse as pulses
 from services.blobs import Blobs
 from services.broker import create_celery
 from services.caretaker import Caretaker
@@ -20,6 +22,7 @@ from services.jobs import Device
 from services.lifecycle import Lifecycle
 from services.settings import load_settings
 from workers.execution import Execution
+from workers.liveness import Consumer
 from workers.pulse import Pulse
 from workers.slots import Slots, Work
 from workers.ticket import register_ticket
@@ -41,15 +44,19 @@ def act(execution: Execution) -> dict[str, Any]:
 
 def main() -> int:
     """Serve until SIGTERM."""
-    name, threads = sys.argv[1], int(sys.argv[2])
+    name, threads, deaf = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    if deaf:
+        pulses.DEAF_SECONDS = float(deaf[0])
     settings = load_settings()
     lifecycle = Lifecycle(settings)
     fleet: Any = Fleet(lifecycle.client, lifecycle.keys)
     fleet.announce = ignore
-    pulse = Pulse(lifecycle, fleet, ignore, lambda: 0.0)
+    consumer = Consumer(lifecycle, ["analyze.any"], lambda: (slots.arrived, threads - slots.busy, slots.draining))
+    pulse = Pulse(lifecycle, fleet, ignore, lambda: 0.0, consumer.look)
     work = Work({"analyze": act}, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
     app = create_celery(settings)
-    register_ticket(app, Slots(lifecycle, pulse, work, worker=name, device=Device.CPU, seats=threads))
+    slots = Slots(lifecycle, pulse, work, worker=name, device=Device.CPU, seats=threads)
+    register_ticket(app, slots)
     pulse.start()
     Caretaker(lifecycle, Blobs(settings.data_dir)).start()
     print("ready", flush=True)
@@ -57,7 +64,7 @@ def main() -> int:
         hostname=name,
         pool="threads",
         concurrency=threads,
-        queues=["analyze.any"],
+        queues=["elsewhere" if deaf else "analyze.any"],
         loglevel="ERROR",
         without_gossip=True,
         without_mingle=True,

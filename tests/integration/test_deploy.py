@@ -33,6 +33,8 @@ COMPOSE = ROOT / "compose.yaml"
 # What `.env` holds; the names that are no settings of ours are for Compose alone.
 VARIABLES = {"REDIS_PASSWORD": "a1b2c3", "CASEMILL_FLOWER_PASSWORD": "d4e5f6", "CASEMILL_ENGINE": "fake"}
 LANES = ["analyze", "deliver", "embed", "extract", "generate"]
+# Services of the profile of that name, and where each is published.
+MONITORING = {"prometheus": "127.0.0.1:9090:9090", "grafana": "127.0.0.1:3000:3000"}
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 
 
@@ -110,7 +112,8 @@ def compose(variables: dict[str, str]) -> dict[str, Any]:
 
 def roles() -> dict[str, Any]:
     """The services that are ours."""
-    return {name: service for name, service in compose(VARIABLES)["services"].items() if name != "redis"}
+    theirs = {"redis", *MONITORING}
+    return {name: service for name, service in compose(VARIABLES)["services"].items() if name not in theirs}
 
 
 IMAGES = parse_dockerfile()
@@ -144,13 +147,32 @@ def test_only_the_gateway_is_published_and_only_it_leaves_the_internal_network()
     inside = {name for name, network in described["networks"].items() if network.get("internal")}
     for name, service in described["services"].items():
         assert "network_mode" not in service
-        if name == "gateway":
+        if name in MONITORING:
+            assert service["ports"] == [MONITORING[name]]
+            assert service["networks"] == ["inside", "watch"]
+        elif name == "gateway":
             assert service["ports"] == ["127.0.0.1:8700:8700"]
             assert inside & set(service["networks"])
         else:
             assert "ports" not in service, name
             assert service["networks"], name
             assert set(service["networks"]) <= inside, name
+
+
+def test_monitoring_is_asked_for_and_reaches_nothing_outside() -> None:
+    described = compose(VARIABLES)
+    masquerade = described["networks"]["watch"]["driver_opts"]["com.docker.network.bridge.enable_ip_masquerade"]
+    assert masquerade == "false"
+    for name in MONITORING:
+        service = described["services"][name]
+        assert service["profiles"] == ["monitoring"], name
+        assert service["cap_drop"] == ["ALL"], name
+        for volume in service["volumes"]:
+            source, _, options = volume.partition(":")
+            assert source in described["volumes"] or ((ROOT / source).is_dir() and options.endswith(":ro")), volume
+        assert set(service["secrets"]) <= set(described["secrets"])
+    hosts = described["services"]["gateway"]["environment"]["CASEMILL_ALLOWED_HOSTS"]
+    assert "gateway" in hosts.split(","), "Prometheus reads the metrics by this name"
 
 
 def test_roles_share_one_volume_and_have_no_rights_to_spare() -> None:
@@ -328,6 +350,10 @@ def test_every_command_serves_and_stops(containers: Containers) -> None:
             return view if view["checks"].get("workers", {}).get("count") == len({"documents", "cpu", "gpu"}) else None
 
         checks = wait_until(ready, 90, "three workers")["checks"]
+        for name in ("documents", "cpu", "gpu"):
+            assert containers.healthy(name), f"{name}'s healthcheck"
+        other = containers.run("cpu", ["python", "-m", "workers", "alive", "--name", "other"])
+        assert (other.returncode, "worker_silent" in other.stdout) == (1, True)
         assert checks["workers"]["lanes"] == LANES
         assert checks["redis"]["durable"] == "yes"
         assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
@@ -345,7 +371,7 @@ def test_every_command_serves_and_stops(containers: Containers) -> None:
     for name in [*roles(), "redis"]:
         # Uvicorn ends by the signal itself once it has shut down in order.
         assert containers.stop(name) in (0, -signal.SIGTERM), f"{name}: {containers.log(name).read_text()}"
-    assert set(containers.started) == set(described)
+    assert set(containers.started) == set(described) - set(MONITORING)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="containers are POSIX")

@@ -34,7 +34,7 @@ def claim(
 
 def finish(lifecycle: Lifecycle, claim: Claim, outcome: Any = "succeeded", **changes: Any) -> bool:
     completion = Completion(claim, outcome, **changes)
-    return lifecycle.work([completion], lane=claim.lane, devices=CPU, worker="w1", n=0)[0][0]
+    return bool(lifecycle.work([completion], lane=claim.lane, devices=CPU, worker="w1", n=0)[0][0])
 
 
 def events(settings: Settings, lifecycle: Lifecycle, job: str, after: str = "0") -> list[Event]:

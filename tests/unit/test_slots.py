@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from services.errors import ModelError
-from services.jobs import Claim, Device, Lane, Priority
+from services.jobs import Claim, Device, Lane, Priority, State
 from workers.slots import Slots, Work
 
 CLAIM = Claim("acme", "job_1", 1, "generate", Lane.GENERATE, Priority.NORMAL, {}, None, None, None, {}, None)
@@ -18,7 +18,7 @@ def test_a_damaged_catalog_does_not_take_a_finished_result_along() -> None:
 
     def work(done: Any, *, n: int, **_: Any) -> Any:
         delivered.append((n, [completion.outcome for completion in done]))
-        return [True] * len(done), [] if done else [CLAIM]
+        return [State.SUCCEEDED] * len(done), [] if done else [CLAIM]
 
     def models(_: Lane) -> dict[str, bool]:
         try:
@@ -30,5 +30,5 @@ def test_a_damaged_catalog_does_not_take_a_finished_result_along() -> None:
     pulse: Any = SimpleNamespace(add=lambda _: None, remove=lambda _: None)
     todo = Work({"generate": lambda _: {}}, lambda *_: "res_1", models)
     slots = Slots(lifecycle, pulse, todo, worker="w", device=Device.CPU, seats=1)
-    assert slots.serve(Lane.GENERATE, lambda _: None)["jobs"] == 1
+    assert slots.serve(Lane.GENERATE, lambda _: None) == {"jobs": 1, "ended": {"succeeded": 1}, "ids": ["job_1"]}
     assert delivered == [(1, []), (0, ["succeeded"])]

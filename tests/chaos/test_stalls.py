@@ -1,0 +1,49 @@
+"""A worker whose Celery consumes nothing any more ends itself; an outage of Redis is no reason to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.stack.valkey import EmbeddedValkey
+from services.lifecycle import Lifecycle
+from tests.chaos.test_crashes import queue, submit, valkey
+from tests.conftest import wait_until
+
+__all__ = ["queue", "valkey"]
+
+
+@pytest.fixture
+def deaf(queue: Lifecycle, tmp_path: Path) -> subprocess.Popen[str]:
+    """A whole worker whose Celery listens to another queue, and that has two seconds to notice."""
+    env = os.environ | {
+        "REDIS_URL": queue.settings.redis_url,
+        "CASEMILL_DATA_DIR": str(tmp_path),
+        "CASEMILL_LEASE_SECONDS": "2",
+    }
+    command = [sys.executable, "-m", "tests.chaos.worker", "deaf", "2", "2"]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_worker_that_leaves_tickets_lying_ends(
+    valkey: EmbeddedValkey, queue: Lifecycle, deaf: subprocess.Popen[str]
+) -> None:
+    with deaf:
+        try:
+            assert deaf.stdout and deaf.stdout.readline() == "ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                deaf.wait(5)  # nothing waits, so nothing is left lying
+            valkey.kill()
+            with pytest.raises(subprocess.TimeoutExpired):
+                deaf.wait(5)  # nobody knows whether anything waits
+            valkey.start()
+            job = submit(queue)
+            assert wait_until(lambda: deaf.poll() is not None and deaf.returncode, 30, "the end of the worker") == 70
+            assert deaf.stderr and "Celery takes none" in deaf.stderr.read()
+            assert queue.get("acme", job).state == "queued"
+        finally:
+            deaf.kill()
