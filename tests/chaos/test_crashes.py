@@ -2,86 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.stack.valkey import EmbeddedValkey
 from services.errors import Unavailable
-from services.jobs import Job, JobType, Submission
 from services.lifecycle import Lifecycle
-from services.settings import Settings
+from tests.chaos.installation import ended_once, running, state, submit, worker
 from tests.conftest import wait_until
-
-LEASE = 2.0
-ENDS = ("succeeded", "failed", "cancelled", "expired")
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
-    """A server of the test's own, to be killed."""
-    server = EmbeddedValkey(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def queue(valkey: EmbeddedValkey, tmp_path: Path) -> Lifecycle:
-    """An installation with short leases."""
-    values = {"REDIS_URL": valkey.url, "lease_seconds": LEASE, "data_dir": tmp_path}
-    return Lifecycle(Settings.model_validate(values))
-
-
-@contextmanager
-def worker(queue: Lifecycle, name: str, threads: int = 16) -> Generator[subprocess.Popen[bytes]]:
-    """A worker process that is killed at the end if it still runs."""
-    settings = queue.settings
-    env = os.environ | {
-        "REDIS_URL": settings.redis_url,
-        "CASEMILL_LEASE_SECONDS": str(settings.lease_seconds),
-        "CASEMILL_DATA_DIR": str(settings.data_dir),
-    }
-    command = [sys.executable, "-m", "tests.chaos.worker", name, str(threads)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def submit(queue: Lifecycle, **asked: Any) -> str:
-    return queue.submit(Submission("acme", JobType.ANALYZE, asked))[0].id
-
-
-def state(queue: Lifecycle, job: str) -> str:
-    return queue.get("acme", job).state.value
-
-
-def running(queue: Lifecycle) -> int:
-    raw: Any = queue.client
-    return raw.zcard(queue.keys("leases"))
-
-
-def ended_once(queue: Lifecycle, jobs: list[str], seconds: float = 60) -> list[Job]:
-    """The records once all have ended, each with one terminal event and nothing left behind."""
-    raw: Any = queue.client
-    wait_until(lambda: all(state(queue, job) in ENDS for job in jobs), seconds, "the end of all jobs")
-    for job in jobs:
-        names = [row[1]["event"] for row in raw.xrange(queue.keys("events", tenant="acme", id=job))]
-        assert [name for name in names if name in ENDS] == [names[-1]], names
-    assert running(queue) == 0
-    assert raw.hgetall(queue.keys("waiting")) == {}
-    return [queue.get("acme", job) for job in jobs]
 
 
 def test_a_worker_killed_with_sixteen_jobs_running(queue: Lifecycle) -> None:

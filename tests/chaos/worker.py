@@ -1,7 +1,8 @@
 """A worker process for chaos tests: the real slots, pulse, caretaker and Celery around tasks that sleep, die or hang.
 
-``python -m tests.chaos.worker NAME THREADS``; the settings come from the environment as for any worker. The input of a
-job says what it does: ``seconds`` to work for in steps, ``die`` to take the process along, ``hang`` never to move.
+``python -m tests.chaos.worker NAME THREADS [CLOCK]``; the settings come from the environment as for any worker, and its
+clock is ``CLOCK`` seconds ahead. The input of a job says what it does: ``seconds`` to work for in steps, ``die`` to take
+the process along, ``hang`` never to move.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def act(execution: Execution) -> dict[str, Any]:
 def main() -> int:
     """Serve until SIGTERM."""
     name, threads = sys.argv[1], int(sys.argv[2])
+    set_clock(float(sys.argv[3]) if len(sys.argv) > 3 else 0.0)
     settings = load_settings()
     lifecycle = Lifecycle(settings)
     fleet: Any = Fleet(lifecycle.client, lifecycle.keys)
@@ -64,6 +66,13 @@ def main() -> int:
         quiet=True,
     ).start()
     return 0
+
+
+def set_clock(ahead: float) -> None:
+    """Let this process believe that it is ``ahead`` seconds later than it is."""
+    seconds, nanoseconds = time.time, time.time_ns
+    time.time = lambda: seconds() + ahead
+    time.time_ns = lambda: nanoseconds() + int(ahead * 1e9)
 
 
 def ignore(*_: Any) -> Any:
