@@ -124,7 +124,9 @@ def test_an_upload_cut_off_at_any_step_is_one_document_when_repeated(queue: Life
             answer = answered(lambda: post({}))
             assert answer.status_code == 201, answer.text
             documents.append(answer.json()["id"])
-            assert gateway.get(f"/v1/documents/{documents[-1]}/text").json()["text"].startswith(f"Lease number {number}")
+            assert (
+                gateway.get(f"/v1/documents/{documents[-1]}/text").json()["text"].startswith(f"Lease number {number}")
+            )
 
     assert deaths(send) >= 10
     assert sorted(documents) == sorted(raw.zrange(queue.keys("documents", tenant="acme"), 0, -1))
