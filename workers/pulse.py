@@ -28,12 +28,15 @@ class Pulse(threading.Thread):
         fleet: Fleet,
         describe: Callable[[int], Announcement],
         stalled: Callable[[], float],
+        *,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         super().__init__(name="pulse", daemon=True)
         self._lifecycle = lifecycle
         self._fleet = fleet
         self._describe = describe
         self._stalled = stalled
+        self._stall_seconds = stall_seconds
         self._period = min(1.0, lifecycle.settings.lease_seconds / 4)
         self._executions: dict[str, Execution] = {}
         self._lock = threading.Lock()
@@ -59,7 +62,7 @@ class Pulse(threading.Thread):
         beats = 0
         while True:
             self._try(self._beat)
-            if self._stalled() > STALL_SECONDS:
+            if self._stalled() > self._stall_seconds:
                 # A native call that never returns cannot be stopped from here. The supervisor starts a new process;
                 # the leases of this one have run out or are reaped.
                 log.critical("the engine has not moved for %.0f s; this process ends", self._stalled())

@@ -23,9 +23,10 @@ def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 
 
 @pytest.fixture
-def queue(valkey: EmbeddedValkey, tmp_path: Path) -> Iterator[Lifecycle]:
-    """An installation with short leases and the fake engine."""
-    values = {"REDIS_URL": valkey.url, "lease_seconds": LEASE, "data_dir": tmp_path, "engine": "fake"}
+def queue(request: pytest.FixtureRequest, valkey: EmbeddedValkey, tmp_path: Path) -> Iterator[Lifecycle]:
+    """An installation with short leases, or those of the parameter, and the fake engine."""
+    lease = getattr(request, "param", LEASE)
+    values = {"REDIS_URL": valkey.url, "lease_seconds": lease, "data_dir": tmp_path, "engine": "fake"}
     lifecycle = Lifecycle(Settings.model_validate(values))
     yield lifecycle
     lifecycle.client.close()

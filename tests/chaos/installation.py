@@ -42,6 +42,11 @@ def process(command: Sequence[str], env: Mapping[str, str]) -> Generator[subproc
             started.kill()
 
 
+def worker_command(name: str, threads: int = 16, clock: float = 0.0) -> list[str]:
+    """What starts a worker of chaos tasks."""
+    return [sys.executable, "-m", "tests.chaos.worker", name, str(threads), str(clock)]
+
+
 @contextmanager
 def worker(
     queue: Lifecycle, name: str, threads: int = 16, *, clock: float = 0.0, within: Sequence[str] = (), url: str = ""
@@ -51,7 +56,7 @@ def worker(
     ``clock`` is how many seconds its own clock is ahead; ``within`` a command that starts it in another network, from
     where the server is at ``url``.
     """
-    command = [*within, sys.executable, "-m", "tests.chaos.worker", name, str(threads), str(clock)]
+    command = [*within, *worker_command(name, threads, clock)]
     env = environment(queue.settings) | ({"REDIS_URL": url} if url else {})
     with process(command, env) as started:
         yield started

@@ -108,6 +108,7 @@ def test_fifty_at_once_with_one_key_are_one_job(queue: Lifecycle, gateway: httpx
     ended_once(queue, jobs_of(queue))
 
 
+@pytest.mark.slow
 def test_an_upload_cut_off_at_any_step_is_one_document_when_repeated(queue: Lifecycle, gateway: httpx.Client) -> None:
     raw: Any = queue.client
     documents: list[str] = []

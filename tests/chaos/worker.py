@@ -2,7 +2,7 @@
 
 ``python -m tests.chaos.worker NAME THREADS [CLOCK]``; the settings come from the environment as for any worker, and its
 clock is ``CLOCK`` seconds ahead. The input of a job says what it does: ``seconds`` to work for in steps, ``die`` to take
-the process along, ``hang`` never to move.
+the process along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native call.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -26,9 +27,22 @@ from workers.slots import Slots, Work
 from workers.ticket import register_ticket
 
 
+# A process whose engine stands still for longer ends itself.
+STALL_SECONDS = 1.0
+_stalls: list[float] = []
+
+
+def stalled() -> float:
+    """Seconds that the engine stands still, as ``Engines.stalled`` answers."""
+    return time.monotonic() - _stalls[0] if _stalls else 0.0
+
+
 def act(execution: Execution) -> dict[str, Any]:
     """Do what the input says."""
     asked = execution.claim.input
+    if asked.get("stall") and execution.claim.attempt == 1:
+        _stalls.append(time.monotonic())
+        threading.Event().wait()
     if asked.get("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     while asked.get("hang"):
@@ -48,7 +62,7 @@ def main() -> int:
     lifecycle = Lifecycle(settings)
     fleet: Any = Fleet(lifecycle.client, lifecycle.keys)
     fleet.announce = ignore
-    pulse = Pulse(lifecycle, fleet, ignore, lambda: 0.0)
+    pulse = Pulse(lifecycle, fleet, ignore, stalled, stall_seconds=STALL_SECONDS)
     work = Work({"analyze": act}, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
     app = create_celery(settings)
     register_ticket(app, Slots(lifecycle, pulse, work, worker=name, device=Device.CPU, seats=threads))
