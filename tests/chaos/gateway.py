@@ -1,8 +1,9 @@
 """A gateway for chaos tests: the real application under uvicorn, killed at a chosen step of a request, started again.
 
 ``python -m tests.chaos.gateway`` prints its port and serves until its stdin ends. A request with the header
-``die-at: N`` kills the process by SIGKILL before its N-th step: a file opened, synced or renamed, a command sent to Redis, its
-answer read, a part of the HTTP answer sent. The parent has everything imported and forks each life of the gateway.
+``die-at: N`` kills the process by SIGKILL before its N-th step: a file opened, synced or renamed, a command sent to
+Redis, its answer read, a part of the HTTP answer sent. The parent has everything imported and forks each life of the
+gateway.
 """
 
 from __future__ import annotations

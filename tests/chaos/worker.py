@@ -1,8 +1,9 @@
 """A worker process for chaos tests: the real slots, pulse, caretaker and Celery around tasks that sleep, die or hang.
 
-``python -m tests.chaos.worker NAME THREADS [CLOCK]``; the settings come from the environment as for any worker, and its
-clock is ``CLOCK`` seconds ahead. The input of a job says what it does: ``seconds`` to work for in steps, ``die`` to take
-the process along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native call.
+``python -m tests.chaos.worker NAME THREADS [CLOCK]``; the settings come from the environment as for any worker, and
+its clock is ``CLOCK`` seconds ahead. The input of a job says what it does: ``seconds`` to work for in steps, ``die`` to
+take the process along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native
+call.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from workers.execution import Execution
 from workers.pulse import Pulse
 from workers.slots import Slots, Work
 from workers.ticket import register_ticket
-
 
 # A process whose engine stands still for longer ends itself.
 STALL_SECONDS = 1.0
