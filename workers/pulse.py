@@ -30,6 +30,8 @@ class Pulse(threading.Thread):
         describe: Callable[[int], Announcement],
         stalled: Callable[[], float],
         deaf: Callable[[], float] = lambda: 0.0,
+        *,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         """``stalled`` and ``deaf`` answer for how many seconds the engine has not moved and tickets were left lying."""
         super().__init__(name="pulse", daemon=True)
@@ -38,6 +40,7 @@ class Pulse(threading.Thread):
         self._describe = describe
         self._stalled = stalled
         self._deaf = deaf
+        self._stall_seconds = stall_seconds
         self._period = min(1.0, lifecycle.settings.lease_seconds / 4)
         self._executions: dict[str, Execution] = {}
         self._lock = threading.Lock()
@@ -63,7 +66,7 @@ class Pulse(threading.Thread):
         beats = 0
         while True:
             self._try(self._beat)
-            if self._stalled() > STALL_SECONDS:
+            if self._stalled() > self._stall_seconds:
                 # A native call that never returns cannot be stopped from here. The supervisor starts a new process;
                 # the leases of this one have run out or are reaped.
                 log.critical("the engine has not moved for %.0f s; this process ends", self._stalled())

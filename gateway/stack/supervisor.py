@@ -31,6 +31,7 @@ from services.settings import Settings, local_host
 READY_SECONDS = 180
 STOP_SECONDS = 20
 CRASH_LOOP = 3
+SERVER_PAUSE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Stack:
         self._settings = settings
         self._lock = StackLock(settings.data_dir)
         self._server: EmbeddedValkey | None = None
+        self._server_due = 0.0
         self._children: list[Child] = []
         self._env: dict[str, str] = {}
         self._recorded: set[int] = set()
@@ -152,9 +154,13 @@ class Stack:
 
     def watch(self) -> None:
         """One look at the children: what died is reported, its jobs are handed on at once, and it starts again."""
-        if self._server and not self._server.alive():
+        if self._server and not self._server.alive() and time.monotonic() >= self._server_due:
             self._say("the embedded server died; starting it again")
-            self._server.start()
+            try:
+                self._server.start()
+            except Unavailable as error:  # a full disk, say: who frees it finds the stack still up
+                self._server_due = time.monotonic() + SERVER_PAUSE_SECONDS
+                self._say(f"{error.detail}; trying again in {SERVER_PAUSE_SECONDS} s")
         for child in self._children:
             if pid := child.died():
                 again = f"it dies again and again, {child.deaths} times now; " if child.deaths >= CRASH_LOOP else ""

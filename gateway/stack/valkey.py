@@ -19,6 +19,7 @@ from services.redis_client import connect
 from services.settings import Settings
 
 START_SECONDS = 60
+ROOM_BYTES = 2**20
 _INSTALL = {
     "linux": "install one with `apt-get install valkey-server` or `apt-get install redis-server`",
     "darwin": "install one with `brew install valkey`",
@@ -82,11 +83,15 @@ class EmbeddedValkey:
     def start(self, stop: threading.Event | None = None) -> str:
         """Start the server and wait until it answers, its data loaded; answers the URL.
 
-        Raises ``Unavailable``, or ``Stopped`` when ``stop`` is set.
+        Raises ``Unavailable``, with the code ``storage_unavailable`` where its disk is full, or ``Stopped`` when
+        ``stop`` is set.
         """
         config = self._folder / "valkey.conf"
-        config.touch(mode=0o600)
-        config.write_text(self._config(), encoding="utf-8")
+        try:
+            write_durably(config, self._config().encode())
+            write_durably(self._folder / "url", self.url.encode())
+        except OSError as error:
+            raise self._no_start() from error
         # Apart from the terminal: Ctrl-C goes to the supervisor, which stops the server last.
         process = self._process = spawn([str(self._binary), str(config)], self._folder / "valkey.log")
         client = connect(Settings(REDIS_URL=self.url))  # pyright: ignore[reportCallIssue]
@@ -95,7 +100,6 @@ class EmbeddedValkey:
             try:
                 client.ping()
                 client.close()
-                write_durably(self._folder / "url", self.url.encode())
                 return self.url
             except Exception as error:
                 if stop and stop.is_set():
@@ -103,11 +107,19 @@ class EmbeddedValkey:
                     raise Stopped from None
                 if process.poll() is not None or time.monotonic() > until:
                     self.stop()
-                    raise Unavailable(
-                        f"the embedded server did not start; its log is {self._folder / 'valkey.log'}",
-                        code="redis_failed",
-                    ) from error
+                    raise self._no_start() from error
                 time.sleep(0.05)
+
+    def _no_start(self) -> Unavailable:
+        """Why it did not start: a full disk takes not even its log."""
+        if shutil.disk_usage(self._folder).free < ROOM_BYTES:
+            return Unavailable(
+                f"the embedded server did not start: no space is left for {self._folder}; free some",
+                code="storage_unavailable",
+            )
+        return Unavailable(
+            f"the embedded server did not start; its log is {self._folder / 'valkey.log'}", code="redis_failed"
+        )
 
     def alive(self) -> bool:
         """Whether the process runs."""

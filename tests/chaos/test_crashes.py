@@ -2,86 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from gateway.stack.children import Child
 from gateway.stack.valkey import EmbeddedValkey
+from services.blobs import Blobs
 from services.errors import Unavailable
-from services.jobs import Job, JobType, Submission
+from services.jobs import JobType, Submission
 from services.lifecycle import Lifecycle
-from services.settings import Settings
+from services.redis_client import server_time
+from tests.chaos.installation import (
+    LEASE,
+    ended_once,
+    environment,
+    real_worker,
+    running,
+    state,
+    submit,
+    worker,
+    worker_command,
+)
 from tests.conftest import wait_until
 
-LEASE = 2.0
-ENDS = ("succeeded", "failed", "cancelled", "expired")
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
-    """A server of the test's own, to be killed."""
-    server = EmbeddedValkey(tmp_path / "valkey")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def queue(valkey: EmbeddedValkey, tmp_path: Path) -> Lifecycle:
-    """An installation with short leases."""
-    values = {"REDIS_URL": valkey.url, "lease_seconds": LEASE, "data_dir": tmp_path}
-    return Lifecycle(Settings.model_validate(values))
-
-
-@contextmanager
-def worker(queue: Lifecycle, name: str, threads: int = 16) -> Generator[subprocess.Popen[bytes]]:
-    """A worker process that is killed at the end if it still runs."""
-    settings = queue.settings
-    env = os.environ | {
-        "REDIS_URL": settings.redis_url,
-        "CASEMILL_LEASE_SECONDS": str(settings.lease_seconds),
-        "CASEMILL_DATA_DIR": str(settings.data_dir),
-    }
-    command = [sys.executable, "-m", "tests.chaos.worker", name, str(threads)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def submit(queue: Lifecycle, **asked: Any) -> str:
-    return queue.submit(Submission("acme", JobType.ANALYZE, asked))[0].id
-
-
-def state(queue: Lifecycle, job: str) -> str:
-    return queue.get("acme", job).state.value
-
-
-def running(queue: Lifecycle) -> int:
-    raw: Any = queue.client
-    return raw.zcard(queue.keys("leases"))
-
-
-def ended_once(queue: Lifecycle, jobs: list[str], seconds: float = 60) -> list[Job]:
-    """The records once all have ended, each with one terminal event and nothing left behind."""
-    raw: Any = queue.client
-    wait_until(lambda: all(state(queue, job) in ENDS for job in jobs), seconds, "the end of all jobs")
-    for job in jobs:
-        names = [row[1]["event"] for row in raw.xrange(queue.keys("events", tenant="acme", id=job))]
-        assert [name for name in names if name in ENDS] == [names[-1]], names
-    assert running(queue) == 0
-    assert raw.hgetall(queue.keys("waiting")) == {}
-    return [queue.get("acme", job) for job in jobs]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGSTOP")
 
 
 def test_a_worker_killed_with_sixteen_jobs_running(queue: Lifecycle) -> None:
@@ -97,11 +47,13 @@ def test_a_worker_killed_with_sixteen_jobs_running(queue: Lifecycle) -> None:
     assert sorted(record.attempt for record in records) == [1] * 32 + [2] * 16
 
 
+@pytest.mark.parametrize("queue", [LEASE, pytest.param(30.0, marks=pytest.mark.slow)], indirect=True)
 def test_a_worker_that_is_stopped_and_comes_back_cannot_deliver(queue: Lifecycle) -> None:
     with worker(queue, "sleeper", 4) as sleeper:
         jobs = [submit(queue, seconds=1) for _ in range(4)]
         wait_until(lambda: running(queue) == 4, 30, "four running jobs")
         sleeper.send_signal(signal.SIGSTOP)
+        # It sleeps until its leases have run out and another worker has done its jobs.
         with worker(queue, "awake", 4):
             records = ended_once(queue, jobs)
             sleeper.send_signal(signal.SIGCONT)
@@ -124,6 +76,7 @@ def test_a_job_that_kills_its_worker_ends_as_a_dead_letter(queue: Lifecycle) -> 
     assert [job.id for job in queue.dead_letters("acme")] == [poison]
 
 
+@pytest.mark.slow
 def test_a_job_that_hangs_loses_its_lease_and_then_fails(queue: Lifecycle) -> None:
     hung = submit(queue, hang=True)
     with worker(queue, "patient", 8):
@@ -131,6 +84,60 @@ def test_a_job_that_hangs_loses_its_lease_and_then_fails(queue: Lifecycle) -> No
         records = ended_once(queue, [hung, *good], 60)
     assert records[0].problem and records[0].problem["code"] == "worker_lost"
     assert {record.state.value for record in records[1:]} == {"succeeded"}
+
+
+def test_a_process_whose_engine_hangs_makes_room_for_another(queue: Lifecycle, tmp_path: Path) -> None:
+    child = Child("engine", worker_command("engine", 4), environment(queue.settings), tmp_path / "logs")
+    child.start()
+    try:
+        jobs = [submit(queue, stall=True), *(submit(queue, seconds=0.5) for _ in range(8))]
+        wait_until(child.died, 30, "the end of the process")
+        wait_until(lambda: child.died() or child.pid, 30, "another process")
+        records = ended_once(queue, jobs)
+    finally:
+        child.ask_to_stop()
+        child.wait(20)
+    assert {record.state.value for record in records} == {"succeeded"}
+    assert (records[0].attempt, child.deaths) == (2, 1)
+    assert "the engine has not moved" in child.log.read_text()
+
+
+def test_a_document_whose_reader_is_killed_fails_and_the_worker_lives(queue: Lifecycle) -> None:
+    blobs = Blobs(queue.settings.data_dir)
+
+    def extraction(text: str) -> str:
+        document = blobs.put("acme", "doc", text.encode())
+        raw: Any = queue.client
+        raw.hset(queue.keys("document", tenant="acme", id=document), mapping={"name": "a.txt"})
+        return queue.submit(Submission("acme", JobType.EXTRACT, {"document": document}))[0].id
+
+    with real_worker(queue.settings, "reading", "extract", 1) as process:
+        killed = extraction("The tenant shall pay rent. " * 100_000)
+        (reader,) = wait_until(lambda: psutil.Process(process.pid).children(), 60, "the reader")
+        reader.kill()
+        (record,) = ended_once(queue, [killed])
+        (other,) = ended_once(queue, [extraction("Either party may terminate on notice.")])
+        assert process.poll() is None
+    assert record.problem and record.problem["code"] == "reader_crashed"
+    assert record.attempt == 1
+    assert other.state.value == "succeeded"
+
+
+@pytest.mark.slow
+def test_clocks_that_are_minutes_apart_end_nothing_early(queue: Lifecycle) -> None:
+    soon = server_time(queue.client) + 50
+    with worker(queue, "fast", 4, clock=60):
+        # The clock ahead is the caretaker's, so that what it judged by that clock would end early.
+        wait_until(lambda: queue.client.get(queue.keys("caretaker")), 30, "the caretaker")
+        with worker(queue, "slow", 4, clock=-60):
+            jobs = [
+                queue.submit(Submission("acme", JobType.ANALYZE, {"seconds": LEASE * 1.5}, expires_at=soon))[0].id
+                for _ in range(12)
+            ]
+            records = ended_once(queue, jobs)
+    assert {(record.state.value, record.attempt) for record in records} == {("succeeded", 1)}
+    assert {record.worker for record in records} == {"fast", "slow"}
+    assert "leases_lost" not in queue.counters()
 
 
 @pytest.mark.parametrize("away", [2, pytest.param(12, marks=pytest.mark.slow)])
@@ -154,6 +161,7 @@ def test_a_server_killed_under_load_loses_nothing_it_accepted(
     assert {record.state.value for record in records} == {"succeeded"}
 
 
+@pytest.mark.slow
 def test_a_drained_worker_hands_back_what_it_runs(queue: Lifecycle) -> None:
     with worker(queue, "leaving") as leaving:
         jobs = [submit(queue, seconds=3) for _ in range(20)]

@@ -25,7 +25,7 @@ def deaf(queue: Lifecycle, tmp_path: Path) -> subprocess.Popen[str]:
         "CASEMILL_DATA_DIR": str(tmp_path),
         "CASEMILL_LEASE_SECONDS": "2",
     }
-    command = [sys.executable, "-m", "tests.chaos.worker", "deaf", "2", "2"]
+    command = [sys.executable, "-m", "tests.chaos.worker", "deaf", "2", "0", "2"]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

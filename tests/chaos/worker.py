@@ -1,8 +1,9 @@
 """A worker process for chaos tests: the real slots, pulse, caretaker and Celery around tasks that sleep, die or hang.
 
-``python -m tests.chaos.worker NAME THREADS [DEAF]``; with a time DEAF in seconds, Celery consumes nothing of ours and
-the process has that long to notice. The settings come from the environment as for any worker. The input of a
-job says what it does: ``seconds`` to work for in steps, ``die`` to take the process along, ``hang`` never to move.
+``python -m tests.chaos.worker NAME THREADS [CLOCK [DEAF]]``; the settings come from the environment as for any worker,
+and its clock is ``CLOCK`` seconds ahead. With a time DEAF in seconds, Celery consumes nothing of ours and the process has
+that long to notice. The input of a job says what it does: ``seconds`` to work for in steps, ``die`` to take the process
+along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native call.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -27,10 +29,22 @@ from workers.pulse import Pulse
 from workers.slots import Slots, Work
 from workers.ticket import register_ticket
 
+# A process whose engine stands still for longer ends itself.
+STALL_SECONDS = 1.0
+_stalls: list[float] = []
+
+
+def stalled() -> float:
+    """Seconds that the engine stands still, as ``Engines.stalled`` answers."""
+    return time.monotonic() - _stalls[0] if _stalls else 0.0
+
 
 def act(execution: Execution) -> dict[str, Any]:
     """Do what the input says."""
     asked = execution.claim.input
+    if asked.get("stall") and execution.claim.attempt == 1:
+        _stalls.append(time.monotonic())
+        threading.Event().wait()
     if asked.get("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     while asked.get("hang"):
@@ -44,15 +58,17 @@ def act(execution: Execution) -> dict[str, Any]:
 
 def main() -> int:
     """Serve until SIGTERM."""
-    name, threads, deaf = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    name, threads, more = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    set_clock(float(more[0]) if more else 0.0)
+    deaf = len(more) > 1
     if deaf:
-        pulses.DEAF_SECONDS = float(deaf[0])
+        pulses.DEAF_SECONDS = float(more[1])
     settings = load_settings()
     lifecycle = Lifecycle(settings)
     fleet: Any = Fleet(lifecycle.client, lifecycle.keys)
     fleet.announce = ignore
     consumer = Consumer(lifecycle, ["analyze.any"], lambda: (slots.arrived, threads - slots.busy, slots.draining))
-    pulse = Pulse(lifecycle, fleet, ignore, lambda: 0.0, consumer.look)
+    pulse = Pulse(lifecycle, fleet, ignore, stalled, consumer.look, stall_seconds=STALL_SECONDS)
     work = Work({"analyze": act}, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
     app = create_celery(settings)
     slots = Slots(lifecycle, pulse, work, worker=name, device=Device.CPU, seats=threads)
@@ -71,6 +87,13 @@ def main() -> int:
         quiet=True,
     ).start()
     return 0
+
+
+def set_clock(ahead: float) -> None:
+    """Let this process believe that it is ``ahead`` seconds later than it is."""
+    seconds, nanoseconds = time.time, time.time_ns
+    time.time = lambda: seconds() + ahead
+    time.time_ns = lambda: nanoseconds() + int(ahead * 1e9)
 
 
 def ignore(*_: Any) -> Any:
