@@ -31,6 +31,15 @@ class JobRequest(BaseModel):
     metadata: Metadata = Field(default_factory=dict[str, str])
 
 
+class BoundsRequest(BaseModel):
+    """How many workers of a kind there may be; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min: int | None = Field(default=None, description="the fewest, at least 1")
+    max: int | None = Field(default=None, description="the most, within what the machine has room for")
+
+
 class JobView(BaseModel):
     """Where a job stands."""
 

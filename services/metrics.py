@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from services.capacity import Capacity
 from services.fleet import Fleet
 from services.jobs import State
 from services.lifecycle import Lifecycle
@@ -59,6 +60,12 @@ class _Installation(Collector):
         yield slots
         yield busy
         yield memory
+        desired = GaugeMetricFamily(
+            "casemill_desired_workers", "Workers that there should be, for whatever scales them.", labels=["kind"]
+        )
+        for scale in Capacity(self._lifecycle).scales():
+            desired.add_metric([scale.kind], scale.desired)
+        yield desired
 
 
 def exposition(lifecycle: Lifecycle, fleet: Fleet) -> tuple[str, bytes]:

@@ -23,6 +23,7 @@ PERMANENT = (
     "tenants",
     "counters",
     "service",
+    "scale",
     "apikey:",
     "apikeys",
     "document:",
