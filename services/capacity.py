@@ -12,7 +12,7 @@ from services.fleet import Announcement, Fleet
 from services.jobs import Device, Lane, Priority
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors, server_time
-from services.scaling import Bounds, Kind, KindPlan, KindSnapshot, Waiting, decide
+from services.scaling import SHRINK_SECONDS, Bounds, Kind, KindPlan, KindSnapshot, Waiting, decide
 
 LIMIT_SECONDS = 30
 # Of a job in a lane where none has ended yet.
@@ -147,6 +147,7 @@ class Capacity:
                     seats=max(1, sum(seats) // len(live)) if live else 1,
                     waiting=_waiting(depths, seconds, kind, _devices(kind, bounds)),
                     bounds=kind_bounds,
+                    pause=self._lifecycle.settings.scale_down_seconds or SHRINK_SECONDS[kind],
                     desired=plan.desired,
                     changed=plan.changed,
                     spare_since=plan.spare_since,

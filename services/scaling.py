@@ -60,7 +60,7 @@ class KindSnapshot:
 
     ``slots`` and ``busy`` are sums over the ``live`` workers, ``seats`` the slots of one. Of the decision before are
     ``desired``, ``changed`` (when that last changed, 0 for never) and ``spare_since`` (since when fewer would do, 0 for
-    not now).
+    not now). ``pause`` is how long fewer must do before some end.
     """
 
     kind: Kind
@@ -70,6 +70,7 @@ class KindSnapshot:
     seats: int
     waiting: Mapping[Priority, Waiting]
     bounds: Bounds
+    pause: float
     desired: int
     changed: float
     spare_since: float
@@ -100,19 +101,19 @@ TARGET_SECONDS: Final = {
 URGENT: Final = (Priority.CRITICAL, Priority.HIGH, Priority.NORMAL)
 # Between two steps up: time for the workers of the first to start.
 GROW_SECONDS: Final = 4.0
-# How long fewer must do before one goes, which is the time that no change is reversed in; a model is dear to load.
+# The usual pause; a model is dear to load.
 SHRINK_SECONDS: Final = {Kind.GPU: 600.0, Kind.CPU: 300.0, Kind.DOCUMENTS: 180.0}
 # Fewer do only if their slots would stay below this share.
-FILLED: Final = 0.6
-# Less than this share of a worker is no reason for another.
-TOLERANCE: Final = 0.1
+FILLED: Final = 0.5
+# Less than this share of a worker is no reason for another; with a tenth, noise made many more changes.
+TOLERANCE: Final = 0.5
 
 
 def decide(snapshot: Sequence[KindSnapshot]) -> list[KindPlan]:
     """The count for each kind.
 
-    Grows to at most the double once in ``GROW_SECONDS``; shrinks by at most a quarter once in ``SHRINK_SECONDS``, and
-    only when fewer would have done all that time. The bounds hold always, and at once.
+    Grows to at most the double once in ``GROW_SECONDS``; shrinks by at most a quarter once in its ``pause``, and only
+    when fewer would have done all that time. The bounds hold always, and at once.
     """
     return [_decide(kind) for kind in snapshot]
 
@@ -150,12 +151,11 @@ def _decide(kind: KindSnapshot) -> KindPlan:
         end = "." if kind.busy or count > bounds.min else f"; {bounds.min} is the least allowed."
         return KindPlan(kind.kind, count, what + end, changed, 0.0)
     spare_since = spare_since or now
-    pause = SHRINK_SECONDS[kind.kind]
-    if now - max(spare_since, changed) < pause:
-        text = f"{enough} would do; when that has held for {pause:.0f} s, fewer run."
+    if now - max(spare_since, changed) < kind.pause:
+        text = f"{enough} would do; when that has held for {kind.pause:.0f} s, fewer run."
         return KindPlan(kind.kind, count, text, changed, spare_since)
     shrunk = max(enough, shrink_limit(count))
-    return KindPlan(kind.kind, shrunk, f"{enough} would have done for {pause:.0f} s.", now, spare_since)
+    return KindPlan(kind.kind, shrunk, f"{enough} would have done for {kind.pause:.0f} s.", now, spare_since)
 
 
 def _wanted(kind: KindSnapshot) -> tuple[int, str]:

@@ -37,7 +37,7 @@ class WorkerRole:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Every worker of one kind that the machine has room for, in starting order; ``bounds`` hold until others are set."""
+    """Every worker of a kind that the machine has room for, in starting order; ``bounds`` hold until others are set."""
 
     kind: Kind
     roles: tuple[WorkerRole, ...]

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from services.jobs import Device, Lane, Priority
 from services.scaling import (
     GROW_SECONDS,
-    SHRINK_SECONDS,
     Bounds,
     Kind,
     KindPlan,
@@ -44,6 +43,7 @@ def snapshots(draw: st.DrawFn) -> KindSnapshot:
         seats=seats,
         waiting=draw(waits),
         bounds=bounds,
+        pause=draw(st.sampled_from([180.0, 600.0])),
         desired=draw(st.integers(0, 80)),
         changed=NOW - draw(st.floats(-5000, 5000)),
         spare_since=draw(st.one_of(st.just(0.0), st.floats(NOW - 5000, NOW + 5000))),
@@ -58,7 +58,7 @@ def one(snapshot: KindSnapshot) -> KindPlan:
 
 def calm(**changes: object) -> KindSnapshot:
     """Four workers of two slots, half of them busy, nothing waiting, nothing changed for long."""
-    base = KindSnapshot(Kind.DOCUMENTS, 4, 8, 4, 2, {}, Bounds(1, 16), 4, 0.0, 0.0, NOW)
+    base = KindSnapshot(Kind.DOCUMENTS, 4, 8, 4, 2, {}, Bounds(1, 16), 180.0, 4, 0.0, 0.0, NOW)
     return replace(base, **changes)
 
 
@@ -133,8 +133,8 @@ def test_age_tells_what_the_measurement_missed_but_only_while_no_slot_is_free() 
 
 
 def test_fewer_must_do_for_the_whole_pause_before_one_goes() -> None:
-    pause = SHRINK_SECONDS[Kind.DOCUMENTS]
     first = one(calm(busy=1))
+    pause = 180.0
     assert (first.desired, first.spare_since) == (4, NOW)
     waited = calm(busy=1, spare_since=NOW, now=NOW + pause - 1)
     assert one(waited).desired == 4
