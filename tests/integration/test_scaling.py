@@ -90,6 +90,7 @@ def test_bounds_of_a_larger_machine_are_cut_to_what_this_one_has(lifecycle: Life
     assert capacity.bounds()[Kind.DOCUMENTS] == Bounds(2, 2)
 
 
+@pytest.mark.slow  # the machine reads hundreds of documents
 def test_workers_come_with_the_load_and_go_when_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CASEMILL_SCALE_DOWN_SECONDS", "3")
     said: list[str] = []
