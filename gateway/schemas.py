@@ -33,6 +33,15 @@ class JobRequest(BaseModel):
     expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
 
 
+class BoundsRequest(BaseModel):
+    """How many workers of a kind there may be; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min: int | None = Field(default=None, description="the fewest, at least 1")
+    max: int | None = Field(default=None, description="the most, within what the machine has room for")
+
+
 class JobView(BaseModel):
     """Where a job stands."""
 

@@ -1,4 +1,7 @@
-"""The caretaker: one thread in every worker and gateway, one active at a time, that mends what crashes leave behind."""
+"""The caretaker: one thread in every worker and gateway, one active at a time, that mends what crashes leave behind.
+
+It also decides how many workers there should be, so that one place does.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import threading
 import time
 
 from services.blobs import Blobs
+from services.capacity import Capacity
 from services.errors import Unavailable
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
@@ -28,6 +32,7 @@ class Caretaker(threading.Thread):
         self._lifecycle = lifecycle
         self._blobs = blobs
         self._schedules = Schedules(lifecycle)
+        self._capacity = Capacity(lifecycle)
         self._swept = 0.0
         self._me = secrets.token_hex(8)
         self._stop_event = threading.Event()
@@ -44,6 +49,7 @@ class Caretaker(threading.Thread):
                     if fired := self._schedules.fire():
                         log.info("caretaker: %d scheduled runs started", fired)
                     self._sweep()
+                    self._capacity.decide()
                 away = False
             except Unavailable as error:
                 if not away:

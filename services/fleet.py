@@ -8,6 +8,7 @@ from typing import Any
 
 from services.keys import Keys
 from services.redis_client import Redis, redis_errors, server_time
+from services.scaling import Kind, kind_of
 
 ANNOUNCEMENT_SECONDS = 10
 
@@ -48,6 +49,11 @@ class Announcement:
     reserved: int = 0
     reserved_busy: int = 0
     stalled: float = 0.0
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the counts that follow the load it belongs to."""
+        return kind_of(self.device, self.lanes)
 
 
 class Fleet:

@@ -43,6 +43,9 @@ TEMPLATES: Final = {
     "caretaker": "caretaker",  # string, the lock's owner; 3 s
     "worker": "worker:{id}",  # string, JSON announcement; 10 s, renewed while the worker lives
     "workers": "workers",  # zset worker → last announcement; trimmed by the caretaker
+    "scale": "scale",  # hash kind of worker → JSON {min, max} that somebody set; permanent
+    "scale_limits": "scale_limits",  # string, JSON of what the machine of `casemill up` has room for; 30 s, renewed
+    "scale_plan": "scale_plan",  # hash kind of worker → JSON of the decision that holds; permanent
     "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes; until revoked
     "apikeys": "apikeys",  # set of key ids; until revoked
     "login": "login:{token}",  # string, API key id; 10 min, read once

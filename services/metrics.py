@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from services.capacity import Capacity
 from services.fleet import Announcement, Fleet
 from services.jobs import Device, Lane, State
 from services.lifecycle import Lifecycle
@@ -61,6 +62,7 @@ class _Installation(Collector):
         yield from self._backlog()
         yield from self._timings()
         yield from _fleet(workers)
+        yield self._desired()
         yield from self._host()
 
     def _jobs(self) -> Iterable[Metric]:
@@ -102,6 +104,14 @@ class _Installation(Collector):
             buckets = [("+Inf" if math.isinf(bound) else str(float(bound)), count) for bound, count in histogram]
             families[what].add_metric([lane, priority], buckets, sum_value=None)
         yield from families.values()
+
+    def _desired(self) -> Metric:
+        desired = GaugeMetricFamily(
+            "casemill_desired_workers", "Workers that there should be, for whatever scales them.", labels=["kind"]
+        )
+        for scale in Capacity(self._lifecycle).scales():
+            desired.add_metric([scale.kind], scale.desired)
+        return desired
 
     def _host(self) -> Iterable[Metric]:
         client = self._lifecycle.client

@@ -119,6 +119,16 @@ class Settings(BaseSettings):
         ge=64,
         description="context of one generation, capped by its model",
     )
+    cores_per_worker: int | None = Field(
+        default=None,
+        ge=1,
+        description="cores that a CPU worker owns, which gives how many fit; unset: all of them, so one",
+    )
+    scale_down_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="how long fewer workers of a kind must do before some end; unset: 3 to 10 minutes, by kind",
+    )
     gpu_layers: int = Field(default=-1, ge=-1, description="layers on the GPU; -1: all of them")
     adapter: str | None = Field(default=None, description="part of the name of the wgpu adapter to use")
 

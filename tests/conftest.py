@@ -24,6 +24,7 @@ PERMANENT = (
     "counters",
     "service",
     "timings",
+    "scale",
     "apikey:",
     "apikeys",
     "document:",

@@ -1,4 +1,4 @@
-"""Verbs of the operator: ``models``, ``keys``, ``doctor``."""
+"""Verbs of the operator: ``models``, ``keys``, ``scale``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gateway.cli.client import Client
 from gateway.cli.doctor import examine
 from gateway.cli.output import note, show_json, show_table, wants_json
 from gateway.client_file import ClientFile
@@ -19,6 +20,7 @@ from services.jobs import Priority
 from services.keys import Keys
 from services.models import Catalog, Model
 from services.redis_client import connect, redis_errors
+from services.scaling import Kind
 from services.settings import Settings
 
 
@@ -127,6 +129,29 @@ def login_link(settings: Settings) -> None:
 
 
 @click.command()
+@click.argument("kind", type=click.Choice([kind.value for kind in Kind]))
+@click.option("--min", "least", type=int, help="The fewest workers.")
+@click.option("--max", "most", type=int, help="The most workers.")
+@click.pass_obj
+def scale(settings: Settings, kind: str, least: int | None, most: int | None) -> None:
+    """Show how many workers of a kind there are and should be, and set how many there may be."""
+    client = Client(settings)
+    bounds = {name: value for name, value in (("min", least), ("max", most)) if value is not None}
+    if bounds:
+        found = [client.patch(f"/v1/workers/{kind}", bounds)]
+    else:
+        found = [row for row in client.get("/v1/workers")["kinds"] if row["kind"] == kind]
+    if wants_json():
+        for row in found:
+            show_json(row)
+        return
+    columns = ("kind", "live", "desired", "min", "max", "reason")
+    show_table(columns, [[row[column] for column in columns] for row in found])
+    if not found:
+        note(f"the number of {kind} workers is not decided here; --min and --max set its bounds")
+
+
+@click.command()
 @click.pass_obj
 def doctor(settings: Settings) -> None:
     """Check this machine; each problem comes with the command that mends it."""
@@ -163,4 +188,4 @@ def _show_model(model: Model, what: str) -> None:
         click.echo(f"{what} {model.name}: {model.kind}, {model.licence}, sha256 {model.sha256}")
 
 
-COMMANDS: tuple[Any, ...] = (models, keys, doctor)
+COMMANDS: tuple[Any, ...] = (models, keys, scale, doctor)

@@ -37,6 +37,10 @@ class Client:
         """JSON of a POST."""
         return self._call("POST", path, json=body, headers=headers)
 
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """JSON of a PATCH."""
+        return self._call("PATCH", path, json=body)
+
     def delete(self, path: str) -> Any:
         """JSON of a DELETE."""
         return self._call("DELETE", path)

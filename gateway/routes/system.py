@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from gateway.schemas import BoundsRequest
 from gateway.state import Admin, Reader, Shared, principal_of
+from services.capacity import Capacity
 from services.errors import CasemillError, Unavailable
+from services.fleet import Announcement
 from services.jobs import Lane
 from services.metrics import exposition
 from services.redis_client import server_info
@@ -61,8 +65,15 @@ def metrics(gateway: Shared, _: Admin) -> Response:
 
 @router.get("/v1/workers")
 def list_workers(gateway: Shared, _: Reader) -> dict[str, Any]:
-    """The live workers, as they announce themselves."""
-    return {"data": [_worker_view(worker) for worker in gateway.fleet.workers()]}
+    """The live workers, as they announce themselves, and how many of each kind there should be."""
+    kinds = [asdict(scale) for scale in Capacity(gateway.lifecycle).scales()]
+    return {"data": [_worker_view(worker) for worker in gateway.fleet.workers()], "kinds": kinds}
+
+
+@router.patch("/v1/workers/{kind}")
+def change_worker_bounds(kind: str, bounds: BoundsRequest, gateway: Shared, _: Admin) -> dict[str, Any]:
+    """Set the fewest and the most workers of a kind; the count follows within seconds."""
+    return asdict(Capacity(gateway.lifecycle).change_bounds(kind, bounds.min, bounds.max))
 
 
 @router.get("/v1/lanes")
@@ -88,7 +99,5 @@ def list_lanes(gateway: Shared, _: Reader) -> dict[str, Any]:
     return {"data": lanes}
 
 
-def _worker_view(worker: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(worker)
+def _worker_view(worker: Announcement) -> dict[str, Any]:
+    return asdict(worker) | {"kind": worker.kind}

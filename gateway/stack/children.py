@@ -40,6 +40,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._due: float | None = None
+        self._drained_by: float | None = None
         self.deaths = 0
 
     @property
@@ -86,6 +87,27 @@ class Child:
             with contextlib.suppress(OSError):
                 number = signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM
                 self._process.send_signal(number)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was asked to end for good."""
+        return self._drained_by is not None
+
+    def drain(self, seconds: float) -> None:
+        """Ask the process to end for good, within ``seconds``; :meth:`drained` tells when it has."""
+        self._drained_by = time.monotonic() + seconds
+        self.ask_to_stop()
+
+    def drained(self) -> bool:
+        """Whether a process that was to end has ended; one that is over its time is killed."""
+        if self._drained_by is None:
+            return False
+        if self._process is None:
+            return True
+        if self._process.poll() is None and time.monotonic() < self._drained_by:
+            return False
+        self.wait(0)
+        return True
 
     def wait(self, seconds: float) -> None:
         """Wait for the end, then kill what is left of the process and its children."""

@@ -22,7 +22,9 @@ from gateway.stack.children import Child, Stopped, child_environment
 from gateway.stack.lock import StackLock
 from gateway.stack.plan import WorkerRole, fit
 from gateway.stack.valkey import EmbeddedValkey, free_port
+from gateway.stack.workforce import Workforce
 from services.access import Access
+from services.capacity import Capacity
 from services.errors import CasemillError, InvalidRequest, Unauthorized, Unavailable, from_problem
 from services.fleet import Announcement, Fleet
 from services.lifecycle import Lifecycle
@@ -96,6 +98,7 @@ class Stack:
         self._server: EmbeddedValkey | None = None
         self._server_due = 0.0
         self._children: list[Child] = []
+        self._workforce: Workforce | None = None
         self._env: dict[str, str] = {}
         self._recorded: set[int] = set()
 
@@ -140,20 +143,26 @@ class Stack:
         elif installed := ask_workers("demo-models", env=self._env, stop=self._stop)["installed"]:
             self._say(f"demo models: {', '.join(installed)}")
         hardware = ask_workers("hardware", env=self._env, stop=self._stop)
-        workers = fit(hardware, settings.sequences)
         lifecycle = Lifecycle(settings)
         url = settings.local_url
         login = self._sign_in(lifecycle, url)
-        self._launch("gateway", "gateway")
-        for role in workers:
-            self._launch(role.name, "worker", *role.arguments())
-        self._launch("flower", "flower")
+        self._children.append(self._launch("gateway", "gateway"))
+        self._workforce = Workforce(fit(hardware, settings), Capacity(lifecycle), self._launch_worker, self._say)
+        workers = self._workforce.start()
+        self._children.append(self._launch("flower", "flower"))
         self._record()
         self._wait_ready(lifecycle, url, workers)
         return Started(url, f"{url}/login?token={login}", workers, self._server_name())
 
     def watch(self) -> None:
-        """One look at the children: what died is reported, its jobs are handed on at once, and it starts again."""
+        """One look at the children: what died starts again, and workers start and drain as it was decided."""
+        self._mend()
+        if self._workforce:
+            self._workforce.follow()
+        self._record()
+
+    def _mend(self) -> None:
+        """What died is reported, its jobs are handed on at once, and it starts again; what was drained may end."""
         if self._server and not self._server.alive() and time.monotonic() >= self._server_due:
             self._say("the embedded server died; starting it again")
             try:
@@ -161,34 +170,46 @@ class Stack:
             except Unavailable as error:  # a full disk, say: who frees it finds the stack still up
                 self._server_due = time.monotonic() + SERVER_PAUSE_SECONDS
                 self._say(f"{error.detail}; trying again in {SERVER_PAUSE_SECONDS} s")
-        for child in self._children:
-            if pid := child.died():
+        for child in self._all():
+            pid = child.pid
+            if child.draining:
+                if child.drained() and self._workforce:
+                    self._workforce.forget(child)
+                    if pid:
+                        self._reap(child.name, pid)
+            elif child.died() and pid:
                 again = f"it dies again and again, {child.deaths} times now; " if child.deaths >= CRASH_LOOP else ""
                 self._say(f"{child.name} died; {again}starting it again in {child.pause} s (log: {child.log})")
                 self._reap(child.name, pid)
-        self._record()
 
     def stop(self) -> None:
         """Workers first, which hand back what they run; then the gateway; the server last."""
-        ordered = sorted(self._children, key=lambda child: child.name == "gateway")
+        ordered = sorted(self._all(), key=lambda child: child.name == "gateway")
         for child in ordered:
             child.ask_to_stop()
         until = time.monotonic() + STOP_SECONDS
         for child in ordered:
             child.wait(until - time.monotonic())
         self._children.clear()
+        self._workforce = None
         if self._server:
             self._server.stop()
             self._server = None
 
-    def _launch(self, name: str, *arguments: str) -> None:
+    def _all(self) -> list[Child]:
+        return self._children + (self._workforce.children if self._workforce else [])
+
+    def _launch_worker(self, role: WorkerRole) -> Child:
+        return self._launch(role.name, "worker", *role.arguments())
+
+    def _launch(self, name: str, *arguments: str) -> Child:
         command = [sys.executable, "-m", "gateway.cli.main", *arguments]
         child = Child(name, command, self._env, self._settings.data_dir / "logs")
         child.start()
-        self._children.append(child)
+        return child
 
     def _record(self) -> None:
-        pids = [child.pid for child in self._children] + [self._server.pid if self._server else None]
+        pids = [child.pid for child in self._all()] + [self._server.pid if self._server else None]
         alive = {pid for pid in pids if pid}
         if alive != self._recorded:  # every record is synced to the disk
             self._lock.record(alive)
@@ -234,7 +255,8 @@ class Stack:
                 raise Unavailable(
                     f"{', '.join(waiting)} did not start; look at the logs in {logs}", code="stack_failed"
                 )
-            self.watch()
+            self._mend()
+            self._record()
             time.sleep(0.1)
 
     def _server_name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +61,11 @@ class Running:
 
 
 @contextmanager
-def running(data_dir: Path, **changes: Any) -> Generator[Running]:
+def running(data_dir: Path, say: Callable[[str], None] = print, **changes: Any) -> Generator[Running]:
     """A stack of its own on free ports."""
     values: dict[str, Any] = {"data_dir": data_dir, "port": 0, "flower_port": 0, "engine": "fake"} | changes
     settings = Settings.model_validate(values)
-    with Stack(settings, print) as stack:
+    with Stack(settings, say) as stack:
         started = stack.start()
         known = ClientFile(data_dir).read()
         assert known

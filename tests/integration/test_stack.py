@@ -193,7 +193,7 @@ def test_a_port_is_looked_at_where_it_will_be_bound(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind((other, 0))
         taken.listen()
-        changes = {"port": taken.getsockname()[1], "host": other}
+        changes: dict[str, Any] = {"port": taken.getsockname()[1], "host": other}
         with pytest.raises(Unavailable, match="is taken") as raised, running(tmp_path, **changes):
             pass
         assert raised.value.code == "port_taken"

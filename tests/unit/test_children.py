@@ -18,3 +18,19 @@ def test_a_child_that_dies_at_once_is_counted_and_waited_for(tmp_path: Path) -> 
     assert wait_until(child.died, 10)
     assert (child.deaths, child.pause) == (2, 2)
     assert child.log.read_text(encoding="utf-8").split() == ["gone", "gone"]
+
+
+def test_a_child_that_drains_ends_for_good_in_order_or_at_its_time(tmp_path: Path) -> None:
+    for seconds, ignores in ((60.0, False), (0.2, True)):
+        text = "import signal, time\n"
+        text += "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if ignores else ""
+        child = Child("long", [sys.executable, "-c", text + "print('up', flush=True); time.sleep(600)"], {}, tmp_path)
+        child.start()
+        wait_until(lambda child=child: child.log.read_text(encoding="utf-8").endswith("up\n"), 10)
+        assert not child.draining and not child.drained()
+        child.drain(seconds)
+        assert child.draining
+        assert wait_until(child.drained, 10)
+        assert child.pid is None
+        assert child.died() is None, "its end is no death and nothing starts again"
+        child.log.unlink()

@@ -8,9 +8,11 @@ import threading
 import pytest
 
 from gateway.stack.children import Stopped
-from gateway.stack.plan import fit
+from gateway.stack.plan import Roster, fit
 from gateway.stack.supervisor import ask_workers
 from services.errors import InvalidRequest, Unavailable
+from services.scaling import Bounds, Kind
+from services.settings import Settings
 from workers.hardware import see_only, usable_gpus
 
 SMI = "0, GPU-aa11, NVIDIA A, 1024\n1, GPU-bb22, NVIDIA B, [N/A]\n2, GPU-cc33, NVIDIA C, 4096\n"
@@ -45,7 +47,7 @@ def test_a_role_takes_its_gpu_from_the_users_list(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "")
     monkeypatch.delenv("HIP_VISIBLE_DEVICES")
     hardware = {"cores": [0], "llama": {"gpu_offload": True}, "gpus": usable_gpus(SMI, ["2", "GPU-bb22"])}
-    role = fit(hardware, 16)[1]
+    role = fit(hardware, Settings())[0].roles[1]
     assert role.gpu == 1
     see_only(role.gpu)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == os.environ["HIP_VISIBLE_DEVICES"] == "GPU-bb22"
@@ -73,3 +75,31 @@ def test_a_question_to_the_workers_ends_in_time_or_when_told_to() -> None:
     stop.set()
     with pytest.raises(Stopped):
         ask_workers("hardware", stop=stop)
+
+
+def on(cores: int, **settings: int) -> list[Roster]:
+    hardware = {"cores": list(range(cores)), "llama": {"gpu_offload": False}, "gpus": []}
+    return fit(hardware, Settings.model_validate(settings))
+
+
+def test_two_cores_start_one_engine_on_all_cores_and_one_worker_for_documents() -> None:
+    engines, documents = on(2)
+    assert [(role.name, role.cores) for role in engines.roles] == [("cpu-0", (0, 1))]
+    assert engines.bounds == documents.bounds == Bounds(1, 1)
+    assert [role.name for role in documents.roles] == ["documents", "documents-2"]
+
+
+@pytest.mark.parametrize(("cores", "own", "count"), [(8, 2, 4), (8, 3, 2), (2, 16, 1), (5, 1, 5)])
+def test_engines_on_the_cpu_never_share_a_core(cores: int, own: int, count: int) -> None:
+    engines = on(cores, cores_per_worker=own)[0]
+    pinned = [core for role in engines.roles for core in role.cores]
+    assert (engines.kind, len(engines.roles), engines.bounds) == (Kind.CPU, count, Bounds(1, count))
+    assert len(set(pinned)) == len(pinned) <= cores
+    assert {len(role.cores) for role in engines.roles} == {min(own, cores)}
+
+
+def test_a_gpu_has_one_process() -> None:
+    hardware = {"cores": [0, 1], "llama": {"gpu_offload": True}, "gpus": usable_gpus(SMI, None)}
+    engines = fit(hardware, Settings())[0]
+    assert (engines.kind, engines.bounds) == (Kind.GPU, Bounds(3, 3))
+    assert [role.gpu for role in engines.roles] == [0, 1, 2]
