@@ -32,11 +32,13 @@ TEMPLATES: Final = {
     "caretaker": "caretaker",  # string, the lock's owner; 3 s
     "worker": "worker:{id}",  # string, JSON announcement; 10 s, renewed while the worker lives
     "workers": "workers",  # zset worker → last announcement; trimmed by the caretaker
+    "placement": "placement:{lane}:{device}",  # hash worker → JSON {ends, slots, weight, queues}; 10 s, as "worker"
+    "turns": "turns:{lane}:{device}",  # hash "turn|worker" → place in the turn, "known" → workers; 1 h, renewed in use
     "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes; until revoked
     "apikeys": "apikeys",  # set of key ids; until revoked
     "login": "login:{token}",  # string, API key id; 10 min, read once
     "session": "session:{token}",  # string, API key id; 12 h
-    "tickets": "tickets:{queue}",  # list written by us and read by Celery; empty when idle
+    "tickets": "tickets:{queue}",  # list that Celery reads; empty when idle; a worker's own: 10 s, as "worker"
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.errors import BacklogFull, Conflict, NotFound
+from services.fleet import ANNOUNCEMENT_SECONDS
 from services.jobs import (
     Claim,
     Completion,
@@ -43,6 +44,8 @@ class Lifecycle:
                 "prefix": settings.prefix,
                 "ticket": ticket_envelope(),
                 "ticket_limit": TICKET_LIMIT,
+                "placement": settings.placement,
+                "announcement": ANNOUNCEMENT_SECONDS,
                 "result_ttl": settings.result_ttl_seconds,
                 "max_attempts": settings.max_attempts,
             },
@@ -108,12 +111,14 @@ class Lifecycle:
         n: int,
         ranks: int = len(Priority),
         models: Mapping[str, bool] | None = None,
+        stay: bool = False,
     ) -> tuple[list[bool], list[Claim]]:
         """End what a slot holds and claim up to ``n`` jobs; answers which ends counted, and the claims.
 
         An end that does not count came from an attempt that had lost its lease; its result is discarded.
         ``ranks`` limits the claim to the most urgent priorities; ``models`` maps those that the worker can load to
-        whether they are loaded, ``None`` where jobs need none.
+        whether they are loaded, ``None`` where jobs need none. A slot that stops (``n`` is 0) while work remains wakes
+        the next by placement, with ``stay`` one of its own worker.
         """
         argument: dict[str, Any] = {
             "done": [_completion_fields(completion) for completion in done],
@@ -126,6 +131,8 @@ class Lifecycle:
         }
         if models is not None:
             argument["models"] = dict(models)
+        if stay:
+            argument["stay"] = True
         counted, rows = self._scripts.run("work", argument)
         return [bool(value) for value in counted], [_claim(fields, outputs) for fields, outputs in rows]
 

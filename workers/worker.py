@@ -15,7 +15,7 @@ from types import FrameType
 import psutil
 
 from services.blobs import Blobs
-from services.broker import create_celery
+from services.broker import create_celery, read_own_queues
 from services.caretaker import Caretaker
 from services.documents import Documents
 from services.errors import Unavailable
@@ -23,7 +23,7 @@ from services.fleet import Announcement, Fleet, WorkerModel
 from services.jobs import Device, Lane
 from services.lifecycle import Lifecycle
 from services.models import FAKE, Catalog, Model, fake_model
-from services.settings import Settings
+from services.settings import PULL, Settings
 from services.tickets import ticket_queue
 from workers.engines.registry import Engines
 from workers.hardware import pin, see_only, usable_cores
@@ -41,7 +41,10 @@ _MODEL_KINDS = {Lane.GENERATE: "generate", Lane.EMBED: "embed"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How a worker is started; ``cores`` empty means all, ``gpu`` is the place of its one GPU among the visible."""
+    """How a worker is started; ``cores`` empty means all, ``gpu`` is the place of its one GPU among the visible.
+
+    ``weight`` is its share under weighted placement, by default its slots.
+    """
 
     name: str
     device: Device
@@ -49,6 +52,7 @@ class WorkerOptions:
     slots: int
     cores: tuple[int, ...] = ()
     gpu: int | None = None
+    weight: int | None = None
 
 
 def _batch(lane: Lane) -> int:
@@ -65,7 +69,8 @@ class Worker:
         self._started = time.time()
         self.id = f"{options.name}@{socket.gethostname()}.{os.getpid()}"
         self._lifecycle = Lifecycle(settings)
-        self._fleet = Fleet(self._lifecycle.client, self._lifecycle.keys)
+        self._placed = settings.placement != PULL
+        self._fleet = Fleet(self._lifecycle.client, self._lifecycle.keys, placed=self._placed)
         self._catalog = Catalog(settings.models_folder)
         self._engines = Engines(settings, self._catalog, len(options.cores or usable_cores()))
         blobs = Blobs(settings.data_dir)
@@ -79,22 +84,25 @@ class Worker:
             worker=self.id,
             device=options.device,
             seats=settings.sequences,
+            placed=self._placed,
         )
         self._caretaker = Caretaker(self._lifecycle, blobs)
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; answers the exit status."""
         app = create_celery(self._settings)
-        register_ticket(app, self._slots)
+        register_ticket(app, self._slots, self._pulse.announce)
         self._pulse.start()
         self._caretaker.start()
         _treat_interrupt_as_term()
-        devices = (self._options.device, Device.ANY)
+        cells = [(lane, device) for lane in self._options.lanes for device in (self._options.device, Device.ANY)]
+        own = [ticket_queue(lane, device, self.id) for lane, device in cells] if self._placed else []
+        read_own_queues(app, own)
         celery_worker = app.Worker(
             hostname=self.id,
             pool="threads",
             concurrency=self._options.slots,
-            queues=[ticket_queue(lane, device) for lane in self._options.lanes for device in devices],
+            queues=[*own, *(ticket_queue(lane, device) for lane, device in cells)],
             loglevel="WARNING",
             without_gossip=True,
             without_mingle=True,
@@ -158,6 +166,8 @@ class Worker:
             engine=self._settings.engine,
             version=importlib.metadata.version("casemill"),
             started=self._started,
+            weight=options.weight or options.slots,
+            draining=self._slots.draining,
         )
 
 
