@@ -1,6 +1,6 @@
 """The policies of placement over unequal workers: `make bench NAME=placement`.
 
-Three worker processes of four slots each, whose sleeping jobs take 1, 2 and 4 times as long; weights 4, 2 and 1. The same
+Three worker processes of four slots each, whose sleeping jobs take 1, 2 and 4 times as long; weights 4, 2, 1. The same
 jobs arrive at the same moments under each policy, the policies in turn, medians of three runs.
 """
 
