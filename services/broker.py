@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from celery import Celery
+from kombu.entity import Queue
 
 from services.keys import Keys
 from services.settings import Settings
@@ -50,3 +52,9 @@ def create_celery(settings: Settings) -> Any:
         },
     )
     return app
+
+
+def read_own_queues(app: Any, names: Sequence[str]) -> None:
+    """Let a worker read queues of its own; they are not declared, so kombu leaves no key of theirs behind."""
+    for name in names:
+        app.amqp.queues.add(Queue(name, no_declare=True))

@@ -6,9 +6,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from services.jobs import Device
 from services.keys import Keys
-from services.redis_client import Redis, redis_errors, server_time
+from services.redis_client import Pipeline, Redis, redis_errors, server_time
 from services.scaling import Kind, kind_of
+from services.tickets import ticket_queue
 
 ANNOUNCEMENT_SECONDS = 10
 
@@ -29,7 +31,8 @@ class Announcement:
     """What a worker says of itself every few seconds; ``memory`` is its resident size in bytes.
 
     ``reserved`` slots of the lane generate are for urgent work alone, ``reserved_busy`` of them at work. ``stalled`` is
-    for how many seconds tickets have waited that its free slots should have taken.
+    for how many seconds tickets have waited that its free slots should have taken. ``weight`` is its share under
+    weighted placement; one that is ``draining`` is not placed at.
     """
 
     id: str
@@ -49,6 +52,8 @@ class Announcement:
     reserved: int = 0
     reserved_busy: int = 0
     stalled: float = 0.0
+    weight: int = 1
+    draining: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -57,11 +62,12 @@ class Announcement:
 
 
 class Fleet:
-    """Announces workers and lists the live ones."""
+    """Announces workers and lists the live ones; ``placed``: tickets go to queues of their own (`placement`)."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: Keys, *, placed: bool = False) -> None:
         self._client = client
         self._keys = keys
+        self._placed = placed
 
     def announce(self, announcement: Announcement) -> None:
         """Say that a worker lives; holds for ten seconds."""
@@ -70,7 +76,10 @@ class Fleet:
             name = self._keys("worker", id=announcement.id)
             pipeline.set(name, json.dumps(asdict(announcement)), ex=ANNOUNCEMENT_SECONDS)
             # The server's clock: hosts may differ, and the caretaker trims by it.
-            pipeline.zadd(self._keys("workers"), {announcement.id: server_time(self._client)})
+            now = server_time(self._client)
+            pipeline.zadd(self._keys("workers"), {announcement.id: now})
+            if self._placed:
+                self._place(pipeline, announcement, now)
             pipeline.execute()
 
     def leave(self, worker: str) -> None:
@@ -78,6 +87,22 @@ class Fleet:
         with redis_errors():
             self._client.delete(self._keys("worker", id=worker))
             self._client.zrem(self._keys("workers"), worker)
+
+    def _place(self, pipeline: Pipeline, worker: Announcement, now: float) -> None:
+        """Let tickets go to the worker's own queues, which live as long as it does, or take them back."""
+        cells = [(lane, device) for lane in worker.lanes for device in (worker.device, Device.ANY)]
+        queues = [ticket_queue(lane, device, worker.id) for lane, device in cells]
+        ends = now + ANNOUNCEMENT_SECONDS
+        record = json.dumps({"ends": ends, "slots": worker.slots, "weight": worker.weight, "queues": queues})
+        for (lane, device), queue in zip(cells, queues, strict=True):
+            name = self._keys("placement", lane=lane, device=device)
+            if worker.draining:
+                pipeline.hdel(name, worker.id)
+                pipeline.delete(self._keys("tickets", queue=queue))
+            else:
+                pipeline.hset(name, worker.id, record)
+                pipeline.expire(name, ANNOUNCEMENT_SECONDS)
+                pipeline.expire(self._keys("tickets", queue=queue), ANNOUNCEMENT_SECONDS)
 
     def workers(self) -> list[Announcement]:
         """The live workers, by id."""

@@ -46,11 +46,13 @@ TEMPLATES: Final = {
     "scale": "scale",  # hash kind of worker → JSON {min, max} that somebody set; permanent
     "scale_limits": "scale_limits",  # string, JSON of what the machine of `casemill up` has room for; 30 s, renewed
     "scale_plan": "scale_plan",  # hash kind of worker → JSON of the decision that holds; permanent
+    "placement": "placement:{lane}:{device}",  # hash worker → JSON {ends, slots, weight, queues}; 10 s, as "worker"
+    "turns": "turns:{lane}:{device}",  # hash "turn|worker" → place in the turn, "known" → workers; 1 h, renewed in use
     "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes; until revoked
     "apikeys": "apikeys",  # set of key ids; until revoked
     "login": "login:{token}",  # string, API key id; 10 min, read once
     "session": "session:{token}",  # string, API key id; 12 h
-    "tickets": "tickets:{queue}",  # list written by us and read by Celery; empty when idle
+    "tickets": "tickets:{queue}",  # list that Celery reads; empty when idle; a worker's own: 10 s, as "worker"
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.errors import BacklogFull, Conflict, NotFound
+from services.fleet import ANNOUNCEMENT_SECONDS
 from services.jobs import (
     Claim,
     Completion,
@@ -44,6 +45,8 @@ class Lifecycle:
                 "prefix": settings.prefix,
                 "ticket": ticket_envelope(),
                 "ticket_limit": TICKET_LIMIT,
+                "placement": settings.placement,
+                "announcement": ANNOUNCEMENT_SECONDS,
                 "result_ttl": settings.result_ttl_seconds,
                 "max_attempts": settings.max_attempts,
                 "bounds": BOUNDS,
@@ -81,12 +84,14 @@ class Lifecycle:
         n: int,
         ranks: int = len(Priority),
         models: Mapping[str, bool] | None = None,
+        stay: bool = False,
     ) -> tuple[list[State | None], list[Claim]]:
         """End what a slot holds and claim up to ``n`` jobs; answers each ended job's state now, and the claims.
 
         An end with ``None`` does not count: it came from an attempt that had lost its lease; its result is discarded.
         ``ranks`` limits the claim to the most urgent priorities; ``models`` maps those that the worker can load to
-        whether they are loaded, ``None`` where jobs need none.
+        whether they are loaded, ``None`` where jobs need none. A slot that stops (``n`` is 0) while work remains wakes
+        the next by placement, with ``stay`` one of its own worker.
         """
         argument: dict[str, Any] = {
             "done": [_completion_fields(completion) for completion in done],
@@ -99,6 +104,8 @@ class Lifecycle:
         }
         if models is not None:
             argument["models"] = dict(models)
+        if stay:
+            argument["stay"] = True
         states, rows = self.scripts.run("work", argument)
         return [State(value) if value else None for value in states], [
             _claim(fields, outputs) for fields, outputs in rows

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 # Their values never appear in a message.
 SECRETS = ("redis_url", "REDIS_URL", "key", "flower_password")
 
+PULL = "pull"
+
 
 def default_data_dir() -> Path:
     """Where this machine's user keeps application data, by the system's own convention."""
@@ -77,6 +79,11 @@ class Settings(BaseSettings):
         gt=0.2,
         le=3600,
         description="time a worker may go silent over a job",
+    )
+    placement: str = Field(
+        default=PULL,
+        pattern=r"^(pull|round_robin|least_connections|weighted)$",
+        description="whose slot a job wakes: any free one, or one by turn, load or weight; the same for all roles",
     )
     max_backlog: int = Field(default=100_000, ge=1, description="jobs that may wait in one lane")
     max_tenant_backlog: int = Field(default=50_000, ge=1, description="jobs of one tenant that may wait in one lane")

@@ -19,9 +19,9 @@ QUEUE_MARK = "@@QUEUE@@"
 ID_MARK = "@@ID@@"
 
 
-def ticket_queue(lane: str, device: str) -> str:
-    """Name of the Celery queue whose tickets wake slots for a lane and device class."""
-    return f"{lane}.{device}"
+def ticket_queue(lane: str, device: str, worker: str | None = None) -> str:
+    """Name of the Celery queue whose tickets wake slots for a lane and device class, of any worker or of one."""
+    return f"{lane}.{device}.{worker}" if worker else f"{lane}.{device}"
 
 
 @cache

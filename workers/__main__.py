@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import CasemillError
-from services.jobs import Device, Lane
+from services.jobs import Device, Lane, check_name
 from services.settings import load_settings
 
 
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--slots", type=int, default=4)
     run.add_argument("--cores", type=_cores, default=())
     run.add_argument("--gpu", type=int)
+    run.add_argument("--weight", type=_weight, help="share under CASEMILL_PLACEMENT=weighted; default: the slots")
     alive = commands.add_parser("alive", help="say whether a worker of this machine lives and takes work")
     alive.add_argument("--name", default="worker")
     commands.add_parser("hardware", help="describe this machine")
@@ -47,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _lanes(text: str) -> tuple[Lane, ...]:
     return tuple(Lane(name) for name in text.split(","))
+
+
+def _weight(text: str) -> int:
+    weight = int(text)
+    if not 1 <= weight <= 10_000:
+        raise argparse.ArgumentTypeError("use a whole number from 1 to 10000")
+    return weight
 
 
 def _cores(text: str) -> tuple[int, ...]:
@@ -65,7 +73,15 @@ def _run(options: argparse.Namespace) -> int:
     import workers.engines  # pyright: ignore[reportUnusedImport]  # noqa: F401 (llama.cpp before numpy: a CUDA build crashes otherwise)
     from workers.worker import WorkerOptions, run_worker
 
-    chosen = WorkerOptions(options.name, options.device, options.lanes, options.slots, options.cores, options.gpu)
+    chosen = WorkerOptions(
+        check_name(options.name, "worker"),  # it stands in keys and in the tickets of its own queues
+        options.device,
+        options.lanes,
+        options.slots,
+        options.cores,
+        options.gpu,
+        options.weight,
+    )
     return run_worker(chosen, load_settings())
 
 

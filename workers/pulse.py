@@ -44,6 +44,7 @@ class Pulse(threading.Thread):
         self._period = min(1.0, lifecycle.settings.lease_seconds / 4)
         self._executions: dict[str, Execution] = {}
         self._lock = threading.Lock()
+        self._announcing = threading.Lock()
         self._stop_event = threading.Event()
 
     def add(self, execution: Execution) -> None:
@@ -73,7 +74,7 @@ class Pulse(threading.Thread):
                 os._exit(70)
             if beats % ANNOUNCE_EVERY == 0:
                 self._try(self._listen)
-                self._try(lambda: self._fleet.announce(self._describe(self.busy)))
+                self.announce()
             beats += 1
             if self._stop_event.wait(self._period):
                 return
@@ -82,6 +83,11 @@ class Pulse(threading.Thread):
         if (seconds := self._deaf()) > DEAF_SECONDS:
             log.critical("tickets wait for %.0f s, slots are free and Celery takes none; this process ends", seconds)
             os._exit(70)
+
+    def announce(self) -> None:
+        """Say at once what the worker is now; what was described first is also said first."""
+        with self._announcing:
+            self._try(lambda: self._fleet.announce(self._describe(self.busy)))
 
     def stop(self) -> None:
         """End the thread."""

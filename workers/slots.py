@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 # One ticket serves small jobs for this long, then leaves its place in Celery's view to the next.
 DRAIN_SECONDS = 2.0
 RETRY_SECONDS = 2.0
+# Under placement a job that takes longer than this is placed by itself; smaller ones stay with the slot that is awake.
+SMALL_SECONDS = 0.25
 
 # Critical and high.
 RESERVED_RANKS = 2
@@ -57,7 +59,8 @@ class Slots:
     """Runs claims for one worker process; called from many threads at once.
 
     ``seats`` slots of the lane ``generate`` take any priority; those beyond take critical and high work alone, so that
-    urgent work reaches the engine while bulk fills it.
+    urgent work reaches the engine while bulk fills it. ``placed``: wake-ups are dealt out to workers, so a slot gives
+    up its turn after a job that is not small.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Slots:
         worker: str,
         device: Device,
         seats: int,
+        placed: bool = False,
     ) -> None:
         self._lifecycle = lifecycle
         self._pulse = pulse
@@ -76,19 +80,20 @@ class Slots:
         self._worker = worker
         self._devices = (device, Device.ANY)
         self._seats = seats
+        self._placed = placed
         self._busy: Counter[Lane] = Counter()
         self._arrived = 0
         self._lock = threading.Lock()
         self._draining = threading.Event()
 
-    def drain(self) -> None:
-        """Claim nothing more; what runs is handed back to the backlog at its next step."""
-        self._draining.set()
-
     @property
     def draining(self) -> bool:
         """Whether nothing more is claimed."""
         return self._draining.is_set()
+
+    def drain(self) -> None:
+        """Claim nothing more; what runs is handed back to the backlog at its next step."""
+        self._draining.set()
 
     @property
     def arrived(self) -> int:
@@ -123,9 +128,12 @@ class Slots:
         claims = [] if self._draining.is_set() else self._work(lane, [], n, tally)
         while claims:
             on_claim(claims[0])
+            began = time.monotonic()
             done = self._execute_all(claims)
-            again = time.monotonic() < until and not self._draining.is_set()
-            claims = self._work(lane, done, n if again else 0, tally)
+            now, on = time.monotonic(), not self._draining.is_set()
+            stay = self._placed and on and now - began < SMALL_SECONDS
+            again = on and now < until and (stay or not self._placed)
+            claims = self._work(lane, done, n if again else 0, tally, stay=stay)
         return tally.view()
 
     def _execute_all(self, claims: Sequence[Claim]) -> list[Completion]:
@@ -137,7 +145,7 @@ class Slots:
             self._pulse.add(execution)
         return [self._execute(execution) for execution in executions]
 
-    def _work(self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally) -> list[Claim]:
+    def _work(self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally, *, stay: bool = False) -> list[Claim]:
         """The script, repeated while Redis is away as long as there is an end to deliver; the fence makes that safe."""
         away = 0.0
         try:
@@ -155,6 +163,7 @@ class Slots:
                     n=n,
                     ranks=self._ranks(lane),
                     models=models,
+                    stay=stay,
                 )
             except Unavailable:
                 if not done or away > self._lifecycle.settings.lease_seconds:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import celery.signals
@@ -19,8 +21,11 @@ log = logging.getLogger(__name__)
 SHOW_SECONDS = 0.2
 
 
-def register_ticket(app: Any, slots: Slots) -> None:
-    """Let tickets wake the slots of this process, and let the slots stop claiming when Celery stops consuming."""
+def register_ticket(app: Any, slots: Slots, on_drain: Callable[[], None] = lambda: None) -> None:
+    """Let tickets wake the slots of this process, and let the slots stop claiming when Celery stops consuming.
+
+    ``on_drain`` runs then, in a thread, since Celery calls from inside its signal handler.
+    """
 
     def work(self: Any) -> dict[str, Any]:
         lane = Lane(self.request.delivery_info["routing_key"].partition(".")[0])
@@ -38,6 +43,7 @@ def register_ticket(app: Any, slots: Slots) -> None:
 
     def on_shutdown(**_: object) -> None:
         slots.drain()
+        threading.Thread(target=on_drain, name="drain", daemon=True).start()
 
     shutting_down: Any = celery.signals.worker_shutting_down
     shutting_down.connect(on_shutdown, weak=False)

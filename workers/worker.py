@@ -15,7 +15,7 @@ from types import FrameType
 import psutil
 
 from services.blobs import Blobs
-from services.broker import create_celery
+from services.broker import create_celery, read_own_queues
 from services.caretaker import Caretaker
 from services.documents import Documents
 from services.errors import Unavailable
@@ -23,7 +23,7 @@ from services.fleet import Announcement, Fleet, WorkerModel
 from services.jobs import Device, Lane
 from services.lifecycle import Lifecycle
 from services.models import FAKE, Catalog, Model, fake_model
-from services.settings import Settings
+from services.settings import PULL, Settings
 from services.tickets import ticket_queue
 from workers.engines.registry import Engines
 from workers.hardware import pin, see_only, usable_cores
@@ -42,7 +42,10 @@ _MODEL_KINDS = {Lane.GENERATE: "generate", Lane.EMBED: "embed"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How a worker is started; ``cores`` empty means all, ``gpu`` is the place of its one GPU among the visible."""
+    """How a worker is started; ``cores`` empty means all, ``gpu`` is the place of its one GPU among the visible.
+
+    ``weight`` is its share under weighted placement, by default its slots.
+    """
 
     name: str
     device: Device
@@ -50,6 +53,7 @@ class WorkerOptions:
     slots: int
     cores: tuple[int, ...] = ()
     gpu: int | None = None
+    weight: int | None = None
 
 
 def _batch(lane: Lane) -> int:
@@ -66,13 +70,15 @@ class Worker:
         self._started = time.time()
         self.id = f"{options.name}@{socket.gethostname()}.{os.getpid()}"
         self._lifecycle = Lifecycle(settings)
-        self._fleet = Fleet(self._lifecycle.client, self._lifecycle.keys)
+        self._placed = settings.placement != PULL
+        self._fleet = Fleet(self._lifecycle.client, self._lifecycle.keys, placed=self._placed)
         self._catalog = Catalog(settings.models_folder)
         self._engines = Engines(settings, self._catalog, len(options.cores or usable_cores()))
         blobs = Blobs(settings.data_dir)
         documents = Documents(self._lifecycle.client, self._lifecycle.keys, blobs)
-        devices = (options.device, Device.ANY)
-        self._queues = [ticket_queue(lane, device) for lane in options.lanes for device in devices]
+        cells = [(lane, device) for lane in options.lanes for device in (options.device, Device.ANY)]
+        self._own_queues = [ticket_queue(lane, device, self.id) for lane, device in cells] if self._placed else []
+        self._queues = [*self._own_queues, *(ticket_queue(lane, device) for lane, device in cells)]
         self._consumer = Consumer(self._lifecycle, self._queues, self._activity)
         self._pulse = Pulse(
             self._lifecycle, self._fleet, self._announcement, self._engines.stalled, self._consumer.look
@@ -85,16 +91,18 @@ class Worker:
             worker=self.id,
             device=options.device,
             seats=settings.sequences,
+            placed=self._placed,
         )
         self._caretaker = Caretaker(self._lifecycle, blobs)
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; answers the exit status."""
         app = create_celery(self._settings)
-        register_ticket(app, self._slots)
+        register_ticket(app, self._slots, self._pulse.announce)
         self._pulse.start()
         self._caretaker.start()
         _treat_interrupt_as_term()
+        read_own_queues(app, self._own_queues)
         celery_worker = app.Worker(
             hostname=self.id,
             pool="threads",
@@ -170,6 +178,8 @@ class Worker:
             reserved=max(0, beyond),
             reserved_busy=self._slots.reserved_busy,
             stalled=self._consumer.deaf,
+            weight=options.weight or options.slots,
+            draining=self._slots.draining,
         )
 
 

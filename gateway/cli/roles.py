@@ -90,7 +90,7 @@ def gateway(settings: Settings) -> None:
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def worker(arguments: tuple[str, ...]) -> None:
-    """Run one worker: --name, --device, --lanes, --slots, --cores, --gpu (`casemill worker --help`)."""
+    """Run one worker: --name, --device, --lanes, --slots, --cores, --gpu, --weight (`casemill worker --help`)."""
     command = [sys.executable, "-m", "workers", "run", *arguments]
     if sys.platform == "win32":
         sys.exit(subprocess.run(command, check=False).returncode)

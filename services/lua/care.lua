@@ -61,8 +61,12 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.open_runs(), '-inf', sta
 end
 for _, lane in ipairs(C.lanes) do
   for _, device in ipairs(C.devices) do
-    local missing = math.min(waiting(lane, device), tonumber(O.ticket_limit)) - redis.call('LLEN', key.tickets(lane .. '.' .. device))
-    for _ = 1, missing do tickets = tickets + wake(lane, device) end
+    if O.placement ~= 'pull' then settle(lane, device, dead) end
+    for _ = 1, missing(lane, device) do
+      local written = wake(lane, device)
+      if written == 0 then break end
+      tickets = tickets + written
+    end
   end
   for _, priority in ipairs(PRIORITIES) do
     local clock = redis.call('HGETALL', key.clock(lane, priority))

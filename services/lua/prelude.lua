@@ -1,5 +1,5 @@
 -- Shared by every script: server time, key names, and the transitions that several scripts need.
--- ARGV[1] is a JSON object {prefix, ticket, ticket_limit, result_ttl, max_attempts, bounds}.
+-- ARGV[1] is a JSON object {prefix, ticket, ticket_limit, placement, announcement, result_ttl, max_attempts, bounds}.
 -- key.* comes from services/keys.py.
 local O = cjson.decode(ARGV[1])
 local P = O.prefix
@@ -31,9 +31,8 @@ local function tell(tenant, id, parent, step, state, data)
   end
 end
 
--- One wake-up into the ticket queue of a lane and device class, unless enough wait already.
-local function wake(lane, device)
-  local queue = lane .. '.' .. device
+-- One ticket into a queue, unless enough wait there already.
+local function issue(queue)
   local list = key.tickets(queue)
   if redis.call('LLEN', list) >= tonumber(O.ticket_limit) then return 0 end
   local serial = redis.call('HINCRBY', key.counters(), 'tickets', 1)
@@ -48,6 +47,18 @@ local function measure(what, lane, priority, seconds)
   local i = 1
   while O.bounds[i] and seconds > O.bounds[i] do i = i + 1 end
   redis.call('HINCRBY', key.timings(), table.concat({what, lane, priority, O.bounds[i] or 'inf'}, '|'), 1)
+end
+
+local place -- (lane, device, urgent) → queue or nil, in placement.lua
+
+-- One wake-up for a lane and device class: into the shared queue, or into the own one of the worker that placement
+-- chooses, unless `worker` names it.
+local function wake(lane, device, urgent, worker)
+  if O.placement == 'pull' then return issue(lane .. '.' .. device) end
+  local queue = worker and lane .. '.' .. device .. '.' .. worker or place(lane, device, urgent)
+  if not queue or issue(queue) == 0 then return 0 end
+  if queue ~= lane .. '.' .. device then redis.call('EXPIRE', key.tickets(queue), O.announcement) end
+  return 1
 end
 
 local function waiting(lane, device)

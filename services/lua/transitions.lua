@@ -30,7 +30,7 @@ local function enqueue(tenant, id)
   redis.call('HSET', k, 'state', 'queued', 'entered', stamp(NOW))
   redis.call('ZADD', key.backlog(lane, device, priority), score, tenant .. '|' .. id)
   account(lane, tenant, 1, tonumber(h[6] or '0'))
-  wake(lane, device)
+  wake(lane, device, priority == 'critical' or priority == 'high')
 end
 
 -- Takes a job out of its backlog; answers its priority and how long it was there, nothing when it was not.

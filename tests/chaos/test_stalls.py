@@ -11,10 +11,8 @@ import pytest
 
 from gateway.stack.valkey import EmbeddedValkey
 from services.lifecycle import Lifecycle
-from tests.chaos.test_crashes import queue, submit, valkey
+from tests.chaos.installation import submit
 from tests.conftest import wait_until
-
-__all__ = ["queue", "valkey"]
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """A worker process for chaos tests: the real slots, pulse, caretaker and Celery around tasks that sleep, die or hang.
 
 ``python -m tests.chaos.worker NAME THREADS [CLOCK [DEAF]]``; the settings come from the environment as for any worker,
-and its clock is ``CLOCK`` seconds ahead. With a time DEAF in seconds, Celery consumes nothing of ours and the process has
-that long to notice. The input of a job says what it does: ``seconds`` to work for in steps, ``die`` to take the process
-along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native call.
+and its clock is ``CLOCK`` seconds ahead. With a time DEAF in seconds, Celery consumes nothing of ours and the process
+has that long to notice. The input of a job says what it does: ``seconds`` to work for in steps, ``die`` to take the
+process along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native call.
 """
 
 from __future__ import annotations
