@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.fleet import Announcement
 from services.jobs import Device, Lane, Priority
+from services.keys import Keys
 from services.metrics import exposition
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,14 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
         depths=lambda: {cell: (1, 1.0)},
         tickets=lambda queues: dict.fromkeys(queues, 0),
         timings=lambda: {(what, Lane.EMBED, Priority.LOW): [(float("inf"), 1)] for what in ("wait", "run")},
-        client=SimpleNamespace(info=lambda _: server, config_get=lambda _: {}),
+        client=SimpleNamespace(
+            info=lambda _: server,
+            config_get=lambda _: {},
+            hgetall=lambda _: {"cpu": '{"min": 1, "max": 1}'},
+            get=lambda _: None,
+            zrange=lambda *_: [],
+        ),
+        keys=Keys("test:"),
         settings=SimpleNamespace(data_dir=tmp_path),
     )
     worker = Announcement("w1", "here", 1, "cpu", "", ("embed",), 1, 0, (), (), 0, "fake", "0", 0.0)
