@@ -53,7 +53,7 @@ local function start_document(tenant, id, template, document, number)
 end
 
 -- Ends a run that has nothing left to do.
-local function settle(tenant, id, h)
+local function conclude_run(tenant, id, h)
   if redis.call('SCARD', key.run_active(tenant, id)) > 0 then return end
   local cancel = h.cancel or ''
   if cancel == '' and (not h.sealed or redis.call('ZCARD', key.run_pending(tenant, id)) > 0) then return end
@@ -84,7 +84,7 @@ local function fill(tenant, id)
       start_document(tenant, id, template, head[1], tonumber(head[2]))
     end
   end
-  settle(tenant, id, h)
+  conclude_run(tenant, id, h)
 end
 
 -- Adds documents that the run does not have yet, at its end.

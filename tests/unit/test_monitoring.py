@@ -43,7 +43,7 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
         client=SimpleNamespace(
             info=lambda _: server,
             config_get=lambda _: {},
-            hgetall=lambda _: {"cpu": '{"min": 1, "max": 1}'},
+            hgetall=lambda name: {"cpu": '{"min": 1, "max": 1}'} if name == "test:scale" else {},
             get=lambda _: None,
             zrange=lambda *_: [],
         ),
