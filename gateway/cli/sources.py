@@ -42,30 +42,34 @@ def sources(places: tuple[str, ...]) -> list[Source]:
     """
     found: dict[tuple[Path, str | None], Source] = {}
     for place in places:
-        before = len(found)
-        for source in _at(place):
-            found.setdefault((source.path.resolve(), source.member), source)
-        if len(found) == before and not any(True for _ in _at(place)):
+        here = list(_at(place))
+        if not here:
             raise InvalidRequest(f"there is no document at {place}", code="documents_required")
+        for source in here:
+            found.setdefault((source.path.resolve(), source.member), source)
     return list(found.values())
 
 
 def _at(place: str) -> Iterator[Source]:
     path = Path(place)
     if path.is_dir():
-        files = sorted(item for item in path.rglob("*") if item.is_file())
-        for file in files:
+        for file in sorted(item for item in path.rglob("*") if item.is_file()):
             relative = file.relative_to(path)
             if not any(part.startswith(".") for part in relative.parts):
-                yield Source(relative.as_posix(), file)
-    elif path.is_file() and path.suffix.lower() == ".zip":
-        yield from _in_archive(path)
+                yield from _in_file(file, relative.as_posix())
     elif path.is_file():
-        yield Source(path.name, path)
+        yield from _in_file(path, path.name)
     else:
         for match in sorted(glob.glob(place, recursive=True)):  # noqa: PTH207 (a pattern may be absolute)
             if Path(match).is_file():
-                yield Source(Path(match).name, Path(match))
+                yield from _in_file(Path(match), Path(match).name)
+
+
+def _in_file(path: Path, name: str) -> Iterator[Source]:
+    if path.suffix.lower() == ".zip":
+        yield from _in_archive(path)
+    else:
+        yield Source(name, path)
 
 
 def _in_archive(path: Path) -> Iterator[Source]:
