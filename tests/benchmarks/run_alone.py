@@ -1,0 +1,69 @@
+"""The other side of `make bench NAME=run`: a review's tasks in one process, with no queue between them.
+
+``python -m tests.benchmarks.run_alone DATA_DIR THREADS`` reads the contracts' paths from stdin and prints documents/s.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import workers.engines  # pyright: ignore[reportUnusedImport]  # noqa: F401 (llama.cpp before numpy)
+from gateway.stack.valkey import reachable_settings
+from services.blobs import Blobs
+from services.documents import Documents
+from services.jobs import Claim, Lane, Priority
+from services.lifecycle import Lifecycle
+from services.models import Catalog
+from services.playbooks import default_playbook
+from services.settings import Settings
+from workers.engines.registry import Engines
+from workers.execution import Execution
+from workers.hardware import usable_cores
+from workers.tasks import tasks
+from workers.toolbox import Toolbox
+
+STEPS = {"extract": "extract", "scan": "scan", "embed": "segments", "clauses": "clauses", "report": "report"}
+
+
+def main() -> int:
+    """Review every contract on so many threads."""
+    home, threads = Path(sys.argv[1]), int(sys.argv[2])
+    files = [Path(line) for line in sys.stdin.read().splitlines()]
+    base = reachable_settings(Settings.model_validate({"data_dir": home}))
+    # Documents of its own, or it would find what the run has computed.
+    own = base.model_copy(update={"data_dir": home / f"alone-{threads}", "prefix": f"alone-{threads}:"})
+    lifecycle, blobs = Lifecycle(own), Blobs(own.data_dir)
+    documents = Documents(lifecycle.client, lifecycle.keys, blobs)
+    catalog = Catalog(base.models_folder)
+    embedder = next(model.name for model in catalog.list() if model.kind == "embed")
+    engines = Engines(own, catalog, len(usable_cores()))
+    toolbox = Toolbox(own, blobs, documents, engines)
+    named = tasks(toolbox)
+    stored = [(documents.add("bench", file.read_bytes(), name=file.name).id, file.name) for file in files]
+    engines.embedding(embedder)
+
+    def review(item: tuple[str, str]) -> None:
+        body = {"document": item[0], "name": item[1], "playbook": default_playbook().version}
+        first = Claim(
+            "bench", item[0], 1, "", Lane.ANALYZE, Priority.BULK, body, embedder, item[0], None, {}, None
+        )  # fmt: skip
+        outputs: dict[str, str] = {}
+        for step, task in STEPS.items():
+            claim = replace(first, id=f"{item[0]}.{step}", task=task, step=step, outputs=dict(outputs))
+            result = named[task](Execution(claim, lifecycle, lambda: False))
+            outputs[step] = toolbox.keep_result(claim, result)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(review, stored))
+    print(len(stored) / (time.monotonic() - began))
+    engines.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
