@@ -55,7 +55,7 @@ def main() -> int:
         finally:
             server.stop()
     for name, value in figures.items():
-        print(f"{name:28s} {value}")
+        print(f"{name:34s} {value}")
     print(json.dumps({name: figures[name] for name in REPORTED}))
     return 0
 
@@ -186,10 +186,11 @@ def overtaken(url: str, *, aged: bool) -> dict[str, int]:
         for member, score in raw.zrange(backlog, 0, -1, withscores=True):
             pipeline.hset(f"{prefix}job:bench:{member.partition('|')[2]}", "queued", score - 6 * 3600)
         pipeline.execute()
-    cases = [(slots, tenant) for slots in (1, 4) for tenant in ("bench", "other")]
+    tenants = {"same tenant": "bench", "other tenant": "other"}
     worst = {
-        f"{slots} slots, {'the same' if tenant == 'bench' else 'another'} tenant": most_before(lifecycle, slots, tenant)
-        for slots, tenant in cases
+        f"slots {slots}, {name}": most_before(lifecycle, slots, tenant)
+        for slots in (1, 4)
+        for name, tenant in tenants.items()
     }
     raw.flushdb()
     return worst

@@ -75,6 +75,8 @@ def soak(folder: Path, seconds: float) -> dict[str, float | None]:
         stack.callback(queue.client.close)
         ledger = Ledger(queue)
         crew = Crew(queue, stack)
+        ledger.submit(Submission(TENANTS[0], JobType.ANALYZE, {}))
+        within(SETTLE_SECONDS, ledger.settled, crew)  # a worker has started
         load = Load(queue, ledger, seconds)
         load.start()
         outages = trouble(server, crew, seconds)
