@@ -40,14 +40,15 @@ from tests.conftest import leaked_keys
 
 SECONDS = 600.0
 LEASE = 5.0
-WORKERS, THREADS = 3, 8
+# Slots enough for the load on average, yet full under a run or after a kill.
+WORKERS, THREADS = 3, 4
 RATE = 15
 TENANTS = ("acme", "birch")
 WEIGHTS = {Priority.CRITICAL: 2, Priority.HIGH: 2, Priority.NORMAL: 3, Priority.LOW: 2, Priority.BULK: 3}
 # Shares of the requests; the rest are single jobs.
 PLANS, REPEATS, CANCELLATIONS = 0.2, 0.05, 0.05
-RUN_DOCUMENTS, RUN_WINDOW = 60, 16
-# When the runs are submitted and the server dies, as parts of the whole time.
+RUN_WINDOW = 16
+# When each tenant's run is submitted and when the server dies, as parts of the whole time.
 RUNS_AT, SERVER_DIES_AT = (0.1, 0.5), (0.3, 0.7)
 KILL_SECONDS = (4.0, 10.0)
 SERVER_DOWN_SECONDS = 0.5
@@ -110,6 +111,7 @@ class Load(threading.Thread):
         self._seconds = seconds
         self._dice = random.Random(SEED)
         self._problem: BaseException | None = None
+        self._runs = list(zip(RUNS_AT, self._store_documents(), strict=True))
 
     def run(self) -> None:
         """Requests at a steady rate; after an outage those that are late follow at once."""
@@ -126,13 +128,11 @@ class Load(threading.Thread):
 
     def _run(self) -> None:
         begun = time.monotonic()
-        runs = [self._seconds * part for part in RUNS_AT]
         jobs: list[tuple[str, str]] = []
         number = 0
         while (passed := time.monotonic() - begun) < self._seconds:
-            if runs and passed >= runs[0]:
-                self._submit_run(TENANTS[len(runs) % len(TENANTS)], f"matter-{len(runs)}")
-                runs.pop(0)
+            if self._runs and passed >= self._seconds * self._runs[0][0]:
+                self._ledger.run("soak", self._runs.pop(0)[1])
             kind = self._dice.random()
             if jobs and kind < REPEATS:
                 self._ledger.repeat(self._dice.randrange(len(jobs)))
@@ -155,13 +155,18 @@ class Load(threading.Thread):
             cost=seconds,
         )
 
-    def _submit_run(self, tenant: str, matter: str) -> None:
+    def _store_documents(self) -> list[Submission]:
+        """The work of each run to come, its documents stored, one for each second of the whole time."""
         documents = Documents(self._queue.client, self._queue.keys, Blobs(self._queue.settings.data_dir))
-        for number in range(RUN_DOCUMENTS):
-            text = f"Clause {number} of {matter}: the tenant shall pay rent."
-            patiently(lambda t=text: documents.add(tenant, t.encode(), name="lease.txt", matter=matter))
-        work = Submission(tenant, JobType.REVIEW, {"seconds": 0.2}, Priority.BULK, plan=steps(0.2), matter=matter)
-        self._ledger.run(matter, work)
+        works: list[Submission] = []
+        for number, tenant in enumerate(TENANTS, 1):
+            matter = f"matter-{number}"
+            for clause in range(round(self._seconds)):
+                text = f"Clause {clause} of {matter}: the tenant shall pay rent."
+                documents.add(tenant, text.encode(), name="lease.txt", matter=matter)
+            work = Submission(tenant, JobType.REVIEW, {"seconds": 0.2}, Priority.BULK, plan=steps(0.2), matter=matter)
+            works.append(work)
+        return works
 
 
 def steps(seconds: float) -> tuple[Step, ...]:
