@@ -77,7 +77,8 @@ def soak(folder: Path, seconds: float) -> dict[str, float | None]:
         ledger = Ledger(queue)
         crew = Crew(queue, stack)
         ledger.submit(Submission(TENANTS[0], JobType.ANALYZE, {}))
-        within(SETTLE_SECONDS, ledger.settled, crew)  # a worker has started
+        if not within(SETTLE_SECONDS, ledger.settled, crew):
+            raise SystemExit("no worker starts")
         load = Load(queue, ledger, seconds)
         load.start()
         outages = trouble(server, crew, seconds)
