@@ -3,7 +3,8 @@
 ``python -m tests.chaos.worker NAME THREADS [CLOCK [DEAF]]``; the settings come from the environment as for any worker,
 and its clock is ``CLOCK`` seconds ahead. With a time DEAF in seconds, Celery consumes nothing of ours and the process
 has that long to notice. The input of a job says what it does: ``seconds`` to work for in steps, ``die`` to take the
-process along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native call.
+process along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native call. The
+steps ``extract`` and ``scan`` of a plan do what the input of their parent says.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from services.settings import load_settings
 from workers.execution import Execution
 from workers.liveness import Consumer
 from workers.pulse import Pulse
-from workers.slots import Slots, Work
+from workers.slots import Slots, Task, Work
 from workers.ticket import register_ticket
 
 # A process whose engine stands still for longer ends itself.
 STALL_SECONDS = 1.0
+QUEUES = ["analyze.any", "extract.any"]
 _stalls: list[float] = []
 
 
@@ -67,9 +69,10 @@ def main() -> int:
     lifecycle = Lifecycle(settings)
     fleet: Any = Fleet(lifecycle.client, lifecycle.keys)
     fleet.announce = ignore
-    consumer = Consumer(lifecycle, ["analyze.any"], lambda: (slots.arrived, threads - slots.busy, slots.draining))
+    consumer = Consumer(lifecycle, QUEUES, lambda: (slots.arrived, threads - slots.busy, slots.draining))
     pulse = Pulse(lifecycle, fleet, ignore, stalled, consumer.look, stall_seconds=STALL_SECONDS)
-    work = Work({"analyze": act}, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
+    tasks: dict[str, Task] = {"analyze": act, "extract": act, "scan": act}
+    work = Work(tasks, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
     app = create_celery(settings)
     slots = Slots(lifecycle, pulse, work, worker=name, device=Device.CPU, seats=threads)
     register_ticket(app, slots)
@@ -80,7 +83,7 @@ def main() -> int:
         hostname=name,
         pool="threads",
         concurrency=threads,
-        queues=["elsewhere" if deaf else "analyze.any"],
+        queues=["elsewhere"] if deaf else QUEUES,
         loglevel="ERROR",
         without_gossip=True,
         without_mingle=True,
