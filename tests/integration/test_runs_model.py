@@ -1,0 +1,222 @@
+"""The scripts of runs against a plain model: random interleavings of clients, workers that die or come late, crashes.
+
+After every step the counts of each run agree with its documents, no more live than the window allows, and a run has
+ended exactly when nothing of it is left to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+
+from gateway.stack.valkey import EmbeddedValkey
+from services.errors import CasemillError, Conflict
+from services.jobs import Claim, Completion, Device, JobType, Lane, State, Step, Submission
+from services.lifecycle import Lifecycle
+from services.runs import Runs, RunSubmission
+from services.settings import Settings
+from tests.conftest import leaked_keys
+
+DEVICES = (Device.CPU, Device.ANY)
+LANES = (Lane.EXTRACT, Lane.ANALYZE)
+PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("scan", "scan", Lane.ANALYZE))
+PROBLEM = {"type": "urn:x", "title": "x", "status": 500, "code": "broken", "detail": "x", "retryable": True}
+ENDS = ("succeeded", "failed", "cancelled", "expired")
+WINDOW = 2
+DOCUMENTS = 6
+
+
+def machine(url: str) -> type[RuleBasedStateMachine]:
+    class RunMachine(RuleBasedStateMachine):
+        runs = Bundle("runs")
+        held = Bundle("held")
+
+        def __init__(self) -> None:
+            super().__init__()
+            values = {"REDIS_URL": url, "prefix": f"model-{os.urandom(4).hex()}:", "run_window": WINDOW}
+            self.lifecycle = Lifecycle(Settings.model_validate(values))
+            self.keys = self.lifecycle.keys
+            self.store = Runs(self.lifecycle)
+            self.raw: Any = self.lifecycle.client
+            self.added: dict[str, list[str]] = {}
+            self.sealed: set[str] = set()
+            self.documents = [f"doc_{number}" for number in range(DOCUMENTS)]
+            for document in self.documents:
+                self.raw.hset(self.keys("document", tenant="acme", id=document), mapping={"name": document})
+
+        def teardown(self) -> None:
+            """Whatever was left behind can be ended, and then nothing without an end is left."""
+            for run in self.added:
+                self.store.cancel("acme", run)
+            self.lifecycle.care(dead_workers=["w1", "w2"])
+            for run in self.added:
+                assert self.store.get("acme", run).state.final, "a cancelled run ends once its workers are gone"
+            self.lifecycle.care()
+            for queue in ("extract.any", "analyze.any"):
+                self.raw.delete(self.keys("tickets", queue=queue))
+            for lane in LANES:
+                self.raw.delete(self.keys("clock", lane=lane, priority="normal"))
+            leaked = leaked_keys(self.lifecycle.client, self.keys.prefix)
+            self.raw.delete(*self.raw.scan_iter(f"{self.keys.prefix}*"))
+            self.raw.close()
+            assert not leaked, leaked
+
+        @rule(target=runs, count=st.integers(0, DOCUMENTS), seal=st.booleans())
+        def submit(self, count: int, seal: bool) -> Any:
+            if len(self.added) > 2:
+                return multiple()
+            work = Submission("acme", JobType.REVIEW, {"playbook": "x"}, plan=PLAN)
+            run, _ = self.store.submit(RunSubmission("run", work))
+            known = [name for name in self.documents if self.raw.exists(self.keys("document", tenant="acme", id=name))]
+            self.store.add("acme", run.id, known[:count])
+            self.added[run.id] = known[:count]
+            if seal:
+                self.seal(run.id)
+            return run.id
+
+        @rule(run=runs, document=st.integers(0, DOCUMENTS - 1))
+        def add(self, run: str, document: int) -> None:
+            name = self.documents[document]
+            try:
+                self.store.add("acme", run, [name])
+            except CasemillError as error:
+                assert error.code in ("run_state", "document_unknown")
+                return
+            assert run not in self.sealed
+            if name not in self.added[run]:
+                self.added[run].append(name)
+
+        @rule(run=runs)
+        def seal(self, run: str) -> None:
+            if not self.store.get("acme", run).state.final:
+                self.sealed.add(run)
+            self.store.seal("acme", run)
+
+        @rule(document=st.integers(0, DOCUMENTS - 1))
+        def delete_document(self, document: int) -> None:
+            self.raw.delete(self.keys("document", tenant="acme", id=self.documents[document]))
+
+        @rule(run=runs, action=st.sampled_from(["pause", "resume"]))
+        def hold(self, run: str, action: str) -> None:
+            final = self.store.get("acme", run).state.final
+            try:
+                getattr(self.store, action)("acme", run)
+                assert not final
+            except Conflict:
+                assert final
+
+        @rule(run=runs)
+        def cancel(self, run: str) -> None:
+            self.store.cancel("acme", run)
+
+        @rule(run=runs)
+        def retry(self, run: str) -> None:
+            before = self.store.get("acme", run)
+            try:
+                after = self.store.retry("acme", run)
+            except Conflict:
+                assert before.cancelling and not before.state.final
+                return
+            if before.state.final:
+                self.sealed.add(run)
+                undone = before.total - before.succeeded
+                assert after.state.final == (undone == 0) or self._deleted(run)
+
+        def _deleted(self, run: str) -> bool:
+            return any(not self.raw.exists(self.keys("document", tenant="acme", id=name)) for name in self.added[run])
+
+        @rule(target=held, worker=st.sampled_from(["w1", "w2"]))
+        def claim(self, worker: str) -> Any:
+            for lane in LANES:
+                for claim in self.lifecycle.work([], lane=lane, devices=DEVICES, worker=worker, n=1)[1]:
+                    return claim
+            return multiple()
+
+        @rule(
+            claim=held, outcome=st.sampled_from(["succeeded", "succeeded", "failed", "retry", "released", "cancelled"])
+        )
+        def end(self, claim: Claim, outcome: Any) -> None:
+            """Also repeats ends and delivers late ones: a claim stays in the bundle."""
+            completion = Completion(claim, outcome, result=f"res_{claim.attempt}", problem=PROBLEM, retry_after=9e9)
+            self.lifecycle.work([completion], lane=claim.lane, devices=DEVICES, worker="w", n=0)
+
+        @rule(worker=st.sampled_from(["w1", "w2"]))
+        def worker_dies(self, worker: str) -> None:
+            self.lifecycle.care(dead_workers=[worker])
+
+        @rule()
+        def time_comes(self) -> None:
+            for member in self.raw.zrange(self.keys("scheduled"), 0, -1):
+                self.raw.zadd(self.keys("scheduled"), {member: 1})
+            self.lifecycle.care()
+
+        @rule()
+        def an_hour_passes(self) -> None:
+            for member in self.raw.zrange(self.keys("open_runs"), 0, -1):
+                self.raw.zadd(self.keys("open_runs"), {member: 1})
+                self.sealed.add(member.partition("|")[2])
+            self.lifecycle.care()
+
+        @rule()
+        def replay_a_dead_letter(self) -> None:
+            for job in self.lifecycle.dead_letters("acme", limit=1):
+                run = "run" + job.id[3:].rpartition(".")[0]
+                cancelling = self.store.get("acme", run).cancelling and not self.store.get("acme", run).state.final
+                try:
+                    self.lifecycle.replay("acme", job.id)
+                except Conflict:
+                    assert cancelling
+                    continue
+                self.sealed.add(run)
+
+        @invariant()
+        def counts_agree_with_the_documents(self) -> None:
+            for run, added in self.added.items():
+                record = self.store.get("acme", run)
+                rows = list(self.store.documents("acme", run))
+                assert [row.document for row in rows] == added
+                assert record.total == len(added)
+                states = Counter(row.state for row in rows)
+                for state in ENDS:
+                    assert getattr(record, state) == states[state], (state, states)
+                assert record.active == states["running"] <= WINDOW
+                live = [row for row in rows if row.job and row.state == "running"]
+                for row in live:
+                    assert not self.lifecycle.get("acme", str(row.job)).state.final, row
+                for row in rows:
+                    if row.job and row.state in ENDS:
+                        assert self.lifecycle.get("acme", row.job).state.value == row.state, row
+
+        @invariant()
+        def a_run_ends_exactly_when_nothing_is_left(self) -> None:
+            for run in self.added:
+                record = self.store.get("acme", run)
+                done = record.ended == record.total and record.active == 0
+                if record.state.final:
+                    assert done
+                    assert (record.state is State.SUCCEEDED) <= (record.succeeded == record.total)
+                elif done:
+                    assert not record.sealed, "nothing is left to do, but the run has not ended"
+                elif record.active == 0:
+                    assert record.paused, "documents wait, and nothing starts them"
+                names = [row[1]["event"] for row in self.raw.xrange(self.keys("events", tenant="acme", id=run))]
+                ends = [name for name in names if name in ENDS]
+                assert ends == ([record.state.value] if record.state.final else [])
+                assert (self.raw.ttl(self.keys("job", tenant="acme", id=run)) > 0) == record.state.final
+
+    return RunMachine
+
+
+def test_random_lives_of_runs_agree_with_the_model(server: EmbeddedValkey) -> None:
+    profile = settings(
+        max_examples=25,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+    run_state_machine_as_test(machine(server.url), settings=profile)
