@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -56,7 +57,8 @@ class Run:
 
 
 def main() -> int:
-    """Print a table and one JSON line, the latter of the long jobs."""
+    """Print each run, a table and one JSON line, the last of the long jobs."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that server and workers end with it
     runs: dict[tuple[str, str], list[Run]] = {}
     with tempfile.TemporaryDirectory() as folder:
         server = EmbeddedValkey(Path(folder))
@@ -66,7 +68,9 @@ def main() -> int:
                 for _ in range(RUNS):
                     for scenario in SCENARIOS:
                         for policy, lifecycle in found.items():
-                            runs.setdefault((scenario.name, policy), []).append(measure(lifecycle, scenario))
+                            run = measure(lifecycle, scenario)
+                            print(f"{scenario.name:6s} {policy:18s} {run.makespan:7.2f} s", flush=True)
+                            runs.setdefault((scenario.name, policy), []).append(run)
         finally:
             server.stop()
     print(f"{'jobs':6s} {'policy':18s} {'makespan':>9s} {'mean':>7s} {'p95':>7s}  share fast/middle/slow")
@@ -113,6 +117,7 @@ def houses(url: str, folder: str) -> Generator[dict[str, Lifecycle]]:
             wait(lambda fleet=fleet: len(fleet.workers()) == len(WORKERS))
             # Every thread and connection has worked once before anything is measured.
             finished(lifecycle, [submit(lifecycle, 0.1) for _ in range(2 * SLOTS * len(WORKERS))])
+            print(f"{lifecycle.settings.placement}: three workers are up", flush=True)
         yield found
 
 
