@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from gateway.state import Gateway
@@ -17,6 +18,14 @@ from services.jobs import Job, State
 
 STREAM_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
 KEEPALIVE_SECONDS = 10.0
+
+
+def event_stream(gateway: Gateway, tenant: str, job: str, last_event_id: str | None) -> StreamingResponse:
+    """The answer that follows a job or a run after an id of its stream; raises ``InvalidRequest`` for what is none."""
+    events = server_sent_events(gateway, tenant, job, stream_start(last_event_id))
+    return StreamingResponse(
+        events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
 
 
 async def server_sent_events(gateway: Gateway, tenant: str, job: str, after: str) -> AsyncIterator[str]:

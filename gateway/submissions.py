@@ -38,11 +38,7 @@ def choose(kind: type[Name], value: str, what: str) -> Name:
 def build_submission(gateway: Gateway, principal: Principal, request: JobRequest) -> Submission:
     """The job that a request asks for. Raises ``InvalidRequest``, ``NotFound`` or ``Forbidden``; queues nothing."""
     job_type = choose(JobType, request.type, "type")
-    priority = choose(Priority, request.priority, "priority")
-    device = choose(Device, request.device, "device")
-    principal.check_priority(priority)
-    if request.matter is not None:
-        check_name(request.matter, "matter")
+    priority, device = _names(principal, request)
     model, plan = None, ()
     if job_type in (JobType.GENERATE, JobType.EMBED):
         if request.document is not None:
@@ -106,11 +102,7 @@ def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) 
     job_type = choose(JobType, request.type, "type")
     if job_type in (JobType.GENERATE, JobType.EMBED):
         raise InvalidRequest("a run goes over documents: its type is review, analyze or extract", code="type_unknown")
-    priority = choose(Priority, request.priority, "priority")
-    device = choose(Device, request.device, "device")
-    principal.check_priority(priority)
-    if request.matter is not None:
-        check_name(request.matter, "matter")
+    priority, device = _names(principal, request)
     playbook = _playbook_version(request.playbook)
     plan, model = _plan(gateway, job_type, request.model, device)
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
@@ -125,6 +117,15 @@ def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) 
         metadata=request.metadata,
         plan=plan,
     )
+
+
+def _names(principal: Principal, request: JobRequest | RunRequest) -> tuple[Priority, Device]:
+    """Priority and device of a request, once they and the matter are known to be allowed."""
+    priority = choose(Priority, request.priority, "priority")
+    principal.check_priority(priority)
+    if request.matter is not None:
+        check_name(request.matter, "matter")
+    return priority, choose(Device, request.device, "device")
 
 
 def request_hash(request: BaseModel) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from gateway.following import result_of, server_sent_events, stream_start
+from gateway.following import event_stream, result_of
 from gateway.schemas import JobList, JobRequest, JobView
 from gateway.state import Gateway, Reader, Shared, Submitter
 from gateway.submissions import build_submission, choose
@@ -85,15 +85,13 @@ def follow_job(
 ) -> StreamingResponse:
     """Server-sent events: states, steps, progress and tokens; resumes after ``Last-Event-ID``."""
     gateway.lifecycle.get(principal.tenant, job_id)
-    events = server_sent_events(gateway, principal.tenant, job_id, stream_start(last_event_id))
-    return StreamingResponse(
-        events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    return event_stream(gateway, principal.tenant, job_id, last_event_id)
 
 
 @router.delete("/{job_id}", status_code=202)
 def cancel_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """Cancel a job: at once while it waits, at its next step while it runs. One that has ended stays as it is."""
+    gateway.lifecycle.get(principal.tenant, job_id)
     gateway.lifecycle.cancel(principal.tenant, job_id)
     return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from gateway.following import server_sent_events, stream_start
+from gateway.following import event_stream
 from gateway.run_results import jsonl, table
 from gateway.run_schemas import (
     RunDocumentList,
@@ -143,10 +143,7 @@ def follow_run(
 ) -> StreamingResponse:
     """Server-sent events: each document's end with its name and the counts so far; resumes after ``Last-Event-ID``."""
     gateway.runs.get(principal.tenant, run_id)
-    events = server_sent_events(gateway, principal.tenant, run_id, stream_start(last_event_id))
-    return StreamingResponse(
-        events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    return event_stream(gateway, principal.tenant, run_id, last_event_id)
 
 
 @router.get("/{run_id}/results", response_class=StreamingResponse)

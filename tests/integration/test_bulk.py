@@ -115,13 +115,17 @@ def test_what_cannot_run_is_refused(fake_stack: Running, body: dict[str, Any], s
     assert fake_stack.http.get("/v1/runs").json()["data"] == before
 
 
-def test_a_run_of_another_tenant_is_not_there(fake_stack: Running) -> None:
+def test_a_run_is_no_job_and_an_unknown_one_is_not_there(fake_stack: Running) -> None:
     run = create(fake_stack, open=True)
     for path in ("", "/documents", "/events", "/results"):
         assert fake_stack.http.get(f"/v1/runs/run_0{path}").json()["code"] == "run_unknown"
+    for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", ""), ("POST", "/retry")):
+        answer = fake_stack.http.request(method, f"/v1/jobs/{run['id']}{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "job_unknown")
+    assert fake_stack.http.get(f"/v1/runs/{run['id']}").json()["state"] == "waiting"
     assert fake_stack.http.delete(f"/v1/runs/{run['id']}").json()["state"] == "cancelled"
-    refused = fake_stack.http.post(f"/v1/runs/{run['id']}/documents", json={"documents": []})
-    assert refused.status_code in (202, 409)
+    refused = fake_stack.http.post(f"/v1/runs/{run['id']}/documents", json={"documents": ["doc_x"]})
+    assert (refused.status_code, refused.json()["code"]) == (409, "run_state")
     assert fake_stack.http.post(f"/v1/runs/{run['id']}/pause").json()["code"] == "run_state"
 
 
