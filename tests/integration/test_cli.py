@@ -197,7 +197,7 @@ def test_a_stream_that_ends_before_its_job_is_followed_on() -> None:
         try:
             url = f"http://127.0.0.1:{server.server_port}"
             client = Client(Settings.model_validate({"url": url, "key": "cm_x_y"}))
-            events = [event for event, _ in client.follow("job_1")]
+            events = [event for event, _ in client.follow("/v1/jobs/job_1")]
         finally:
             server.shutdown()
             thread.join()
