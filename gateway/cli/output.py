@@ -31,6 +31,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             click.echo("\t".join("" if cell is None else str(cell) for cell in row))
         return
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    # The first column is what the other verbs take: a terminal too narrow for it must not cut it.
+    table.columns[0].min_width = max((len(str(row[0])) for row in rows), default=0)
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     console.print(table)
