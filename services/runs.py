@@ -204,7 +204,8 @@ class Runs:
 
     def page(self, tenant: str, run: str, start: int, count: int) -> list[RunDocument]:
         """Documents of a run by number, ``start`` from 0, those that have not begun among them."""
-        cancelled = self.get(tenant, run).state.final
+        record = self.get(tenant, run)
+        cancelled = record.state.final or record.cancelling
         with redis_errors():
             ids: list[str] = self._client.lrange(
                 self._keys("run_order", tenant=tenant, id=run), start, start + count - 1

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
@@ -62,7 +62,8 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             for lane in LANES:
                 self.raw.delete(self.keys("clock", lane=lane, priority="normal"))
             leaked = leaked_keys(self.lifecycle.client, self.keys.prefix)
-            self.raw.delete(*self.raw.scan_iter(f"{self.keys.prefix}*"))
+            for name in list(self.raw.scan_iter(f"{self.keys.prefix}*")):
+                self.raw.delete(name)
             self.raw.close()
             assert not leaked, leaked
 
@@ -214,7 +215,9 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
 
 def test_random_lives_of_runs_agree_with_the_model(server: EmbeddedValkey) -> None:
     profile = settings(
-        max_examples=25,
+        max_examples=10,
+        derandomize=True,
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
