@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
@@ -215,9 +215,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
 
 def test_random_lives_of_runs_agree_with_the_model(server: EmbeddedValkey) -> None:
     profile = settings(
-        max_examples=10,
-        derandomize=True,
-        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+        max_examples=25,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
