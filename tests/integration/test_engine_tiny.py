@@ -175,9 +175,7 @@ def lonely(settings: Settings, catalog: Catalog) -> Iterator[LlamaGeneration]:
 def test_what_does_not_fit_is_refused_and_never_cut(lonely: LlamaGeneration) -> None:
     engine = lonely
     room = CONTEXT - engine.count_tokens("rent")
-    # One text alone may end early: the greedy one has differed from run to run here, for a reason not yet found.
-    texts = [engine.generate("rent", Sampling(max_tokens=room, temperature=0.3, seed=seed)) for seed in range(6)]
-    assert max(text.tokens_out for text in texts) == room
+    assert engine.generate("rent", Sampling(max_tokens=room)).tokens_out == room
     with pytest.raises(InvalidRequest) as caught:
         engine.generate("rent", Sampling(max_tokens=room + 1))
     assert caught.value.code == "context_exceeded"
