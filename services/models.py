@@ -21,6 +21,8 @@ from services.gguf_header import read_header
 from services.model_files import SHARED_MODE, Progress, checksum_mismatch, download, exclusive, sha256_of
 
 Kind = Literal["generate", "embed"]
+# What a cache of keys and values holds: 16-bit numbers, or half the bytes.
+KvType = Literal["f16", "q8_0"]
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 SHA256: Final = re.compile(r"[0-9a-f]{64}")

@@ -47,7 +47,6 @@ class LlamaGeneration:
         header: GgufHeader,
         plan: ContextPlan,
         *,
-        gpu_layers: int,
         threads: int,
         extra_buffers: bool = False,
     ) -> None:
@@ -56,7 +55,7 @@ class LlamaGeneration:
         Raises ``ModelError`` (``model_damaged``, ``memory_exceeded``, ``chat_template_broken``).
         """
         self._model = model
-        self._llama = LlamaModel(model.path, gpu_layers=gpu_layers, extra_buffers=extra_buffers)
+        self._llama = LlamaModel(model.path, gpu_layers=plan.gpu_layers, extra_buffers=extra_buffers)
         try:
             template = header.chat_template
             self._chat = ChatTemplate(template, bos=self._special(self._llama.bos), eos=self._special(self._llama.eos))
@@ -77,8 +76,9 @@ class LlamaGeneration:
         while True:
             try:
                 context = LlamaContext(
-                    self._llama, tokens=plan.tokens * sequences, batch=plan.batch,
+                    self._llama, tokens=plan.cells * sequences // plan.sequences, batch=plan.batch,
                     micro_batch=min(MICRO_BATCH, plan.batch), sequences=sequences, threads=threads,
+                    unified=plan.unified, kv_type=plan.kv_type, flash_attn=True if plan.kv_type == "q8_0" else None,
                 )  # fmt: skip
             except ModelError:
                 if sequences == 1:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import ModelError, Transient
+from services.models import KvType
 from workers.engines.batch import Batch
 
 log = logging.getLogger("casemill.llama")
@@ -56,8 +57,13 @@ _FUNCTIONS: Final = {
 _MODEL_FIELDS: Final = {"n_gpu_layers", "check_tensors", "use_extra_bufts"}
 _CONTEXT_FIELDS: Final = {
     "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "n_threads", "n_threads_batch", "embeddings",
-    "kv_unified", "pooling_type", "swa_full",
+    "kv_unified", "pooling_type", "swa_full", "type_k", "type_v", "flash_attn_type",
 }  # fmt: skip
+# Names of values in llama.cpp's enumerations, read from the binding so that a renumbering does no harm.
+_CONSTANTS: Final = (
+    "GGML_TYPE_F16", "GGML_TYPE_Q8_0", "LLAMA_FLASH_ATTN_TYPE_AUTO", "LLAMA_FLASH_ATTN_TYPE_DISABLED",
+    "LLAMA_FLASH_ATTN_TYPE_ENABLED",
+)  # fmt: skip
 _BATCH_FIELDS: Final = ["n_tokens", "token", "embd", "pos", "n_seq_id", "seq_id", "logits"]
 _LOG_LEVELS: Final = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING}
 
@@ -88,6 +94,7 @@ def _checked() -> Any:
         wrong += [f"{name}.{field}" for field in sorted(fields - there)]
     if [field[0] for field in native.llama_batch._fields_] != _BATCH_FIELDS:
         wrong.append("llama_batch")
+    wrong += [name for name in _CONSTANTS if not isinstance(getattr(native, name, None), int)]
     if wrong:
         raise ModelError(
             f"This llama-cpp-python does not fit Casemill ({', '.join(wrong)} differ): install the version in uv.lock.",
@@ -202,7 +209,7 @@ class LlamaModel:
 class LlamaContext:
     """One llama.cpp context; every call must come from one thread at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is one of llama.cpp's own parameters)
         self,
         model: LlamaModel,
         *,
@@ -212,8 +219,15 @@ class LlamaContext:
         sequences: int,
         threads: int,
         embeddings: bool = False,
+        unified: bool = False,
+        kv_type: KvType = "f16",
+        flash_attn: bool | None = None,
     ) -> None:
-        """``tokens`` is the context of all ``sequences`` together, split evenly; or ``memory_exceeded``."""
+        """``tokens`` is the context of all ``sequences`` together: split evenly, or shared by all where ``unified``.
+
+        ``kv_type`` is what the cache holds; ``flash_attn`` ``None`` uses it where the device can, and a ``q8_0`` cache
+        needs it. Raises ``ModelError`` ``memory_exceeded``.
+        """
         self._native = native_llama()
         self._vocab_size = model.vocab_size
         self._dimensions = model.dimensions
@@ -226,7 +240,10 @@ class LlamaContext:
         params.n_outputs_max = 0 if embeddings else sequences
         params.n_threads = params.n_threads_batch = threads
         params.embeddings = embeddings
-        params.kv_unified = embeddings
+        params.kv_unified = unified or embeddings
+        params.type_k = params.type_v = getattr(self._native, f"GGML_TYPE_{kv_type.upper()}")
+        attention = "AUTO" if flash_attn is None else "ENABLED" if flash_attn else "DISABLED"
+        params.flash_attn_type = getattr(self._native, f"LLAMA_FLASH_ATTN_TYPE_{attention}")
         # Sliding-window layers keep their window only: nothing here goes back to an earlier part of a sequence.
         params.swa_full = False
         self._context: Any = self._native.llama_init_from_model(model.handle, params)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.gguf_header import GgufHeader
+from services.models import KvType
 
 CELLS: Final = 256
 # The cache may take this share of the memory that is free when the model is loaded.
@@ -19,16 +20,35 @@ STEP_SECONDS: Final = 8.0
 
 @dataclass(frozen=True, slots=True)
 class ContextPlan:
-    """``tokens`` is the context of one sequence; the cache holds ``sequences`` of them, ``cache_bytes`` at most."""
+    """What an engine gets. ``tokens`` is the context of one sequence, ``cells`` the tokens of the whole cache.
+
+    A split cache has ``tokens`` × ``sequences`` cells; a ``unified`` one may have fewer, into which all sequences grow.
+    ``gpu_layers`` as llama.cpp counts them: the output layer is one, -1 stands for all.
+    """
 
     tokens: int
     sequences: int
     batch: int
-    cache_bytes: int
+    cells: int
+    unified: bool = False
+    kv_type: KvType = "f16"
+    gpu_layers: int = -1
+    weights_bytes: int = 0
+    cache_bytes: int = 0
+    compute_bytes: int = 0
+    margin_bytes: int = 0
 
 
 def plan_context(
-    header: GgufHeader, weight_bytes: int, *, tokens: int, sequences: int, cores: int, gpu: bool, free_bytes: int | None
+    header: GgufHeader,
+    weight_bytes: int,
+    *,
+    tokens: int,
+    sequences: int,
+    cores: int,
+    gpu: bool,
+    free_bytes: int | None,
+    gpu_layers: int = -1,
 ) -> ContextPlan:
     """The context for a generation model.
 
@@ -44,5 +64,6 @@ def plan_context(
         sequences = max(1, min(sequences, int(free_bytes * CACHE_SHARE // each)))
     batch = GPU_BATCH if gpu else min(512, max(32, int(STEP_SECONDS * cores * CORE_SPEED / max(weight_bytes, 1))))
     return ContextPlan(
-        tokens=min(cells, trained), sequences=sequences, batch=max(batch, sequences), cache_bytes=each * sequences
-    )
+        tokens=min(cells, trained), sequences=sequences, batch=max(batch, sequences), cells=cells * sequences,
+        gpu_layers=gpu_layers, weights_bytes=weight_bytes, cache_bytes=each * sequences,
+    )  # fmt: skip

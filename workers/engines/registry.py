@@ -85,15 +85,13 @@ class Engines:
         free = None if gpu else int(psutil.virtual_memory().available) - model.bytes
         plan = plan_context(
             header, model.bytes, tokens=settings.context_tokens, sequences=settings.sequences, cores=self._cores,
-            gpu=gpu, free_bytes=free,
+            gpu=gpu, free_bytes=free, gpu_layers=settings.gpu_layers,
         )  # fmt: skip
         log.info(
             "loading %s: %d sequences of %d tokens, cache up to %d bytes",
             name, plan.sequences, plan.tokens, plan.cache_bytes,
         )  # fmt: skip
-        return LlamaGeneration(
-            model, header, plan, gpu_layers=settings.gpu_layers, threads=self._cores, extra_buffers=extra_buffers
-        )
+        return LlamaGeneration(model, header, plan, threads=self._cores, extra_buffers=extra_buffers)
 
     def _load_embedding(self, name: str) -> EmbeddingEngine:
         if self._settings.engine == FAKE:
