@@ -84,13 +84,13 @@ def test_sixteen_at_once_choose_what_the_model_chooses(
     engine: LlamaGeneration, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     emitted: dict[tuple[int, ...], list[int]] = {}
-    finish = sequence.RunningSequence.finish
+    finish = sequence.Sequence.finish
 
-    def record(self: sequence.RunningSequence, reason: FinishReason) -> None:
-        emitted[tuple(self.request.prompt)] = self.tokens[len(self.request.prompt) :]
+    def record(self: sequence.Sequence, reason: FinishReason) -> None:
+        emitted[tuple(self.request.prompt.tolist())] = self.tokens[len(self.request.prompt) :]
         finish(self, reason)
 
-    monkeypatch.setattr(sequence.RunningSequence, "finish", record)
+    monkeypatch.setattr(sequence.Sequence, "finish", record)
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda prompt: engine.generate(prompt, Sampling(max_tokens=NEW_TOKENS)), PROMPTS))
     assert len(emitted) == 16

@@ -95,9 +95,9 @@ def test_urgent_work_enters_first(engine: LlamaGeneration, monkeypatch: pytest.M
     loop: Any = engine._loop
     for blocker in blockers:
         blocker.start()
-    wait_until(lambda: len(loop._running) + len(loop._waiting) == 16, what="all blockers")
+    wait_until(lambda: len(loop._arrived) + len(loop._seats.running) == 16, what="all blockers")
     steps.release()
-    wait_until(lambda: len(loop._running) == 16, what="full slots")
+    wait_until(lambda: len(loop._seats.running) == 16, what="full slots")
 
     def ask(priority: int) -> None:
         engine.generate("sum", Sampling(max_tokens=1), priority=priority, on_text=lambda _: None)
@@ -106,8 +106,10 @@ def test_urgent_work_enters_first(engine: LlamaGeneration, monkeypatch: pytest.M
     waiting = [threading.Thread(target=ask, args=(priority,)) for priority in (4, 3, 1)]
     for number, thread in enumerate(waiting):
         thread.start()
-        wait_until(lambda number=number: len(loop._waiting) == number + 1, what="the queue")
-    queued = [request.priority for request in sorted(loop._waiting)]
+        wait_until(lambda number=number: len(loop._arrived) == number + 1, what="the arrivals")
+    steps.release(2)
+    wait_until(lambda: len(loop._seats._waiting) == 3, what="the queue")
+    queued = [sequence.request.priority for sequence in sorted(loop._seats._waiting)]
     gate.set()
     for thread in [*blockers, *waiting]:
         thread.join()
@@ -159,7 +161,7 @@ def test_a_failing_callback_frees_the_slot(engine: LlamaGeneration) -> None:
     with pytest.raises(RuntimeError, match="listener"):
         engine.generate("fee", Sampling(max_tokens=500), on_text=fail)
     loop: Any = engine._loop
-    wait_until(lambda: len(loop._free) == 16, what="the free slot")
+    wait_until(lambda: len(loop._seats._free) == 16, what="the free slot")
 
 
 @pytest.fixture

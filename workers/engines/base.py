@@ -118,15 +118,17 @@ class GenerationEngine(Protocol):
         sampling: Sampling,
         *,
         priority: int = 2,
+        scope: str = "",
         on_text: OnText = no_text,
         cancelled: Cancelled = never,
         tick: Tick = no_tick,
     ) -> Generation:
         """Continue ``prompt``; blocks until the text is complete.
 
-        ``priority`` 0 is the most urgent. The callbacks run in the calling thread: ``on_text`` gets the text piece by
-        piece, ``cancelled`` is asked between steps, ``tick`` is called while the engine makes progress. Raises
-        ``InvalidRequest`` (``context_exceeded``, ``sampling_invalid``, ``schema_unsupported``) or ``Transient``.
+        ``priority`` 0 is the most urgent; what prompts of one ``scope`` begin with alike is computed once. The
+        callbacks run in the calling thread: ``on_text`` gets the text piece by piece, ``cancelled`` is asked between
+        steps, ``tick`` is called while the engine makes progress. Raises ``InvalidRequest`` (``context_exceeded``,
+        ``sampling_invalid``, ``schema_unsupported``) or ``Transient``.
         """
         ...
 

@@ -59,12 +59,13 @@ class FakeGeneration:
         sampling: Sampling,
         *,
         priority: int = 2,
+        scope: str = "",
         on_text: OnText = no_text,
         cancelled: Cancelled = never,
         tick: Tick = no_tick,
     ) -> Generation:
         """See :meth:`workers.engines.base.GenerationEngine.generate`."""
-        del priority  # every request has an engine of its own here
+        del priority, scope  # every request has an engine of its own here
         sampling.check()
         tokens_in = self.count_tokens(prompt)
         if tokens_in + sampling.max_tokens > self.context_tokens:

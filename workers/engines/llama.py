@@ -6,6 +6,9 @@ import logging
 from queue import Empty
 from typing import Final
 
+import numpy as np
+import psutil
+
 from services.errors import InvalidRequest, ModelError, Transient
 from services.gguf_header import GgufHeader
 from services.models import Model
@@ -25,6 +28,7 @@ from workers.engines.chat import ChatPrompt, ChatTemplate, unmarked
 from workers.engines.llama_api import LlamaContext, LlamaModel
 from workers.engines.loading import CLOSE_SECONDS
 from workers.engines.loop import EngineLoop
+from workers.engines.meter import Meter
 from workers.engines.plan import MICRO_BATCH, ContextPlan
 from workers.engines.sampling import Chooser
 from workers.engines.sequence import Request
@@ -36,6 +40,8 @@ log = logging.getLogger("casemill.engine")
 POLL_SECONDS: Final = 0.05
 # A cancelled request whose engine made no step for this long is given up; longer than any step that is planned.
 STALL_SECONDS: Final = 30.0
+# Of the host's free memory, what prefixes and parked sequences may take.
+HOST_SHARE: Final = 1 / 8
 
 
 class LlamaGeneration:
@@ -66,7 +72,10 @@ class LlamaGeneration:
         self.context_tokens = min(plan.tokens, self._context.tokens_per_sequence)
         self.sequences = sequences
         self._schemas = SchemaCompiler(self._llama)
-        self._loop = EngineLoop(self._llama, self._context, sequences=sequences, batch_tokens=plan.batch)
+        self._loop = EngineLoop(
+            self._llama, self._context, sequences=sequences, batch_tokens=plan.batch,
+            cells=plan.cells * sequences // plan.sequences, unified=plan.unified, host_bytes=_host_bytes(),
+        )  # fmt: skip
 
     def _special(self, token: int) -> str:
         return self._llama.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
@@ -99,6 +108,11 @@ class LlamaGeneration:
         return self._loop.broken
 
     @property
+    def meter(self) -> Meter:
+        """What the engine has done so far."""
+        return self._loop.meter
+
+    @property
     def stalled_seconds(self) -> float:
         """See :attr:`workers.engines.base.GenerationEngine.stalled_seconds`."""
         return self._loop.stalled_seconds
@@ -109,6 +123,7 @@ class LlamaGeneration:
         sampling: Sampling,
         *,
         priority: int = 2,
+        scope: str = "",
         on_text: OnText = no_text,
         cancelled: Cancelled = never,
         tick: Tick = no_tick,
@@ -123,7 +138,8 @@ class LlamaGeneration:
             raise context_exceeded(what, len(tokens) + sampling.max_tokens, self.context_tokens)
         schema = sampling.json_schema
         matcher = None if schema is None else self._schemas.matcher(schema)
-        request = Request(tokens, sampling, priority, Chooser(sampling), matcher)
+        prompt_tokens = np.array(tokens, np.int32)
+        request = Request(prompt_tokens, sampling, priority, Chooser(sampling), matcher, scope)
         self._loop.submit(request)
         try:
             return self._wait(request, on_text, cancelled, tick)
@@ -194,3 +210,7 @@ class LlamaGeneration:
             return
         self._context.close()
         self._llama.close()
+
+
+def _host_bytes() -> int:
+    return int(psutil.virtual_memory().available * HOST_SHARE)

@@ -47,7 +47,11 @@ _FUNCTIONS: Final = {
     "llama_token_to_piece": 6,
     "llama_get_memory": 1,
     "llama_memory_seq_rm": 4,
+    "llama_memory_seq_pos_min": 2,
     "llama_memory_clear": 2,
+    "llama_state_seq_get_size": 2,
+    "llama_state_seq_get_data": 4,
+    "llama_state_seq_set_data": 4,
     "llama_decode": 2,
     "llama_get_logits": 1,
     "llama_get_embeddings_seq": 2,
@@ -277,6 +281,31 @@ class LlamaContext:
         """Free the cache of one sequence."""
         if self._memory:
             self._native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def cut(self, sequence: int, position: int) -> bool:
+        """Free what a sequence holds from ``position`` on; ``False``, and nothing is left, where that cannot be done.
+
+        It cannot where a sliding window has dropped what stands before ``position``, nor in a recurrent state.
+        """
+        whole = self._memory and int(self._native.llama_memory_seq_pos_min(self._memory, sequence)) == 0
+        if whole and self._native.llama_memory_seq_rm(self._memory, sequence, position, -1):
+            return True
+        self.forget(sequence)
+        return False
+
+    def save(self, sequence: int) -> NDArray[np.uint8]:
+        """A copy of what one sequence has in the cache, in the host's memory; empty where llama.cpp gives none."""
+        state = np.empty(int(self._native.llama_state_seq_get_size(self._context, sequence)), np.uint8)
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        return state[: int(self._native.llama_state_seq_get_data(self._context, pointer, len(state), sequence))]
+
+    def restore(self, sequence: int, state: NDArray[np.uint8]) -> bool:
+        """Put what :meth:`save` gave, of any sequence, in place of what ``sequence`` holds; ``False`` without room."""
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        if self._native.llama_state_seq_set_data(self._context, pointer, len(state), sequence):
+            return True
+        self.forget(sequence)
+        return False
 
     def clear(self) -> None:
         """Free the cache of all sequences."""

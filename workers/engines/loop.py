@@ -1,12 +1,11 @@
 """The engine thread: continuous batching of all running generations through one llama.cpp context.
 
-Each step computes one token of every sequence that generates, then as much of the waiting prompts as fits. Sequences
-come and go between steps. Each has its own part of the cache (split KV), so none can run out because of another.
+Each step computes one token of every sequence that generates, then as much of the waiting prompts as fits. Between
+steps sequences come and go, and the most urgent take the place of others.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
 import threading
 import time
@@ -15,13 +14,16 @@ from typing import Final
 from services.errors import ModelError, Transient
 from workers.engines.batch import Batch
 from workers.engines.llama_api import LlamaContext, LlamaModel
+from workers.engines.meter import Meter
 from workers.engines.sampling import choose
-from workers.engines.sequence import Request, RunningSequence
+from workers.engines.seats import Seats
+from workers.engines.sequence import Request, Sequence
 
 log = logging.getLogger("casemill.engine")
 
-# While others generate, one step reads at most this much of the prompts, so that a long one does not stall them.
-SHARED_PROMPT_TOKENS: Final = 256
+# How much of less or equally urgent prompts one step reads while a sequence of this priority generates, so that a long
+# prompt does not stall it; while only low and bulk ones do, as much as fits.
+PROMPT_TOKENS: Final = {0: 128, 1: 128, 2: 256}
 
 
 def closed() -> Transient:
@@ -32,18 +34,30 @@ def closed() -> Transient:
 class EngineLoop:
     """Owns ``context``; ``submit`` may be called from any thread. ``steps`` counts finished steps, failed ones too."""
 
-    def __init__(self, model: LlamaModel, context: LlamaContext, *, sequences: int, batch_tokens: int) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        context: LlamaContext,
+        *,
+        sequences: int,
+        batch_tokens: int,
+        cells: int,
+        unified: bool = False,
+        host_bytes: int = 0,
+    ) -> None:
+        """``cells`` is the size of the cache, ``unified`` as in the plan; ``host_bytes`` as in :class:`Seats`."""
         self.steps = 0
-        self._moved_at = time.monotonic()
         self.broken = False
+        self.meter = Meter(sequences, cells)
+        self._moved_at = time.monotonic()
         self._model = model
         self._context = context
         self._batch = Batch(max(batch_tokens, sequences))
-        self._free = list(range(sequences))
-        self._running: list[RunningSequence] = []
+        shared = cells if unified else 0
+        self._seats = Seats(context, sequences, host_bytes=host_bytes, shared_cells=shared, meter=self.meter)
         # After a failed step its sequences run one by one, so that only the culprit fails.
-        self._suspects: list[RunningSequence] = []
-        self._waiting: list[Request] = []
+        self._suspects: list[Sequence] = []
+        self._arrived: list[Request] = []
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -54,9 +68,9 @@ class EngineLoop:
         with self._changed:
             if self._closing or self.broken:
                 raise closed()
-            if not self._running and not self._waiting:
+            if not self._seats.occupied and not self._arrived:
                 self._moved_at = time.monotonic()
-            heapq.heappush(self._waiting, request)
+            self._arrived.append(request)
             self._changed.notify()
 
     def wake(self) -> None:
@@ -68,7 +82,7 @@ class EngineLoop:
     def stalled_seconds(self) -> float:
         """Seconds since the last step, or since there is work; 0.0 when idle. Never blocks."""
         # Without the lock: the engine thread may hang anywhere, and a value that is a step old does no harm.
-        return time.monotonic() - self._moved_at if self._running or self._waiting else 0.0
+        return time.monotonic() - self._moved_at if self._seats.occupied or self._arrived else 0.0
 
     def close(self, seconds: float) -> bool:
         """Stop after the current step; what is unfinished fails with ``Transient``.
@@ -91,70 +105,83 @@ class EngineLoop:
             log.exception("the engine thread failed; its requests will be tried again")
         with self._changed:
             self.broken = True
-            left = [*self._waiting, *(sequence.request for sequence in self._running)]
-            self._waiting.clear()
-            self._running.clear()
+            left = [*self._arrived, *(sequence.request for sequence in self._seats.empty())]
+            self._arrived.clear()
         for request in left:
             request.events.put(closed())
 
     def _admit(self) -> bool:
-        """Drop what was cancelled and move waiting requests into free slots; ``False`` when closing."""
+        """Drop what was cancelled and seat what waits; ``False`` when closing."""
         while True:
-            for sequence in [item for item in self._running if item.request.cancelled]:
-                self._end(sequence, None)
             with self._changed:
+                while not (self._closing or self._arrived or self._seats.occupied):
+                    self.meter.idle()
+                    self._changed.wait()
                 if self._closing:
                     return False
-                dropped = [request for request in self._waiting if request.cancelled]
-                if dropped:
-                    self._waiting = [request for request in self._waiting if not request.cancelled]
-                    heapq.heapify(self._waiting)
-                while self._free and self._waiting:
-                    self._running.append(RunningSequence(heapq.heappop(self._waiting), self._free.pop()))
-                if not self._running and not dropped:
-                    self._changed.wait()
-            for request in dropped:
-                RunningSequence(request, -1).finish("cancelled")
-            if self._running:
+                arrived, self._arrived = self._arrived, []
+            for request in arrived:
+                self._seats.add(request)
+            for sequence in [item for item in self._seats.running if item.request.cancelled]:
+                self._end(sequence, None)
+            for sequence in self._seats.remove_waiting(lambda item: item.request.cancelled):
+                sequence.finish("cancelled")
+            if not self._suspects:
+                self._seats.fill()
+            if self._seats.running:
                 return True
 
     def _step(self) -> None:
-        outputs = self._fill()
+        self._batch.clear()
+        fed = self._fill()
         code = self._context.decode(self._batch)
+        if code == 1 and self._make_room():
+            return
         if code != 0:
             self._isolate(code)
             return
+        outputs: list[Sequence] = []
+        for sequence, count in fed:
+            sequence.fed += count
+            self._seats.computed(sequence)
+            if not sequence.waiting_tokens:
+                outputs.append(sequence)
+        self.meter.step(self._batch.size, len(self._seats.running), self._seats.used_cells)
+        self._suspects = [item for item in self._suspects if item not in outputs]
         if outputs:
             self._sample(outputs)
-        for sequence in [item for item in self._running if item.reason is not None]:
+        for sequence in [item for item in self._seats.running if item.reason is not None]:
             self._end(sequence, None)
-        self._suspects = [item for item in self._suspects if item not in outputs]
 
-    def _fill(self) -> list[RunningSequence]:
-        """Fill the batch; returns the sequences whose next token will come out of it, in the order of their logits."""
-        self._batch.clear()
-        outputs: list[RunningSequence] = []
-        chosen = self._suspects[:1] or self._running
-        generating = [sequence for sequence in chosen if sequence.waiting_tokens == 1]
-        reading = sorted((item for item in chosen if item.waiting_tokens > 1), key=lambda item: item.request.rank)
-        for sequence in generating:
-            self._feed(sequence, 1, outputs)
-        room = min(self._batch.room, SHARED_PROMPT_TOKENS) if generating else self._batch.room
-        for sequence in reading:
-            room -= self._feed(sequence, min(room, sequence.waiting_tokens), outputs)
-        return outputs
+    def _fill(self) -> list[tuple[Sequence, int]]:
+        """Fill the batch; returns of which sequence it holds how many tokens, in the order of the batch."""
+        chosen = self._suspects[:1] or self._seats.running
+        fed = [(sequence, 1) for sequence in chosen if sequence.waiting_tokens == 1]
+        urgent = min((sequence.request.priority for sequence, _ in fed), default=len(PROMPT_TOKENS))
+        for sequence, count in fed:
+            self._feed(sequence, count)
+        read = 0
+        for sequence in sorted(item for item in chosen if item.waiting_tokens > 1):
+            if not self._batch.room or not self._seats.ready(sequence):
+                continue
+            most = self._batch.room
+            if sequence.request.priority >= urgent:
+                most = min(most, PROMPT_TOKENS.get(urgent, most) - read)
+            if sequence.mark:
+                most = min(most, sequence.mark - sequence.fed)
+            count = min(most, sequence.waiting_tokens)
+            if count > 0:
+                self._feed(sequence, count)
+                fed.append((sequence, count))
+                read += count
+        return fed
 
-    def _feed(self, sequence: RunningSequence, count: int, outputs: list[RunningSequence]) -> int:
-        if count:
-            complete = count == sequence.waiting_tokens
-            tokens = sequence.tokens[sequence.fed : sequence.fed + count]
-            self._batch.add(tokens, sequence.fed, sequence.slot, output=complete)
-            sequence.fed += count
-            if complete:
-                outputs.append(sequence)
-        return count
+    def _feed(self, sequence: Sequence, count: int) -> None:
+        complete = count == sequence.waiting_tokens
+        tokens = sequence.tokens[sequence.fed : sequence.fed + count]
+        self._batch.add(tokens, sequence.fed, sequence.slot, output=complete)
 
-    def _sample(self, outputs: list[RunningSequence]) -> None:
+    def _sample(self, outputs: list[Sequence]) -> None:
         logits = self._context.logits(len(outputs))
         failed: set[int] = set()
         for row, sequence in enumerate(outputs):
@@ -165,6 +192,7 @@ class EngineLoop:
                     self._end(sequence, error)
                     failed.add(row)
         tokens = choose(logits, [sequence.request.chooser for sequence in outputs])
+        now = time.monotonic()
         for row, sequence in enumerate(outputs):
             token = int(tokens[row])
             if row in failed:
@@ -172,17 +200,24 @@ class EngineLoop:
             try:
                 if token < 0:
                     raise ModelError("The model computed no usable number for the next token.", code="model_unusable")
+                self._time(sequence, now)
                 sequence.accept(token, self._model.piece(token), ends=self._model.ends(token))
             except Exception as error:
                 self._end(sequence, error)
 
-    def _end(self, sequence: RunningSequence, error: Exception | None) -> None:
+    def _time(self, sequence: Sequence, now: float) -> None:
+        request = sequence.request
+        if sequence.told_at:
+            self.meter.next_token(request.priority, now - sequence.told_at)
+        else:
+            self.meter.first_token(request.priority, len(request.prompt), now - request.submitted)
+        sequence.told_at = now
+
+    def _end(self, sequence: Sequence, error: Exception | None) -> None:
         """Free the slot and hand over the result or ``error``."""
-        self._running.remove(sequence)
+        self._seats.leave(sequence)
         if sequence in self._suspects:
             self._suspects.remove(sequence)
-        self._context.forget(sequence.slot)
-        self._free.append(sequence.slot)
         try:
             if error is not None:
                 raise error
@@ -190,14 +225,21 @@ class EngineLoop:
         except Exception as problem:
             sequence.request.events.put(problem)
 
+    def _make_room(self) -> bool:
+        """After a step for which a shared cache had no room: give up what is warm, or park the least urgent."""
+        if self._seats.cool():
+            return True
+        if len(self._seats.running) > 1 and not self._suspects:
+            self._seats.park(max(self._seats.running))
+            return True
+        return False
+
     def _isolate(self, code: int) -> None:
         """After a failed step: fail the sequence that ran alone, or compute all again one by one to find it."""
         log.warning("llama.cpp failed a step with code %d", code)
-        if len(self._running) == 1 or self._suspects:
-            culprit = self._suspects[0] if self._suspects else self._running[0]
+        if len(self._seats.running) == 1 or self._suspects:
+            culprit = self._suspects[0] if self._suspects else self._seats.running[0]
             self._end(culprit, Transient(f"llama.cpp failed on this text (code {code}).", code="engine_failed"))
             return
-        for sequence in self._running:
-            self._context.forget(sequence.slot)
-            sequence.fed = 0
-        self._suspects = list(self._running)
+        self._seats.restart()
+        self._suspects = list(self._seats.running)

@@ -1,16 +1,23 @@
-"""One generation from submission to its last token: the request that waits, and the sequence that runs in a slot."""
+"""One generation from submission to its last token: the request of the caller, and the sequence in the engine."""
 
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from workers.engines.base import FinishReason, Generation, Sampling
 from workers.engines.sampling import Chooser
 from workers.engines.structured import JsonMatcher
 from workers.engines.text_stream import TextStream
+
+# A request of one priority comes before a newer one of the next as long as it is at most this much older.
+AGEING_SECONDS: Final = 60.0
 
 _arrivals: Final = itertools.count()
 
@@ -19,40 +26,51 @@ _arrivals: Final = itertools.count()
 class Request:
     """What a calling thread hands to the engine thread.
 
-    ``events`` carries pieces of text and at last a :class:`Generation` or an exception. ``cancelled`` is set by the
-    caller and read between steps.
+    Only requests of the same ``scope`` share prefixes. ``events`` carries pieces of text and at last a
+    :class:`Generation` or an exception. ``cancelled`` is set by the caller and read between steps.
     """
 
-    prompt: list[int]
+    prompt: NDArray[np.int32]
     sampling: Sampling
     priority: int
     chooser: Chooser
     matcher: JsonMatcher | None = None
+    scope: str = ""
     cancelled: bool = False
     events: SimpleQueue[str | Generation | BaseException] = field(
         default_factory=SimpleQueue[str | Generation | BaseException]
     )
+    submitted: float = field(default_factory=time.monotonic)
     arrival: int = field(default_factory=lambda: next(_arrivals))
 
     @property
-    def rank(self) -> tuple[int, int]:
-        """Sorts by priority, then arrival."""
-        return self.priority, self.arrival
-
-    def __lt__(self, other: Request) -> bool:
-        return self.rank < other.rank
+    def rank(self) -> tuple[bool, float, int]:
+        """The lowest goes first: critical requests, then by priority and age, so that none waits for ever."""
+        return self.priority > 0, self.submitted + AGEING_SECONDS * self.priority, self.arrival
 
 
-class RunningSequence:
-    """A request in a slot. ``tokens`` are prompt and generated ones; the first ``fed`` of them are in the cache."""
+class Sequence:
+    """A request in the engine. ``tokens`` are prompt and generated ones; the first ``fed`` of them are in the cache.
 
-    def __init__(self, request: Request, slot: int) -> None:
+    ``slot`` is −1 while it waits; one that was parked keeps in ``saved`` what it had in the cache, or computes it
+    again. At ``mark`` tokens its prefix is kept for others; ``begun``: its first tokens are being computed.
+    ``told_at`` is when its last token was chosen, 0.0 before the first.
+    """
+
+    def __init__(self, request: Request) -> None:
         self.request = request
-        self.slot = slot
-        self.tokens = list(request.prompt)
+        self.slot = -1
+        self.tokens = request.prompt.tolist()
         self.fed = 0
+        self.mark = 0
+        self.begun = False
+        self.saved: NDArray[np.uint8] | None = None
         self.reason: FinishReason | None = None
+        self.told_at = 0.0
         self._stream = TextStream(request.sampling.stop)
+
+    def __lt__(self, other: Sequence) -> bool:
+        return self.request.rank < other.request.rank
 
     @property
     def waiting_tokens(self) -> int:

@@ -44,6 +44,7 @@ def generate(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         prompt,
         sampling_of(body),
         priority=execution.claim.priority.rank,
+        scope=execution.claim.tenant,
         on_text=execution.text,
         cancelled=execution.stopped,
         tick=execution.tick,

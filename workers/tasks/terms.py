@@ -123,6 +123,7 @@ def ask(engine: GenerationEngine, execution: Execution, term: str, passage: Pass
         prompt_for(term, passage),
         sampling,
         priority=execution.claim.priority.rank,
+        scope=execution.claim.tenant,
         cancelled=execution.stopped,
         tick=execution.tick,
     )
