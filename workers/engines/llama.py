@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from queue import Empty
 from typing import Final
 
@@ -16,6 +17,7 @@ from workers.engines.base import (
     OnText,
     Sampling,
     Tick,
+    TokenLogprob,
     context_exceeded,
     never,
     no_text,
@@ -28,7 +30,7 @@ from workers.engines.loop import EngineLoop
 from workers.engines.plan import MICRO_BATCH, ContextPlan
 from workers.engines.sampling import Chooser
 from workers.engines.sequence import Request
-from workers.engines.structured import SchemaCompiler
+from workers.engines.structured import Compiler
 
 log = logging.getLogger("casemill.engine")
 
@@ -66,7 +68,7 @@ class LlamaGeneration:
             raise
         self.context_tokens = min(plan.tokens, self._context.tokens_per_sequence)
         self.sequences = sequences
-        self._schemas = SchemaCompiler(self._llama)
+        self._compiler = Compiler(self._llama)
         self._loop = EngineLoop(self._llama, self._context, sequences=sequences, batch_tokens=plan.batch)
 
     def _special(self, token: int) -> str:
@@ -121,16 +123,25 @@ class LlamaGeneration:
         if len(tokens) + sampling.max_tokens > self.context_tokens:
             what = f"The prompt ({len(tokens):,} tokens) with max_tokens ({sampling.max_tokens:,})"
             raise context_exceeded(what, len(tokens) + sampling.max_tokens, self.context_tokens)
-        schema = sampling.json_schema
-        matcher = None if schema is None else self._schemas.matcher(schema)
-        request = Request(tokens, sampling, priority, Chooser(sampling), matcher)
+        beyond = [token for token in sampling.logit_bias if token >= self._llama.vocab_size]
+        if beyond:
+            raise InvalidRequest(f"Sampling: logit_bias names no token {beyond[0]}.", code="sampling_invalid")
+        matcher = self._compiler.matcher(sampling)
+        request = Request(tokens, sampling, priority, Chooser(sampling, tokens), matcher)
         self._loop.submit(request)
         try:
-            return self._wait(request, on_text, cancelled, tick)
+            generation = self._wait(request, on_text, cancelled, tick)
         except BaseException:
             # Also where a callback raised: the sequence must not go on for nobody.
             self._cancel(request)
             raise
+        if sampling.logprobs is None:
+            return generation
+        return replace(generation, logprobs=tuple(self._spelled(logprob) for logprob in request.chooser.logprobs))
+
+    def _spelled(self, logprob: TokenLogprob) -> TokenLogprob:
+        top = tuple(self._spelled(other) for other in logprob.top)
+        return replace(logprob, piece=self._llama.piece(logprob.token, special=True), top=top)
 
     def _wait(self, request: Request, on_text: OnText, cancelled: Cancelled, tick: Tick) -> Generation:
         seen = self._loop.steps
