@@ -17,7 +17,7 @@ from workers.engines.base import Sampling
 MAX_BYTES: Final = 64 * 1024
 MAX_SCHEMA_DEPTH: Final = 48
 # Compact separators with a space, as most training text has them; free white space lets small models idle in it.
-_OPTIONS: Final = {
+COMPACT: Final = {
     "lenient": False,
     "whitespace_flexible": False,
     "item_separator": ", ",
@@ -95,7 +95,7 @@ def check_schema(schema: dict[str, Any]) -> str:
     except jsonschema.SchemaError as error:
         raise InvalidRequest(f"The JSON schema is invalid: {error.message}.", code="schema_invalid") from error
     llguidance: Any = importlib.import_module("llguidance")
-    grammar = str(llguidance.LLMatcher.grammar_from_json_schema(text, overrides=_OPTIONS))
+    grammar = str(llguidance.LLMatcher.grammar_from_json_schema(text, overrides=COMPACT))
     problems = _problems(grammar)
     if problems:
         raise InvalidRequest(f"The JSON schema cannot be held to: {problems}.", code="schema_unsupported")
