@@ -58,6 +58,10 @@ def grammar_of(sampling: Sampling) -> Grammar | None:
 def _checked(name: str, definition: str, compiler: str) -> Grammar:
     if len(definition) > MAX_BYTES:
         raise InvalidRequest(f"{name} is longer than {MAX_BYTES:,} characters.", code="grammar_invalid")
+    try:
+        definition.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{name} is no Unicode text: {error}.", code="grammar_invalid") from error
     llguidance: Any = importlib.import_module("llguidance")
     grammar = Grammar(name, str(getattr(llguidance.LLMatcher, compiler)(definition)))
     problems = _problems(grammar.text)

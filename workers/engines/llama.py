@@ -118,7 +118,8 @@ class LlamaGeneration:
         """See :meth:`workers.engines.base.GenerationEngine.generate`."""
         sampling.check()
         tokens = self.tokenize(prompt)
-        if not tokens:
+        # The token that every prompt begins with is no prompt.
+        if not tokens or not prompt:
             raise InvalidRequest("The prompt is empty.", code="prompt_empty")
         if len(tokens) + sampling.max_tokens > self.context_tokens:
             what = f"The prompt ({len(tokens):,} tokens) with max_tokens ({sampling.max_tokens:,})"
