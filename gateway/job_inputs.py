@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, field_serializer, model_validator
 
 from services.errors import InvalidRequest
 
 Text = Annotated[str, Field(min_length=1)]
+Form = Annotated[str, Field(min_length=1, max_length=64 * 1024)]
+TokenId = Annotated[str, Field(pattern=r"^\d{1,9}$")]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
-class ChatMessage(BaseModel):
-    """One message of a conversation."""
+class ToolCall(BaseModel):
+    """A call that a model made: ``arguments`` is JSON."""
 
     model_config = ConfigDict(extra="forbid")
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    id: str
+    name: str
+    arguments: Json[dict[str, Any]]
+
+    @field_serializer("arguments")
+    def _as_text(self, arguments: dict[str, Any]) -> str:
+        return json.dumps(arguments, ensure_ascii=False)
+
+
+class Tool(BaseModel):
+    """A function that the model may ask to be called; ``parameters`` is a JSON schema."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = Field(default=None, max_length=4096)
+    parameters: dict[str, Any] | None = None
+
+
+class ChatMessage(BaseModel):
+    """One message of a conversation; an assistant's may call tools, a tool's is a call's result."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: list[ToolCall] | None = Field(default=None, min_length=1, max_length=128)
 
 
 class GenerateInput(BaseModel):
@@ -35,11 +64,33 @@ class GenerateInput(BaseModel):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
     stop: Text | Annotated[list[Text], Field(max_length=16)] | None = None
     json_schema: dict[str, Any] | None = None
+    grammar: Form | None = None
+    regex: Form | None = None
+    repetition_penalty: float | None = Field(default=None, ge=0.1, le=10)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: dict[TokenId, Bias] | None = Field(default=None, max_length=1024)
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: list[Tool] | None = Field(default=None, min_length=1, max_length=128)
+    tool_choice: str | None = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> GenerateInput:
+    def _fits(self) -> GenerateInput:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either prompt or messages")
+        names = [tool.name for tool in self.tools or []]
+        if len(set(names)) < len(names):
+            raise ValueError("each tool needs a name of its own")
+        if self.tool_choice not in (None, "none", *(["auto", "required"] if names else []), *names):
+            raise ValueError("tool_choice is none, auto, required or the name of one of the tools")
+        called = bool(names) and self.tool_choice != "none"
+        forms = [self.json_schema, self.grammar, self.regex, called or None]
+        if len(forms) - forms.count(None) > 1:
+            raise ValueError("json_schema, grammar, regex and tools exclude each other")
+        if called and self.messages is None:
+            raise ValueError("tools go with messages")
+        if self.stop and forms.count(None) < len(forms):
+            raise ValueError("stop strings would cut the structured text: leave them out")
         return self
 
 

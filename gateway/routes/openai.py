@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from gateway.following import KEEPALIVE_SECONDS, result_of, wait_for_end
-from gateway.openai_schemas import ChatRequest, EmbeddingsRequest
+from gateway.openai_schemas import ChatRequest, EmbeddingsRequest, openai_calls, openai_logprobs
 from gateway.schemas import JobRequest
 from gateway.state import Gateway, Reader, Shared, Submitter
 from gateway.submissions import build_submission
@@ -48,8 +48,15 @@ async def chat(
         stream = _chat_stream(gateway, principal.tenant, job, head, usage)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     result = await _result(gateway, principal.tenant, job, request)
-    message = {"role": "assistant", "content": result["text"], "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": result["finish_reason"]}
+    calls = openai_calls(result)
+    content = {"content": None, "tool_calls": calls} if calls else {"content": result["text"]}
+    message = {"role": "assistant", "refusal": None} | content
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": openai_logprobs(result),
+        "finish_reason": result["finish_reason"],
+    }
     return head | {"object": "chat.completion", "choices": [choice], "usage": _usage(result)}
 
 
@@ -136,8 +143,8 @@ async def _chat_stream(
     head = head | {"object": "chat.completion.chunk"}
     sent, ended = "", False
 
-    def chunk(delta: dict[str, str], finish: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def chunk(delta: dict[str, Any], finish: str | None = None, logprobs: dict[str, Any] | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return f"data: {json.dumps(head | {'choices': [choice]})}\n\n"
 
     try:
@@ -157,7 +164,9 @@ async def _chat_stream(
             raise Unavailable("the stream lost a piece of the text; ask again", code="stream_broken")
         if tail := result["text"].removeprefix(sent):
             yield chunk({"content": tail})
-        yield chunk({}, result["finish_reason"])
+        if calls := openai_calls(result):
+            yield chunk({"tool_calls": [{"index": index} | call for index, call in enumerate(calls)]})
+        yield chunk({}, result["finish_reason"], openai_logprobs(result))
         if usage:
             yield f"data: {json.dumps(head | {'choices': [], 'usage': _usage(result)})}\n\n"
         yield "data: [DONE]\n\n"

@@ -155,8 +155,34 @@ def test_a_chat_answers_whole_and_streamed_alike(fake_stack: Running) -> None:
     assert usage == whole["usage"]
 
 
+def test_a_chat_calls_tools_whole_and_streamed_alike(fake_stack: Running) -> None:
+    schema = {"type": "object", "properties": {"about": {"enum": ["rent", "term"]}}, "required": ["about"]}
+    body = {
+        "model": "fake",
+        "messages": [{"role": "user", "content": "hello"}],
+        "tools": [{"type": "function", "function": {"name": "search", "parameters": schema}}],
+        "tool_choice": "required",
+    }
+    choice = fake_stack.http.post("/v1/chat/completions", json=body).json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] is None
+    call = choice["message"]["tool_calls"][0]
+    assert (call["type"], call["function"]["name"]) == ("function", "search")
+    assert json.loads(call["function"]["arguments"]) == {"about": "rent"}
+    deltas: list[dict[str, Any]] = []
+    with fake_stack.http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                deltas += [choice["delta"] for choice in json.loads(line.removeprefix("data: "))["choices"]]
+    assert not any(delta.get("content") for delta in deltas)
+    calls = [called for delta in deltas for called in delta.get("tool_calls", [])]
+    assert [called["function"] for called in calls] == [call["function"]]
+    body |= {"tool_choice": {"type": "function", "function": {"name": "other"}}}
+    problem(fake_stack.http.post("/v1/chat/completions", json=body), 422, "input_invalid")
+
+
 def test_a_chat_field_that_cannot_be_honoured_is_refused(fake_stack: Running) -> None:
-    body = {"model": "fake", "messages": [{"role": "user", "content": "hello"}], "logit_bias": {"1": 5}}
+    body = {"model": "fake", "messages": [{"role": "user", "content": "hello"}], "modalities": ["audio"]}
     problem(fake_stack.http.post("/v1/chat/completions", json=body), 422, "request_invalid")
     body = {"model": "none-such", "messages": [{"role": "user", "content": "hello"}]}
     unknown = problem(fake_stack.http.post("/v1/chat/completions", json=body), 404, "model_unknown")

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.errors import InvalidRequest
+from workers.engines import rows
 from workers.engines.base import Sampling
 from workers.engines.sampling import Chooser, choose
 
@@ -52,8 +53,8 @@ def test_draws_follow_the_reference_distribution(case: Sampling) -> None:
     expected = allowed(logits, case)
     draws = 4000
     chooser = seeded(case, 11)
-    rows = np.tile(logits, (200, 1))
-    found = np.concatenate([choose(rows, [chooser] * 200) for _ in range(draws // 200)])
+    tiled = np.tile(logits, (200, 1))
+    found = np.concatenate([choose(tiled, [chooser] * 200) for _ in range(draws // 200)])
     # Float32 may move a token across a cut; its share is then tiny.
     outside = [token for token in found.tolist() if token not in expected]
     assert len(outside) <= draws * 0.002
@@ -79,8 +80,8 @@ def test_a_row_does_not_depend_on_its_company() -> None:
     together = [seeded(case, 40 + row) for row, case in enumerate(CASES)]
     for step in range(20):
         order = list(random.permutation(len(CASES)))
-        rows = np.ascontiguousarray(logits[[*order, len(CASES)]])
-        tokens = choose(rows, [*(together[row] for row in order), Chooser(Sampling())])
+        company = np.ascontiguousarray(logits[[*order, len(CASES)]])
+        tokens = choose(company, [*(together[row] for row in order), Chooser(Sampling())])
         for place, row in enumerate(order):
             assert int(tokens[place]) == alone[row][step]
 
@@ -107,11 +108,112 @@ def test_excluded_tokens_are_never_drawn_and_unusable_rows_are_told() -> None:
         Sampling(seed=2**64),
         Sampling(stop=("",)),
         Sampling(stop=("x",) * 17),
+        Sampling(stop=("x" * 2**20,)),
         Sampling(stop=("x",), json_schema={}),
+        Sampling(stop=("x",), regex="x"),
+        Sampling(grammar="start: /x/", regex="x"),
+        Sampling(repetition_penalty=0.0),
+        Sampling(repetition_penalty=float("nan")),
+        Sampling(frequency_penalty=2.5),
+        Sampling(presence_penalty=float("inf")),
+        Sampling(logit_bias=dict.fromkeys(range(10_000), 1.0)),
+        Sampling(logit_bias={1: 101.0}),
+        Sampling(logit_bias={1: float("nan")}),
+        Sampling(logit_bias={-1: 1.0}),
+        Sampling(logprobs=21),
     ],
-    ids=str,
+    ids=lambda bad: str(bad)[:200],
 )
 def test_absurd_sampling_is_refused(bad: Sampling) -> None:
     with pytest.raises(InvalidRequest) as caught:
         bad.check()
     assert caught.value.code == "sampling_invalid"
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = (np.random.default_rng(8).standard_normal((40, 3001)) * 2).astype(np.float32)
+    found: list[list[int]] = []
+    for cores in (1, 2, 8):
+        monkeypatch.setattr(rows, "_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(rows, "VALUES_A_THREAD", 3001)
+        choosers = [seeded(CASES[row % len(CASES)], row) for row in range(40)]
+        found.append([int(token) for _ in range(5) for token in choose(logits, choosers)])
+    assert found[0] == found[1] == found[2]
+
+
+def test_what_fails_in_another_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_cores", lambda: 4)
+    done: list[int] = []
+
+    def work(row: int) -> None:
+        if row == 3:
+            raise ValueError("row 3")
+        done.append(row)
+
+    with pytest.raises(ValueError, match="row 3"):
+        rows.each_row(work, range(16), rows.VALUES_A_THREAD)
+    rows.each_row(done.append, range(100, 116), rows.VALUES_A_THREAD)
+    assert set(done) >= set(range(100, 116))
+
+
+def test_penalties_and_biases_touch_the_tokens_concerned_alone() -> None:
+    case = Sampling(
+        repetition_penalty=2.0, frequency_penalty=0.5, presence_penalty=0.25, logit_bias={5: 10.0, 6: 100.0, 7: -3.0}
+    )
+    chooser = Chooser(case, [1, 2, *[3] * 64])
+    logits = np.zeros((1, 600), np.float32)
+    logits[0, :8] = [4.0, 4.0, 4.0, 4.0, -4.0, 1.0, -np.inf, 1.0]
+    before = logits.copy()
+    seen: list[NDArray[np.float32]] = []
+
+    def changed() -> NDArray[np.float32]:
+        row = logits[0].copy()
+        chooser.adjustments.apply(row)
+        return row
+
+    seen.append(changed())
+    # Of the prompt the last 64 tokens count for repetition, and none for the other two.
+    assert seen[0][:8].tolist() == [4.0, 4.0, 4.0, 2.0, -4.0, 11.0, -np.inf, -2.0]
+    for token in (4, 4, 0):
+        chooser.observe(token)
+    assert changed()[:5].tolist() == [2.0 - 0.75, 4.0, 4.0, 2.0, -8.0 - 1.25]
+    assert not changed()[8:].any()
+    assert choose(logits, [chooser]).tolist() == [5]
+    assert np.array_equal(logits, before), "the logits are left as they were"
+    for token in range(100, 300):
+        chooser.observe(token)
+    assert changed()[[0, 3, 100, 299]].tolist() == [3.25, 4.0, -0.75, -0.75], "more tokens than at first had room"
+
+
+def test_logprobs_are_the_models_own() -> None:
+    logits = (np.random.default_rng(2).standard_normal((1, 5000)) * 3).astype(np.float32)
+    logits[0, 17] = -np.inf
+    exact = logits[0].astype(np.float64) - np.log(np.exp(logits[0].astype(np.float64)).sum())
+    chooser = Chooser(Sampling(temperature=3.0, top_k=50, seed=1, logit_bias={4: 100.0}, logprobs=5))
+    for _ in range(3):
+        token = int(choose(logits, [chooser])[0])
+        chooser.observe(token)
+    assert len(chooser.logprobs) == 3
+    best = np.argsort(-exact)[:5].tolist()
+    for found in chooser.logprobs:
+        assert found.token == 4, "the bias decides what is chosen"
+        assert found.logprob == pytest.approx(exact[4], abs=1e-4)
+        assert [other.token for other in found.top] == best
+        assert [other.logprob for other in found.top] == pytest.approx(exact[best].tolist(), abs=1e-4)
+    alone = Chooser(Sampling(logprobs=0))
+    alone.observe(int(choose(logits, [alone])[0]))
+    assert (alone.logprobs[0].token, alone.logprobs[0].top) == (best[0], ())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [Sampling(temperature=1.0, top_p=1e-4, seed=3), Sampling(temperature=9.0, top_p=0.5, min_p=1.0, seed=3)],
+    ids=["top_p", "min_p"],
+)
+def test_a_tiny_share_of_equal_tokens_ends(case: Sampling) -> None:
+    logits = np.zeros((1, 20_000), np.float32)
+    chooser = Chooser(case)
+    found = {int(choose(logits, [chooser])[0]) for _ in range(30)}
+    # Equal tokens rank by id: two in 20,000 make a ten-thousandth, and half of them the first 10,000.
+    assert found <= set(range(2 if case.top_p < 0.1 else 10_000))
+    assert len(found) > 1

@@ -9,8 +9,8 @@ import pytest
 from services.errors import InvalidRequest, ModelError
 from services.gguf_header import GgufHeader
 from workers.engines.embeddings import pack
+from workers.engines.grammars import check_schema, validate
 from workers.engines.plan import plan_context
-from workers.engines.structured import check_schema, validate
 
 
 def nested(depth: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -21,6 +21,8 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 256
+MAX_BIASES: Final = 1024
+MAX_TOP_LOGPROBS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,16 @@ class Sampling:
     ``temperature`` 0 takes the likeliest token. Otherwise the distribution is tempered first, then cut: ``top_k`` keeps
     that many tokens (0: all), ``top_p`` the smallest set with that mass, ``min_p`` those at least that fraction as
     likely as the likeliest. The same ``seed`` gives the same text whatever else the engine runs; ``None`` draws a fresh
-    one. ``json_schema`` holds the text to a JSON schema.
+    one. One of ``json_schema``, ``grammar`` (Lark, as llguidance reads it) and ``regex`` holds the text to a form.
+
+    Before that, ``repetition_penalty`` divides positive logits and multiplies negative ones of the tokens among the
+    last 64 of prompt and text; ``frequency_penalty`` times their count and ``presence_penalty`` are taken off those of
+    the tokens written so far (the prompt does not count); ``logit_bias`` adds −100 to 100 to those of single tokens.
+    What a form excludes stays excluded.
+
+    ``logprobs`` asks for the probability of each token and that many of the likeliest at its place (0: the token's
+    alone). They are the model's own: before temperature, penalties, biases and cuts, under a form among the tokens that
+    it allows.
     """
 
     max_tokens: int = 256
@@ -41,9 +52,17 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
+    grammar: str | None = None
+    regex: str | None = None
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict[int, float])
+    logprobs: int | None = None
 
     def check(self) -> None:
         """Raise ``InvalidRequest`` ``sampling_invalid`` where a value is no number or out of its range."""
+        forms = sum(form is not None for form in (self.json_schema, self.grammar, self.regex))
         problems = [
             (1 <= self.max_tokens <= 2**20, f"max_tokens must be 1 to {2**20}, not {self.max_tokens}"),
             (_within(self.temperature, 0.0, 10.0), f"temperature must be 0 to 10, not {self.temperature}"),
@@ -56,7 +75,25 @@ class Sampling:
                 all(0 < len(stop) <= MAX_STOP_CHARS for stop in self.stop),
                 f"stop strings have 1 to {MAX_STOP_CHARS} chars",
             ),
-            (not (self.stop and self.json_schema is not None), "stop strings would cut the JSON: leave them out"),
+            (
+                _within(self.repetition_penalty, 0.1, 10.0),
+                f"repetition_penalty must be 0.1 to 10, not {self.repetition_penalty}",
+            ),
+            (
+                _within(self.frequency_penalty, -2.0, 2.0) and _within(self.presence_penalty, -2.0, 2.0),
+                "frequency_penalty and presence_penalty must be -2 to 2",
+            ),
+            (len(self.logit_bias) <= MAX_BIASES, f"logit_bias may name {MAX_BIASES:,} tokens at most"),
+            (
+                all(token >= 0 and _within(bias, -100.0, 100.0) for token, bias in self.logit_bias.items()),
+                "logit_bias maps token ids to -100 to 100",
+            ),
+            (
+                self.logprobs is None or 0 <= self.logprobs <= MAX_TOP_LOGPROBS,
+                f"logprobs must be 0 to {MAX_TOP_LOGPROBS}",
+            ),
+            (forms <= 1, "json_schema, grammar and regex exclude each other"),
+            (not (self.stop and forms), "stop strings would cut the structured text: leave them out"),
         ]
         for fine, problem in problems:
             if not fine:
@@ -68,13 +105,27 @@ def _within(value: float, low: float, high: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, the logarithm of its probability, the likeliest ones at its place; ``piece`` is how it is spelled."""
+
+    token: int
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+    piece: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
-    """The text of one request. ``stop``: the model or a stop string ended it; ``length``: ``max_tokens`` did."""
+    """The text of one request. ``stop``: the model or a stop string ended it; ``length``: ``max_tokens`` did.
+
+    ``logprobs`` has an entry for each of the ``tokens_out``, those of a stop string too, where they were asked for.
+    """
 
     text: str
     tokens_in: int
     tokens_out: int
     finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

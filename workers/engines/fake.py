@@ -67,6 +67,10 @@ class FakeGeneration:
         """See :meth:`workers.engines.base.GenerationEngine.generate`."""
         del priority, scope  # every request has an engine of its own here
         sampling.check()
+        if sampling.grammar is not None or sampling.regex is not None:
+            raise InvalidRequest("The fake engine follows no grammars.", code="schema_unsupported")
+        if sampling.logprobs is not None:
+            raise InvalidRequest("The fake engine has no probabilities: leave logprobs out.", code="sampling_invalid")
         tokens_in = self.count_tokens(prompt)
         if tokens_in + sampling.max_tokens > self.context_tokens:
             what = "The prompt with max_tokens"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from queue import Empty
 from typing import Final
 
@@ -19,6 +20,7 @@ from workers.engines.base import (
     OnText,
     Sampling,
     Tick,
+    TokenLogprob,
     context_exceeded,
     never,
     no_text,
@@ -32,7 +34,7 @@ from workers.engines.meter import Meter
 from workers.engines.plan import MICRO_BATCH, ContextPlan
 from workers.engines.sampling import Chooser
 from workers.engines.sequence import Request
-from workers.engines.structured import SchemaCompiler
+from workers.engines.structured import Compiler
 
 log = logging.getLogger("casemill.engine")
 
@@ -71,7 +73,7 @@ class LlamaGeneration:
             raise
         self.context_tokens = min(plan.tokens, self._context.tokens_per_sequence)
         self.sequences = sequences
-        self._schemas = SchemaCompiler(self._llama)
+        self._compiler = Compiler(self._llama)
         self._loop = EngineLoop(
             self._llama, self._context, sequences=sequences, batch_tokens=plan.batch,
             cells=plan.cells * sequences // plan.sequences, unified=plan.unified, host_bytes=_host_bytes(),
@@ -131,22 +133,31 @@ class LlamaGeneration:
         """See :meth:`workers.engines.base.GenerationEngine.generate`."""
         sampling.check()
         tokens = self.tokenize(prompt)
-        if not tokens:
+        # The token that every prompt begins with is no prompt.
+        if not tokens or not prompt:
             raise InvalidRequest("The prompt is empty.", code="prompt_empty")
         if len(tokens) + sampling.max_tokens > self.context_tokens:
             what = f"The prompt ({len(tokens):,} tokens) with max_tokens ({sampling.max_tokens:,})"
             raise context_exceeded(what, len(tokens) + sampling.max_tokens, self.context_tokens)
-        schema = sampling.json_schema
-        matcher = None if schema is None else self._schemas.matcher(schema)
-        prompt_tokens = np.array(tokens, np.int32)
-        request = Request(prompt_tokens, sampling, priority, Chooser(sampling), matcher, scope)
+        beyond = [token for token in sampling.logit_bias if token >= self._llama.vocab_size]
+        if beyond:
+            raise InvalidRequest(f"Sampling: logit_bias names no token {beyond[0]}.", code="sampling_invalid")
+        matcher = self._compiler.matcher(sampling)
+        request = Request(np.array(tokens, np.int32), sampling, priority, Chooser(sampling, tokens), matcher, scope)
         self._loop.submit(request)
         try:
-            return self._wait(request, on_text, cancelled, tick)
+            generation = self._wait(request, on_text, cancelled, tick)
         except BaseException:
             # Also where a callback raised: the sequence must not go on for nobody.
             self._cancel(request)
             raise
+        if sampling.logprobs is None:
+            return generation
+        return replace(generation, logprobs=tuple(self._spelled(logprob) for logprob in request.chooser.logprobs))
+
+    def _spelled(self, logprob: TokenLogprob) -> TokenLogprob:
+        top = tuple(self._spelled(other) for other in logprob.top)
+        return replace(logprob, piece=self._llama.piece(logprob.token, special=True), top=top)
 
     def _wait(self, request: Request, on_text: OnText, cancelled: Cancelled, tick: Tick) -> Generation:
         seen = self._loop.steps

@@ -1,10 +1,12 @@
-"""Chooses the next token of every sequence in a batch from the logits, on the host and vectorised over the batch.
+"""Chooses the next token of every sequence in a batch from the logits, on the host, the rows spread over threads.
 
-The result for a sequence depends on its own logits, parameters and seed alone, never on who else is in the batch.
+The result for a sequence depends on its own logits, parameters, text and seed alone, never on who else is in the batch
+or on the number of threads.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from typing import Final
@@ -12,24 +14,31 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.engines.base import Sampling
+from workers.engines.adjustments import Adjustments, restore
+from workers.engines.base import Sampling, TokenLogprob
+from workers.engines.rows import each_row
+from workers.engines.weights import Row, Weights, likeliest, place
 
 GREEDY_BELOW: Final = 1e-5
-_BLOCK: Final = 512
-# Tokens at least this likely relative to the likeliest are tried first, so that few are ever sorted.
-_CUTS: Final = (1e-2, 1e-4, 1e-7)
 
 
 class Chooser:
-    """The sampling parameters of one sequence and its stream of random numbers (Philox keyed by the seed)."""
+    """What one sequence chooses by: its parameters, the tokens written so far and a stream of random numbers.
 
-    def __init__(self, sampling: Sampling) -> None:
+    The random numbers are Philox's, keyed by the seed. ``logprobs`` has an entry for each token observed, where they
+    were asked for.
+    """
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
         self.greedy = sampling.temperature < GREEDY_BELOW or sampling.top_k == 1
         self.temperature = max(sampling.temperature, GREEDY_BELOW)
         self.top_p = sampling.top_p
         self.top_k = sampling.top_k
         self.min_p = sampling.min_p
-        self.cuts = self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
+        self.top_logprobs = sampling.logprobs
+        self.adjustments = Adjustments(sampling, prompt)
+        self.logprobs: list[TokenLogprob] = []
+        self._noted: TokenLogprob | None = None
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
         self._random = np.random.Generator(np.random.Philox(key=seed))
 
@@ -37,75 +46,80 @@ class Chooser:
         """The next random number in [0, 1)."""
         return float(self._random.random())
 
+    def note(self, logprob: TokenLogprob) -> None:
+        """Keep the probability of the token that was chosen until it is observed."""
+        self._noted = logprob
+
+    def observe(self, token: int) -> None:
+        """Count ``token`` as written; to be called once for every token that a sequence accepts."""
+        self.adjustments.observe(token)
+        if self._noted is not None:
+            self.logprobs.append(self._noted)
+            self._noted = None
+
 
 def choose(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> NDArray[np.int64]:
     """One token a row of ``logits`` (rows, vocabulary), by the chooser of the same index; −1 where a row is unusable.
 
-    Excluded tokens are −inf. A row is unusable where its greatest value is NaN or infinite. Overwrites nothing.
+    Excluded tokens are −inf. A row is unusable where its greatest value is NaN or infinite. The logits must be
+    writable; afterwards they are as before.
     """
-    tokens = logits.argmax(axis=1)
-    peaks = np.take_along_axis(logits, tokens[:, None], axis=1)[:, 0]
-    tokens[~np.isfinite(peaks)] = -1
-    rows = [row for row, chooser in enumerate(choosers) if not chooser.greedy and tokens[row] >= 0]
-    if rows:
-        temperatures = np.array([choosers[row].temperature for row in rows], np.float32)
-        weights = np.exp((logits[rows] - peaks[rows, None]) / temperatures[:, None])
-        for index, row in enumerate(rows):
-            chooser = choosers[row]
-            tokens[row] = (_draw_cut if chooser.cuts else _draw_any)(weights[index], chooser)
+    tokens = np.full(len(choosers), -1, np.int64)
+
+    def work(row: int) -> None:
+        tokens[row] = _choose(logits[row], choosers[row])
+
+    each_row(work, range(len(choosers)), logits.shape[1])
     return tokens
 
 
-def _draw_any(weights: NDArray[np.float32], chooser: Chooser) -> int:
-    """Draw among all tokens: first a block of 512, then a token in it, so that nothing of the vocabulary is sorted."""
-    sums: NDArray[np.float64] = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
-    edges = sums.cumsum()
-    target = chooser.draw() * float(edges[-1])
-    block = min(int(edges.searchsorted(target, side="right")), len(edges) - 1)
-    inside = weights[block * _BLOCK : (block + 1) * _BLOCK].astype(np.float64)
-    before = float(edges[block - 1]) if block else 0.0
-    return block * _BLOCK + _place(inside, target - before)
-
-
-def _draw_cut(weights: NDArray[np.float32], chooser: Chooser) -> int:
-    """Draw among the tokens that top-k, top-p and min-p leave; equal weights rank by token id."""
-    total = float(weights.sum(dtype=np.float64))
-    candidates, kept = _candidates(weights, chooser, total)
-    order = np.lexsort((candidates, -kept))
-    candidates, kept = candidates[order], kept[order]
-    if chooser.top_k > 0:
-        candidates, kept = candidates[: chooser.top_k], kept[: chooser.top_k]
-        total = float(kept.sum())
-    if chooser.top_p < 1.0:
-        # The smallest set whose mass reaches top_p, as a share of what top-k left.
-        needed = int(kept.cumsum().searchsorted(chooser.top_p * total, side="left")) + 1
-        candidates, kept = candidates[:needed], kept[:needed]
-    return int(candidates[_place(kept, chooser.draw() * float(kept.sum()))])
-
-
-def _candidates(
-    weights: NDArray[np.float32], chooser: Chooser, total: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Tokens by id, with their weights: all that the cuts can leave, and as few more as are cheap to find."""
-    least = chooser.min_p
-    for cut in _CUTS:
-        if cut <= least:
-            break
-        candidates = np.flatnonzero(weights >= cut).astype(np.int64)
-        kept = weights[candidates].astype(np.float64)
-        if chooser.top_k > 0:
-            enough = len(candidates) >= chooser.top_k
+def _choose(row: Row, chooser: Chooser) -> int:
+    # What overflows here is a token that is too unlikely to be drawn.
+    with np.errstate(over="ignore"):
+        before = chooser.adjustments.apply(row)
+        first = int(row.argmax())
+        if not math.isfinite(row[first]):
+            token = -1
+        elif chooser.greedy:
+            token = first
+        elif chooser.top_k > 0:
+            token = _draw_first(row, chooser)
         else:
-            enough = chooser.top_p < 1.0 and float(kept.sum()) >= chooser.top_p * total
-        if enough:
-            return candidates, kept
-    candidates = np.flatnonzero(weights >= least if least > 0 else weights > 0).astype(np.int64)
-    return candidates, weights[candidates].astype(np.float64)
+            token = _draw(row, float(row[first]), chooser)
+        restore(row, before)
+        if chooser.top_logprobs is not None and token >= 0:
+            chooser.note(_logprob(row, token, chooser.top_logprobs))
+    return token
 
 
-def _place(weights: NDArray[np.float64], target: float) -> int:
-    """Where ``target`` falls among the cumulated weights; a token with weight, even where rounding pushes past all."""
-    index = min(int(weights.cumsum().searchsorted(target, side="right")), len(weights) - 1)
-    while index > 0 and not weights[index] > 0:
-        index -= 1
-    return index
+def _draw(row: Row, peak: float, chooser: Chooser) -> int:
+    """Draw among the tokens that top-p and min-p leave: from all, and again where the token is not one of them."""
+    weights = Weights(row, peak, chooser.temperature)
+    # The smallest set whose mass reaches this much.
+    needed = chooser.top_p * weights.total
+    while True:
+        token = weights.draw(chooser.draw())
+        likely = weights.of(token) >= chooser.min_p
+        if likely and (chooser.top_p == 1.0 or weights.ahead(token) < needed):
+            return token
+        weights.keep_ahead(token)
+
+
+def _draw_first(row: Row, chooser: Chooser) -> int:
+    """Draw among the ``top_k`` likeliest, as top-p, a share of their mass, and min-p leave them."""
+    tokens = likeliest(row, chooser.top_k)
+    logits = row[tokens].astype(np.float64)
+    weights = np.exp((logits - logits[0]) / chooser.temperature)
+    mass = weights.cumsum()
+    kept = int(mass.searchsorted(chooser.top_p * mass[-1], side="left")) + 1
+    weights = weights[:kept][weights[:kept] >= chooser.min_p]
+    return int(tokens[place(weights, chooser.draw() * float(weights.sum()))])
+
+
+def _logprob(row: Row, token: int, count: int) -> TokenLogprob:
+    """The token's probability by the model itself, with the ``count`` likeliest at its place."""
+    top = likeliest(row, max(count, 1))
+    peak = float(row[top[0]])
+    total = peak + math.log(Weights(row, peak, 1.0).total)
+    first = tuple(TokenLogprob(int(other), float(row[other]) - total) for other in top[:count])
+    return TokenLogprob(token, float(row[token]) - total, first)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from workers.engines.base import FinishReason, Generation, Sampling
 from workers.engines.sampling import Chooser
-from workers.engines.structured import JsonMatcher
+from workers.engines.structured import Matcher
 from workers.engines.text_stream import TextStream
 
 # A request of one priority comes before a newer one of the next as long as it is at most this much older.
@@ -34,7 +34,7 @@ class Request:
     sampling: Sampling
     priority: int
     chooser: Chooser
-    matcher: JsonMatcher | None = None
+    matcher: Matcher | None = None
     scope: str = ""
     cancelled: bool = False
     events: SimpleQueue[str | Generation | BaseException] = field(
@@ -83,13 +83,14 @@ class Sequence:
         return len(self.tokens) - len(self.request.prompt)
 
     def accept(self, token: int, piece: bytes, *, ends: bool) -> None:
-        """Take the chosen token; sets ``reason`` where the text ends with it. Raises what the JSON matcher raises."""
+        """Take the chosen token; sets ``reason`` where the text ends with it. Raises what the matcher raises."""
         matcher = self.request.matcher
         if ends:
             self.reason = "stop"
             return
         if matcher is not None:
             matcher.accept(token)
+        self.request.chooser.observe(token)
         self.tokens.append(token)
         self._show(self._stream.push(piece))
         if self._stream.stopped or (matcher is not None and matcher.complete):
@@ -98,7 +99,7 @@ class Sequence:
             self.reason = "length"
 
     def finish(self, reason: FinishReason) -> None:
-        """Hand the result over. Raises ``ModelError`` where finished JSON does not satisfy its schema."""
+        """Hand the result over. Raises ``ModelError`` where finished text is not in its form."""
         self._show(self._stream.finish())
         text = self._stream.text
         if reason == "stop" and self.request.matcher is not None:

@@ -1,127 +1,47 @@
-"""Holds generated text to a JSON schema: llguidance masks the logits, jsonschema validates the finished text.
+"""Holds generated text to a grammar while it is written: llguidance says which tokens may follow, all others go.
 
-What the schema asks for is enforced or refused (`schema_unsupported`), never silently ignored.
+The calling thread checks and compiles (``workers/engines/grammars.py``), the engine thread masks and accepts.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import threading
-from collections.abc import Iterator
-from typing import Any, Final, cast
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidRequest, ModelError
+from workers.engines.base import Sampling
+from workers.engines.grammars import Grammar, grammar_of, limits
 from workers.engines.llama_api import LlamaModel
+from workers.engines.rows import each_row
 
-MAX_SCHEMA_BYTES: Final = 64 * 1024
-MAX_SCHEMA_DEPTH: Final = 48
-# Compact separators with a space, as most training text has them; free white space lets small models idle in it.
-_OPTIONS: Final = {
-    "lenient": False,
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "coerce_one_of": False,
-}
+# What computing a mask costs, in passes over the row's logits.
+_MASK_PASSES: Final = 8
+# For each byte of a mask the greatest logits that its eight tokens may have: +inf or −inf.
+_CEILINGS: Final = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little") > 0, np.inf, -np.inf
+).astype(np.float32)
 
 
-def check_schema(schema: dict[str, Any]) -> str:
-    """The llguidance grammar of ``schema``. Raises ``InvalidRequest`` ``schema_unsupported`` or ``schema_invalid``."""
-    if _depth(schema) > MAX_SCHEMA_DEPTH:
-        raise InvalidRequest(f"The JSON schema is nested deeper than {MAX_SCHEMA_DEPTH}.", code="schema_unsupported")
-    try:
-        text = json.dumps(schema, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequest(f"The JSON schema is no JSON: {error}.", code="schema_invalid") from error
-    if len(text) > MAX_SCHEMA_BYTES:
-        raise InvalidRequest(f"The JSON schema is longer than {MAX_SCHEMA_BYTES:,} bytes.", code="schema_unsupported")
-    for reference in _references(schema):
-        if not reference.startswith("#"):
-            raise InvalidRequest(
-                f"The JSON schema refers to {reference!r}; only references inside it (#…) are followed.",
-                code="schema_unsupported",
-            )
-    jsonschema: Any = importlib.import_module("jsonschema")
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise InvalidRequest(f"The JSON schema is invalid: {error.message}.", code="schema_invalid") from error
-    llguidance: Any = importlib.import_module("llguidance")
-    grammar = str(llguidance.LLMatcher.grammar_from_json_schema(text, overrides=_OPTIONS))
-    is_error, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, limits=_limits())
-    if is_error or messages:
-        raise InvalidRequest(f"The JSON schema cannot be held to: {'; '.join(messages)}.", code="schema_unsupported")
-    return grammar
+class Matcher:
+    """Follows one generation through its grammar; used by one thread at a time after it was built."""
 
-
-def _limits() -> Any:
-    # A tenth of llguidance's defaults: a schema that needs more is refused instead of stalling the other sequences.
-    llguidance: Any = importlib.import_module("llguidance")
-    return llguidance.LLParserLimits(
-        initial_lexer_fuel=500_000, step_lexer_fuel=100_000, step_max_items=20_000, max_lexer_states=50_000,
-        max_grammar_size=50_000, verbose_errors=False,
-    )  # fmt: skip
-
-
-def _depth(value: object) -> int:
-    deepest = 0
-    open_values: list[tuple[object, int]] = [(value, 1)]
-    while open_values and deepest <= MAX_SCHEMA_DEPTH:
-        item, depth = open_values.pop()
-        deepest = max(deepest, depth)
-        open_values.extend((child, depth + 1) for child in _children(item))
-    return deepest
-
-
-def _children(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(cast(dict[str, object], value).values())
-    return list(cast(list[object], value)) if isinstance(value, list) else []
-
-
-def _references(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, item in cast(dict[str, object], value).items():
-            if key in ("$ref", "$dynamicRef") and isinstance(item, str):
-                yield item
-    for child in _children(cast(object, value)):
-        yield from _references(child)
-
-
-def validate(schema: dict[str, Any], text: str) -> None:
-    """Raise ``ModelError`` ``schema_violated`` where ``text`` is no JSON that satisfies ``schema``."""
-    jsonschema: Any = importlib.import_module("jsonschema")
-    # Patterns were enforced by the mask in linear time; Python's `re` could be made to run for years by them.
-    lax = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": None, "patternProperties": None})
-    try:
-        problem = next(lax(schema).iter_errors(json.loads(text)), None)
-        reason = None if problem is None else str(problem.message)
-    except ValueError as error:
-        reason = str(error)
-    if reason is not None:
-        raise ModelError(f"The generated JSON does not satisfy the schema: {reason[:300]}", code="schema_violated")
-
-
-class JsonMatcher:
-    """Follows one generation through the grammar; used by the engine thread only, after it was built."""
-
-    def __init__(self, matcher: Any, schema: dict[str, Any], vocab_size: int) -> None:
+    def __init__(self, matcher: Any, grammar: Grammar, vocab_size: int) -> None:
         self._matcher = matcher
-        self._schema = schema
+        self._grammar = grammar
         self._mask = np.zeros((vocab_size + 31) // 32, np.int32)
-        self._vocab_size = vocab_size
         self._raise_error()
 
     def exclude(self, logits: NDArray[np.float32]) -> None:
-        """Set the logits (vocabulary,) of all tokens that would break the schema to −inf."""
+        """Set the logits (vocabulary,) of all tokens that would break the grammar to −inf."""
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         self._raise_error()
-        allowed = np.unpackbits(self._mask.view(np.uint8), bitorder="little", count=self._vocab_size)
-        logits[allowed == 0] = -np.inf
+        ceilings = _CEILINGS.take(self._mask.view(np.uint8), axis=0).reshape(-1)
+        np.minimum(logits, ceilings[: len(logits)], out=logits)
 
     def accept(self, token: int) -> None:
         """Go on by ``token``."""
@@ -130,20 +50,37 @@ class JsonMatcher:
 
     @property
     def complete(self) -> bool:
-        """Whether the JSON is finished and nothing may follow."""
+        """Whether the text is finished and nothing may follow."""
         return bool(self._matcher.is_stopped())
 
     def validate(self, text: str) -> None:
-        """See :func:`validate`."""
-        validate(self._schema, text)
+        """Raise ``ModelError`` ``schema_violated`` where the finished ``text`` is not what was asked for."""
+        if not self._matcher.is_accepting():
+            raise ModelError("The generated text ends before its grammar does.", code="schema_violated")
+        self._grammar.validate(text)
 
     def _raise_error(self) -> None:
         if self._matcher.is_error():
             reason = str(self._matcher.get_error()).splitlines()[0][:300]
-            raise InvalidRequest(f"The JSON schema is too complex to hold to: {reason}", code="schema_unsupported")
+            raise InvalidRequest(f"{self._grammar.name} is too complex to hold to: {reason}", code="schema_unsupported")
 
 
-class SchemaCompiler:
+def exclude(logits: NDArray[np.float32], matchers: Sequence[Matcher | None]) -> dict[int, Exception]:
+    """Exclude in each row of ``logits`` what its matcher does not allow; returns what failed, by row."""
+    problems: dict[int, Exception] = {}
+    held = {row: matcher for row, matcher in enumerate(matchers) if matcher is not None}
+
+    def work(row: int) -> None:
+        try:
+            held[row].exclude(logits[row])
+        except Exception as error:
+            problems[row] = error
+
+    each_row(work, list(held), _MASK_PASSES * logits.shape[1])
+    return problems
+
+
+class Compiler:
     """Makes matchers for one model; its view of the vocabulary is built at first use (about a second)."""
 
     def __init__(self, model: LlamaModel) -> None:
@@ -151,9 +88,11 @@ class SchemaCompiler:
         self._lock = threading.Lock()
         self._tokenizer: Any = None
 
-    def matcher(self, schema: dict[str, Any]) -> JsonMatcher:
-        """A fresh matcher for ``schema``. Raises as :func:`check_schema`."""
-        grammar = check_schema(schema)
+    def matcher(self, sampling: Sampling) -> Matcher | None:
+        """A fresh matcher for what ``sampling`` holds the text to, if anything. Raises as :func:`grammar_of`."""
+        grammar = grammar_of(sampling)
+        if grammar is None:
+            return None
         llguidance: Any = importlib.import_module("llguidance")
         with self._lock:
             if self._tokenizer is None:
@@ -164,8 +103,8 @@ class SchemaCompiler:
                     eos_token=[token for token in range(self._model.vocab_size) if self._model.ends(token)],
                     slices=None,
                 )
-        matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_limits())
-        return JsonMatcher(matcher, schema, self._model.vocab_size)
+        matcher = llguidance.LLMatcher(self._tokenizer, grammar.text, log_level=0, limits=limits())
+        return Matcher(matcher, grammar, self._model.vocab_size)
 
     def _spelling(self, token: int) -> bytes:
         """The token as llguidance wants it: what is no text begins with the byte 0xFF, which no text has."""

@@ -10,11 +10,15 @@ import numpy as np
 
 from services.errors import InvalidRequest
 from services.models import Model
-from workers.engines.base import Sampling, WorkCancelled
+from workers.engines.base import Sampling, TokenLogprob, WorkCancelled
 from workers.execution import Execution, Stopped
+from workers.tasks.tool_calls import Tools, plain_messages
 from workers.toolbox import Toolbox
 
-_SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "json_schema")
+_SAMPLING = (
+    "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "json_schema", "grammar", "regex",
+    "repetition_penalty", "frequency_penalty", "presence_penalty", "logprobs",
+)  # fmt: skip
 
 
 def sampling_of(body: dict[str, Any]) -> Sampling:
@@ -22,9 +26,11 @@ def sampling_of(body: dict[str, Any]) -> Sampling:
     values: dict[str, Any] = {name: body[name] for name in _SAMPLING if body.get(name) is not None}
     stop = body.get("stop") or ()
     try:
+        biases: dict[str, float] = body.get("logit_bias") or {}
+        values["logit_bias"] = {int(token): bias for token, bias in biases.items()}
         sampling = Sampling(stop=(stop,) if isinstance(stop, str) else tuple(stop), **values)
         sampling.check()
-    except TypeError:
+    except (TypeError, ValueError, AttributeError):
         raise InvalidRequest("a sampling value has the wrong type", code="sampling_invalid") from None
     return sampling
 
@@ -38,27 +44,49 @@ def generate(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Text for a prompt or a chat, streamed while it grows."""
     body = toolbox.input(execution.claim)
     engine = toolbox.engines.generation(str(execution.claim.model), tick=execution.check)
-    prompt = str(body["prompt"]) if body.get("prompt") else engine.chat_prompt(body["messages"])
+    choice = body.get("tool_choice", "auto")
+    tools = Tools(body["tools"], choice) if body.get("tools") and choice != "none" else None
+    if body.get("prompt"):
+        prompt = str(body["prompt"])
+    else:
+        prompt = engine.chat_prompt((tools.conversation if tools else plain_messages)(body["messages"]))
     started = time.monotonic()
     generation = engine.generate(
         prompt,
-        sampling_of(body),
+        sampling_of(body | tools.form() if tools else body),
         priority=execution.claim.priority.rank,
         scope=execution.claim.tenant,
-        on_text=execution.text,
+        on_text=tools.shown(execution.text) if tools else execution.text,
         cancelled=execution.stopped,
         tick=execution.tick,
     )
     if generation.finish_reason == "cancelled":
         raise Stopped
-    return {
-        "text": generation.text,
+    # A call that max_tokens cut off is no call; its text says how far it came.
+    calls = tools.called(generation.text, execution.claim.id) if tools and generation.finish_reason == "stop" else []
+    result: dict[str, Any] = {
+        "text": "" if calls else generation.text,
         "tokens_in": generation.tokens_in,
         "tokens_out": generation.tokens_out,
-        "finish_reason": generation.finish_reason,
+        "finish_reason": "tool_calls" if calls else generation.finish_reason,
         "model": model_stamp(engine.model),
         "seconds": round(time.monotonic() - started, 4),
     }
+    if calls:
+        result["tool_calls"] = calls
+    if generation.logprobs is not None:
+        result["logprobs"] = [_described(logprob) for logprob in generation.logprobs]
+    return result
+
+
+def _described(logprob: TokenLogprob) -> dict[str, Any]:
+    """A token's probability as OpenAI writes it; its bytes, as a token may hold a part of a character."""
+    own: dict[str, Any] = {
+        "token": logprob.piece.decode("utf-8", "replace"),
+        "logprob": round(logprob.logprob, 6),
+        "bytes": list(logprob.piece),
+    }
+    return own | {"top_logprobs": [_described(other) for other in logprob.top]} if logprob.top else own
 
 
 def embed(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
