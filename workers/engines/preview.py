@@ -77,7 +77,7 @@ def _corrected(path: Path, header: GgufHeader, wish: Wish, budget: Budget) -> tu
     tight = budget
     for _ in range(_TRIES):
         plan = _plan(header, wish, tight)
-        measured = _measured(path, header, plan)
+        measured = measured_plan(path, header, plan)
         if measured is None:
             return plan, "header"
         room = budget.gpu - budget.gpu_margin if plan.gpu_layers else (budget.host or 0) - budget.host_margin
@@ -97,7 +97,7 @@ def _plan(header: GgufHeader, wish: Wish, budget: Budget) -> ContextPlan:
     return plan_context(header, wish, budget)
 
 
-def _measured(path: Path, header: GgufHeader, plan: ContextPlan) -> ContextPlan | None:
+def measured_plan(path: Path, header: GgufHeader, plan: ContextPlan) -> ContextPlan | None:
     """The plan with the cache and the buffers that llama.cpp would reserve; ``None`` where it cannot be asked."""
     try:
         from workers.engines.dry_run import dry_run
