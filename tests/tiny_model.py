@@ -33,10 +33,16 @@ def vocabulary() -> tuple[list[bytes], list[float], list[int]]:
 
 
 def write_tiny_model(
-    path: Path, *, seed: int = 7, template: str | None = None, contrast: float = 6.0, layers: int = 2
+    path: Path,
+    *,
+    seed: int = 7,
+    template: str | None = None,
+    contrast: float = 6.0,
+    layers: int = 2,
+    width: int = 64,
 ) -> Path:
-    """Write a model of 64 dimensions to ``path``; ``contrast`` sets the logits apart from each other."""
-    width, hidden, heads, kv_heads = 64, 128, 4, 2
+    """Write a model of ``width`` dimensions to ``path``; ``contrast`` sets the logits apart from each other."""
+    hidden, heads, kv_heads = 2 * width, 4, 2
     random = np.random.default_rng(seed)
     tokens, scores, kinds = vocabulary()
     writer = gguf.GGUFWriter(path, "llama")
