@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,23 +69,29 @@ def test_a_process_takes_what_was_planned(gemma: Path, shape: tuple[int, int, An
     assert planned.total_bytes == pytest.approx(real_use(gemma, planned), rel=TENTH)
 
 
-def command(*arguments: str, models: Path) -> tuple[int, dict[str, Any]]:
-    """What `python -m workers plan` answers."""
+def casemill(*arguments: str, models: Path) -> tuple[int, str]:
+    """Exit status and what was printed."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("CASEMILL_")}
     done = subprocess.run(
-        [sys.executable, "-m", "workers", "plan", *arguments],
-        capture_output=True, text=True, check=False, env={"CASEMILL_MODELS_DIR": str(models), "PATH": ""},
+        [sys.executable, "-m", "gateway.cli.main", *arguments],
+        capture_output=True, text=True, check=False, env=own | {"CASEMILL_MODELS_DIR": str(models)},
     )  # fmt: skip
-    return done.returncode, json.loads(done.stdout.strip().splitlines()[-1])
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_the_command_plans_for_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     path = write_shaped_model(tmp_path / "model.gguf", LLAMA_8B)
-    status, told = command(str(path), f"--vram={8 * 2**30}", models=tmp_path)
+    status, shown = casemill("models", "plan", str(path), "--vram=8GiB", models=tmp_path)
+    rows = dict(line.split("\t") for line in shown.strip().splitlines())
     assert status == 0
-    assert (told["device"], told["gpu_layers"], told["layers"], told["source"]) == ("gpu", 33, 33, "llama.cpp")
-    assert (told["sequences"], told["tokens"], told["kv_type"]) == (8, 4096, "q8_0")
+    assert (rows["layers on the GPU"], rows["sequences"], rows["KV type"]) == ("33 of 33", "8", "q8_0")
+    assert (rows["KV"], rows["margin"], rows["of VRAM"]) == ("2.12", "1.00", "8.00")
+    assert float(rows["weights"]) + float(rows["KV"]) + float(rows["compute"]) + 1 < 8
+    status, shown = casemill("--json", "models", "plan", str(path), "--vram=8GiB", models=tmp_path)
+    told = json.loads(shown)
+    assert (told["device"], told["source"], told["tokens"]) == ("gpu", "llama.cpp", 4096)
     assert told["cache_bytes"] == 8 * 4096 * 64 * 1024 * 34 // 32
-    assert told["weights_bytes"] + told["cache_bytes"] + told["compute_bytes"] == told["total_bytes"]
-    assert told["total_bytes"] + told["margin_bytes"] <= 8 * 2**30
-    status, told = command(str(path), "--ram=2000000000", models=tmp_path)
-    assert (status, told["problem"]["code"]) == (1, "memory_exceeded")
+    status, shown = casemill("models", "plan", str(path), "--ram=2GB", models=tmp_path)
+    assert status == 1
+    assert "The model needs at least" in shown
+    assert "memory_exceeded" in shown
