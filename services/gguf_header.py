@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import IO, Final
 
@@ -21,6 +21,7 @@ MAX_STRING_BYTES: Final = 4 * 2**20
 MAX_ARRAY_ITEMS: Final = 16_000_000
 MAX_KEPT_ITEMS: Final = 1024
 MAX_TENSOR_DIMENSIONS: Final = 4
+MAX_LAYERS: Final = 512
 MAX_ALIGNMENT: Final = 2**20
 
 _STRING: Final = 8
@@ -43,12 +44,21 @@ Value = Scalar | tuple[Scalar, ...]
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What a GGUF header says. ``metadata`` holds the scalars and the arrays of at most 1,024 numbers."""
+    """What a GGUF header says. ``metadata`` holds the scalars and the arrays of at most 1,024 numbers.
+
+    ``layer_bytes`` are the weights of each layer by its number, ``input_bytes`` those of the token embedding and
+    ``output_bytes`` all others; ``tied`` where the output layer uses the embedding's. ``vocabulary`` counts tokens.
+    """
 
     version: int
     metadata: dict[str, Value]
     tensors: int
     tensor_bytes: int
+    layer_bytes: dict[int, int]
+    input_bytes: int
+    output_bytes: int
+    tied: bool
+    vocabulary: int
 
     @property
     def architecture(self) -> str:
@@ -92,26 +102,28 @@ class GgufHeader:
         pools = self.pooling not in (None, 0)
         return "embed" if pools or self.metadata.get(f"{self.architecture}.attention.causal") is False else "generate"
 
+    @property
+    def layers(self) -> int:
+        """How many layers have weights."""
+        return len(self.layer_bytes)
+
     def text(self, key: str) -> str | None:
         """The string under ``key``, or ``None``."""
         value = self.metadata.get(key)
         return value if isinstance(value, str) else None
 
-    def number(self, key: str) -> int:
-        """The whole number under ``<architecture>.<key>``, the largest where there is one per layer; else 0."""
+    def number(self, key: str, layer: int | None = None) -> int:
+        """The whole number under ``<architecture>.<key>``, of ``layer`` where there is one for each; else 0.
+
+        Without ``layer`` the largest of them all.
+        """
         value = self.metadata.get(f"{self.architecture}.{key}")
         if isinstance(value, tuple):
-            return max((int(item) for item in value if not isinstance(item, str)), default=0)
-        return int(value) if isinstance(value, int | float) else 0
-
-    def cache_bytes_per_token(self, bytes_per_value: int = 2) -> int:
-        """Bytes of KV cache that one token needs, an upper bound: sliding-window layers need less."""
-        heads = self.number("attention.head_count")
-        kv_heads = self.number("attention.head_count_kv") or heads
-        width = self.dimensions // heads if heads else 0
-        keys = self.number("attention.key_length") or width
-        values = self.number("attention.value_length") or width
-        return self.number("block_count") * kv_heads * (keys + values) * bytes_per_value
+            numbers = [max(0, int(item)) for item in value if isinstance(item, int | float) and isfinite(item)]
+            if layer is None:
+                return max(numbers, default=0)
+            return numbers[layer] if layer < len(numbers) else 0
+        return max(0, int(value)) if isinstance(value, int | float) and isfinite(value) else 0
 
 
 class _Reader:
@@ -207,13 +219,25 @@ def read_header(path: Path) -> GgufHeader:
             value = reader.value(reader.unsigned("<I"))
             if value is not None:
                 metadata[key] = value
-        ends = [_tensor_end(reader) for _ in range(tensors)]
-        needed = max(ends, default=0)
+        rows = [_tensor(reader) for _ in range(tensors)]
+        needed = max((row.offset + row.size for row in rows), default=0)
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 0 < alignment <= MAX_ALIGNMENT:
             raise reader.fail("its alignment is impossible")
         available = size - -(-(size - reader.left) // alignment) * alignment
-    header = GgufHeader(version=version, metadata=metadata, tensors=tensors, tensor_bytes=needed)
+    layers: dict[int, int] = {}
+    for row in rows:
+        if row.layer is not None:
+            layers[row.layer] = layers.get(row.layer, 0) + row.size
+    if len(layers) > MAX_LAYERS:
+        raise reader.fail(f"it has {len(layers):,} layers, more than any model")
+    embedding = next((row for row in rows if row.name == "token_embd.weight"), None)
+    taken = sum(layers.values()) + (embedding.size if embedding else 0)
+    header = GgufHeader(
+        version=version, metadata=metadata, tensors=tensors, tensor_bytes=needed, layer_bytes=layers,
+        input_bytes=embedding.size if embedding else 0, output_bytes=sum(row.size for row in rows) - taken,
+        tied=all(row.name != "output.weight" for row in rows), vocabulary=embedding.rows if embedding else 0,
+    )  # fmt: skip
     if not header.architecture:
         raise reader.fail("it names no architecture")
     if needed > max(available, 0):
@@ -221,8 +245,24 @@ def read_header(path: Path) -> GgufHeader:
     return header
 
 
-def _tensor_end(reader: _Reader) -> int:
-    """Where the next described tensor ends, in bytes from the start of the tensor data."""
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A tensor as the header describes it; ``layer`` is the number in a name like ``blk.3.attn_q.weight``."""
+
+    name: str
+    offset: int
+    size: int
+    rows: int
+
+    @property
+    def layer(self) -> int | None:
+        block, _, rest = self.name.partition(".")
+        number = rest.partition(".")[0]
+        return int(number) if block == "blk" and number.isdecimal() and len(number) < 6 else None
+
+
+def _tensor(reader: _Reader) -> _Tensor:
+    """The next described tensor."""
     name = reader.string(MAX_KEY_BYTES)
     dimensions = reader.unsigned("<I")
     if not 0 < dimensions <= MAX_TENSOR_DIMENSIONS:
@@ -233,4 +273,4 @@ def _tensor_end(reader: _Reader) -> int:
     values, size = _BLOCKS.get(kind, (1, 0))
     if shape[0] % values:
         raise reader.fail(f"the rows of tensor {name!r} do not fill whole blocks")
-    return offset + prod(shape) // values * size
+    return _Tensor(name, offset, prod(shape) // values * size, prod(shape[1:]))

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -136,7 +137,16 @@ class Settings(BaseSettings):
         gt=0,
         description="how long fewer workers of a kind must do before some end; unset: 3 to 10 minutes, by kind",
     )
-    gpu_layers: int = Field(default=-1, ge=-1, description="layers on the GPU; -1: all of them")
+    gpu_layers: int = Field(default=-1, ge=-1, description="layers on the GPU; -1: all that fit")
+    memory_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="memory of one worker's models, on its GPU or else in RAM; unset: what is free when one loads",
+    )
+    kv_type: Literal["auto", "f16", "q8_0"] = Field(
+        default="auto",
+        description="what the cache of keys and values holds; auto: f16, or q8_0 where that does not fit",
+    )
     adapter: str | None = Field(default=None, description="part of the name of the wgpu adapter to use")
 
     @field_validator("redis_url")

@@ -32,9 +32,17 @@ def vocabulary() -> tuple[list[bytes], list[float], list[int]]:
     return [token for token, _, _ in tokens], [score for _, score, _ in tokens], [int(kind) for _, _, kind in tokens]
 
 
-def write_tiny_model(path: Path, *, seed: int = 7, template: str | None = None, contrast: float = 6.0) -> Path:
-    """Write a two-layer model of 64 dimensions to ``path``; ``contrast`` sets the logits apart from each other."""
-    layers, width, hidden, heads, kv_heads = 2, 64, 128, 4, 2
+def write_tiny_model(
+    path: Path,
+    *,
+    seed: int = 7,
+    template: str | None = None,
+    contrast: float = 6.0,
+    layers: int = 2,
+    width: int = 64,
+) -> Path:
+    """Write a model of ``width`` dimensions to ``path``; ``contrast`` sets the logits apart from each other."""
+    hidden, heads, kv_heads = 2 * width, 4, 2
     random = np.random.default_rng(seed)
     tokens, scores, kinds = vocabulary()
     writer = gguf.GGUFWriter(path, "llama")

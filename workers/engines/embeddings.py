@@ -8,7 +8,6 @@ import time
 from bisect import bisect_left, insort
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +18,9 @@ from workers.engines.base import Cancelled, Embeddings, Tick, WorkCancelled, con
 from workers.engines.batch import Batch
 from workers.engines.llama_api import POOL_NONE, LlamaContext, LlamaModel
 from workers.engines.loading import CLOSE_SECONDS, WAIT_SECONDS
+from workers.engines.plan import MAX_EMBEDDING_TOKENS, PACKED_TEXTS, embedding_batch
 
 log = logging.getLogger("casemill.engine")
-
-# Attention over a packed batch grows with its square, so larger batches pay off only where compute is plenty.
-CPU_BATCH_TOKENS: Final = 512
-GPU_BATCH_TOKENS: Final = 4096
-PACKED_TEXTS: Final = 64
-MAX_CONTEXT_TOKENS: Final = 8192
 
 
 class LlamaEmbeddings:
@@ -44,8 +38,8 @@ class LlamaEmbeddings:
         self._steps = 0
         self._computing_since: float | None = None
         self._llama = LlamaModel(model.path, gpu_layers=gpu_layers, extra_buffers=extra_buffers)
-        self.limit = min(self._llama.context_tokens, MAX_CONTEXT_TOKENS)
-        capacity = max(self.limit, GPU_BATCH_TOKENS if gpu else CPU_BATCH_TOKENS)
+        self.limit = min(self._llama.context_tokens, MAX_EMBEDDING_TOKENS)
+        capacity = embedding_batch(self._llama.context_tokens, gpu=gpu)
         try:
             # An encoder computes a batch in one go and kills the process where it exceeds n_ubatch.
             self._context: LlamaContext | None = LlamaContext(

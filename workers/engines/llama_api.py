@@ -58,7 +58,7 @@ _FUNCTIONS: Final = {
     "llama_n_ctx_seq": 1,
     "llama_pooling_type": 1,
 }
-_MODEL_FIELDS: Final = {"n_gpu_layers", "check_tensors", "use_extra_bufts"}
+_MODEL_FIELDS: Final = {"n_gpu_layers", "check_tensors", "use_extra_bufts", "no_alloc", "load_mode"}
 _CONTEXT_FIELDS: Final = {
     "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "n_threads", "n_threads_batch", "embeddings",
     "kv_unified", "pooling_type", "swa_full", "type_k", "type_v", "flash_attn_type",
@@ -66,12 +66,14 @@ _CONTEXT_FIELDS: Final = {
 # Names of values in llama.cpp's enumerations, read from the binding so that a renumbering does no harm.
 _CONSTANTS: Final = (
     "GGML_TYPE_F16", "GGML_TYPE_Q8_0", "LLAMA_FLASH_ATTN_TYPE_AUTO", "LLAMA_FLASH_ATTN_TYPE_DISABLED",
-    "LLAMA_FLASH_ATTN_TYPE_ENABLED",
+    "LLAMA_FLASH_ATTN_TYPE_ENABLED", "LLAMA_LOAD_MODE_NONE",
 )  # fmt: skip
 _BATCH_FIELDS: Final = ["n_tokens", "token", "embd", "pos", "n_seq_id", "seq_id", "logits"]
 _LOG_LEVELS: Final = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING}
 
 POOL_NONE: Final = 0
+# ggml's numbers for a GPU of its own memory and for one that shares the processor's.
+_GPU_DEVICES: Final = (1, 2)
 
 _start = threading.Lock()
 _keep: list[Any] = []
@@ -123,19 +125,54 @@ def native_llama() -> Any:
         return _checked()
 
 
+def free_gpu_memory() -> int | None:
+    """Bytes free on the GPUs that this process sees, 0 without one; ``None`` where this build cannot tell."""
+    library: Any = getattr(native_llama(), "_lib", None)
+    try:
+        count, get, kind, memory = (
+            getattr(library, f"ggml_backend_dev_{name}") for name in ("count", "get", "type", "memory")
+        )
+    except AttributeError:
+        return None
+    count.restype, get.restype, kind.restype = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
+    get.argtypes, kind.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+    memory.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_size_t)]
+    memory.restype = None
+    found = 0
+    for index in range(count()):
+        device = get(index)
+        if kind(device) in _GPU_DEVICES:
+            free, total = ctypes.c_size_t(), ctypes.c_size_t()
+            memory(device, ctypes.byref(free), ctypes.byref(total))
+            found += free.value
+    return found
+
+
 class LlamaModel:
     """Loaded weights and their vocabulary. Tokenizing is safe from any thread; close it after its contexts."""
 
-    def __init__(self, path: Path, *, gpu_layers: int, check_tensors: bool = False, extra_buffers: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        gpu_layers: int,
+        check_tensors: bool = False,
+        extra_buffers: bool = True,
+        weightless: bool = False,
+    ) -> None:
         """Load ``path``. Raises ``ModelError`` ``model_damaged`` where llama.cpp refuses it.
 
-        ``extra_buffers`` lets llama.cpp repack weights for the CPU's own matrix instructions.
+        ``extra_buffers`` lets llama.cpp repack weights for the CPU's own matrix instructions. ``weightless`` reads the
+        header and the vocabulary alone, to learn what contexts would take.
         """
         self._native = native_llama()
         params = self._native.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         params.check_tensors = check_tensors
         params.use_extra_bufts = extra_buffers
+        if weightless:
+            params.no_alloc = True
+            params.load_mode = self._native.LLAMA_LOAD_MODE_NONE
         self._model: Any = self._native.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise ModelError(

@@ -86,14 +86,15 @@ class LoadedEngines(Generic[_E]):
             tick()
         return load.future.result()
 
-    def drop(self, name: str, engine: _E) -> None:
-        """Close ``engine`` and forget it, so that the next call loads anew."""
+    def drop(self, name: str, engine: object) -> bool:
+        """Close ``engine`` and forget it, so that the next call loads anew; answers whether it was there."""
         with self._lock:
-            there = self._ready.get(name) is engine
-            if there:
-                del self._ready[name]
-        if there:
-            engine.close()
+            there = self._ready.get(name)
+            if there is not engine or there is None:
+                return False
+            del self._ready[name]
+        there.close()
+        return True
 
     def names(self) -> list[str]:
         """Models that are loaded now."""

@@ -1,21 +1,70 @@
-"""Decides how much context an engine gets before it is created; pure, so that it can be tested without weights."""
+"""Decides how a model is loaded into a budget: layers on the GPU, sequences, cache; pure, tested without weights.
+
+What gives way, in this order: the precision of the cache, where sequences may share one their own parts of it, the
+number of sequences, and at last layers, which move to main memory. The context of a sequence never does.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
+from services.errors import ModelError
 from services.gguf_header import GgufHeader
 from services.models import KvType
+from workers.engines.memory import CELLS, Shape, Sizes, layers_of, memory_of
 
-CELLS: Final = 256
-# The cache may take this share of the memory that is free when the model is loaded.
-CACHE_SHARE: Final = 0.5
 GPU_BATCH: Final = 2048
 MICRO_BATCH: Final = 512
 # What one CPU core computes of a prompt, in tokens × weight bytes a second; low, so that a step stays short of a lease.
 CORE_SPEED: Final = 10e9
 STEP_SECONDS: Final = 8.0
+# Attention over a packed batch of texts grows with its square, so larger batches pay off only where compute is plenty.
+CPU_EMBEDDING_BATCH: Final = 512
+GPU_EMBEDDING_BATCH: Final = 4096
+PACKED_TEXTS: Final = 64
+MAX_EMBEDDING_TOKENS: Final = 8192
+# Left free where a budget is all of a device's memory: drivers, other programs and llama.cpp's own work space.
+MARGIN_BYTES: Final = 2**30
+# A shared cache holds the half or the quarter of what all sequences could fill.
+SHARED_PARTS: Final = (2, 4)
+# Sequences that are kept while layers move to main memory.
+FEW: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for: ``kv_type`` ``None`` takes f16 where it fits; ``gpu_layers`` -1 all that fit.
+
+    ``shared`` allows a unified cache with fewer cells than the sequences could fill; ``cores`` compute prompts.
+    """
+
+    tokens: int
+    sequences: int
+    kv_type: KvType | None = None
+    gpu_layers: int = -1
+    shared: bool = False
+    cores: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Bytes for one model: on the GPU (0: there is none) and in main memory (``None``: as much as it takes).
+
+    The margins stay free of it.
+    """
+
+    gpu: int = 0
+    host: int | None = None
+    gpu_margin: int = 0
+    host_margin: int = 0
+
+    def holds(self, gpu: Sizes, host: Sizes) -> bool:
+        """Whether both fit."""
+        if gpu.total and gpu.total > self.gpu - self.gpu_margin:
+            return False
+        return self.host is None or host.total <= self.host - self.host_margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +72,8 @@ class ContextPlan:
     """What an engine gets. ``tokens`` is the context of one sequence, ``cells`` the tokens of the whole cache.
 
     A split cache has ``tokens`` × ``sequences`` cells; a ``unified`` one may have fewer, into which all sequences grow.
-    ``gpu_layers`` as llama.cpp counts them: the output layer is one, -1 stands for all.
+    ``gpu_layers`` as llama.cpp counts them: the output layer is one, -1 stands for all. The bytes are those on the GPU,
+    or in main memory where no layer is on one; ``host_bytes`` is what a model on the GPU takes of main memory.
     """
 
     tokens: int
@@ -37,33 +87,109 @@ class ContextPlan:
     cache_bytes: int = 0
     compute_bytes: int = 0
     margin_bytes: int = 0
+    host_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """What it takes of the memory that the plan is about, without the margin."""
+        return self.weights_bytes + self.cache_bytes + self.compute_bytes
+
+    @property
+    def shape(self) -> Shape:
+        """What :mod:`workers.engines.memory` and the dry run are asked about."""
+        return Shape(
+            cells=self.cells, sequences=self.sequences, micro_batch=min(MICRO_BATCH, self.batch),
+            outputs=self.sequences, kv_type=self.kv_type, unified=self.unified, gpu_layers=self.gpu_layers,
+        )  # fmt: skip
 
 
-def plan_context(
-    header: GgufHeader,
-    weight_bytes: int,
-    *,
-    tokens: int,
-    sequences: int,
-    cores: int,
-    gpu: bool,
-    free_bytes: int | None,
-    gpu_layers: int = -1,
-) -> ContextPlan:
-    """The context for a generation model.
+def plan_context(header: GgufHeader, wish: Wish, budget: Budget) -> ContextPlan:
+    """The first of the choices that fits; the context of a sequence is at most what the model was trained for.
 
-    A sequence gets ``tokens`` of context, at most what the model was trained for, rounded up to 256. The cache takes 2
-    bytes × layers × KV heads × (key + value width) per token (Gemma 3 270M: 18 KiB; Llama 3.1 8B: 128 KiB), so 16
-    sequences of 4,096 tokens take at most 1.1 GiB and 8 GiB. Where that is more than half of ``free_bytes`` (``None``:
-    unknown, as on a GPU), there are fewer sequences, at least one.
+    Raises ``ModelError`` ``memory_exceeded``, which says what the smallest choice needs.
     """
-    trained = header.context_tokens or tokens
-    cells = -(-min(tokens, trained) // CELLS) * CELLS
-    each = cells * header.cache_bytes_per_token()
-    if free_bytes is not None and each:
-        sequences = max(1, min(sequences, int(free_bytes * CACHE_SHARE // each)))
-    batch = GPU_BATCH if gpu else min(512, max(32, int(STEP_SECONDS * cores * CORE_SPEED / max(weight_bytes, 1))))
-    return ContextPlan(
-        tokens=min(cells, trained), sequences=sequences, batch=max(batch, sequences), cells=cells * sequences,
-        gpu_layers=gpu_layers, weights_bytes=weight_bytes, cache_bytes=each * sequences,
+    smallest = (Sizes(0, 0, 0), Sizes(2**62, 0, 0))
+    for choice in _choices(header, wish, gpu=budget.gpu > 0):
+        gpu, host = memory_of(header, choice.shape)
+        if budget.holds(gpu, host):
+            return _with_sizes(choice, gpu, host, budget)
+        smallest = min(smallest, (gpu, host), key=lambda sizes: sizes[0].total + sizes[1].total)
+    raise _too_large(*smallest, budget)
+
+
+def embedding_batch(trained: int, *, gpu: bool) -> int:
+    """Tokens of one batch for an embedding model that was trained for texts of ``trained`` tokens."""
+    return max(min(trained, MAX_EMBEDDING_TOKENS), GPU_EMBEDDING_BATCH if gpu else CPU_EMBEDDING_BATCH)
+
+
+def plan_embedding(header: GgufHeader, gpu_layers: int, budget: Budget) -> ContextPlan:
+    """An embedding model that computes a batch in one go; nothing gives way. ``ModelError`` ``memory_exceeded``."""
+    capacity = embedding_batch(header.context_tokens, gpu=budget.gpu > 0)
+    layers = gpu_layers if budget.gpu else 0
+    choice = ContextPlan(capacity, PACKED_TEXTS, capacity, capacity, unified=True, gpu_layers=layers)
+    gpu, host = memory_of(header, embedding_shape(choice))
+    if not budget.holds(gpu, host):
+        raise _too_large(gpu, host, budget)
+    return _with_sizes(choice, gpu, host, budget)
+
+
+def embedding_shape(plan: ContextPlan) -> Shape:
+    """What is computed for embeddings: a batch in one go, each token of which gives an output."""
+    return replace(plan.shape, micro_batch=plan.batch, outputs=plan.batch)
+
+
+def _with_sizes(choice: ContextPlan, gpu: Sizes, host: Sizes, budget: Budget) -> ContextPlan:
+    there = gpu if gpu.total else host
+    return replace(
+        choice, weights_bytes=there.weights, cache_bytes=there.cache, compute_bytes=there.compute,
+        margin_bytes=budget.gpu_margin if gpu.total else budget.host_margin, host_bytes=host.total if gpu.total else 0,
     )  # fmt: skip
+
+
+def _choices(header: GgufHeader, wish: Wish, *, gpu: bool) -> Iterator[ContextPlan]:
+    """All ways to load the model, the best first."""
+    trained = header.context_tokens or wish.tokens
+    cells = -(-min(wish.tokens, trained) // CELLS) * CELLS
+    tokens = min(cells, trained)
+    kinds: tuple[KvType, ...] = (wish.kv_type,) if wish.kv_type else ("f16", "q8_0")
+    fewer = [wish.sequences]
+    while fewer[-1] > 1:
+        fewer.append(fewer[-1] // 2)
+
+    def ways(layers: int, sequences: int) -> Iterator[ContextPlan]:
+        batch = max(GPU_BATCH if layers else _cpu_batch(header, wish.cores), sequences)
+        whole = cells * sequences
+        for kind in kinds:
+            yield ContextPlan(tokens, sequences, batch, whole, kv_type=kind, gpu_layers=layers)
+        if wish.shared and sequences > 1:
+            for part in SHARED_PARTS:
+                room = max(cells, whole // part // CELLS * CELLS)
+                yield ContextPlan(tokens, sequences, batch, room, unified=True, kv_type=kinds[-1], gpu_layers=layers)
+
+    top = layers_of(header)
+    wanted = top if wish.gpu_layers < 0 else min(wish.gpu_layers, top)
+    if gpu and wanted:
+        for sequences in fewer:
+            # llama.cpp's -1 also where all are counted: newer files may have layers that this reader does not know.
+            yield from ways(-1 if wanted == top else wanted, sequences)
+        for sequences in dict.fromkeys((min(FEW, wish.sequences), 1)):
+            for layers in range(wanted - 1, 0, -1):
+                yield from ways(layers, sequences)
+    for sequences in fewer:
+        yield from ways(0, sequences)
+
+
+def _cpu_batch(header: GgufHeader, cores: int) -> int:
+    weights = header.tensor_bytes
+    return min(512, max(32, int(STEP_SECONDS * cores * CORE_SPEED / max(weights, 1))))
+
+
+def _too_large(gpu: Sizes, host: Sizes, budget: Budget) -> ModelError:
+    needed = f"{(gpu.total + host.total) / 2**30:.1f} GiB"
+    room = budget.gpu - budget.gpu_margin + (budget.host or 0) - budget.host_margin
+    return ModelError(
+        f"The model needs at least {needed} (weights {(gpu.weights + host.weights) / 2**30:.1f} GiB) and "
+        f"{max(0, room) / 2**30:.1f} GiB are there. Use a smaller quantisation or model, a shorter context "
+        f"(CASEMILL_CONTEXT_TOKENS), or more memory (CASEMILL_MEMORY_BYTES).",
+        code="memory_exceeded",
+    )

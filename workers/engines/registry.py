@@ -1,4 +1,7 @@
-"""All engines of one worker process: loads each model once, when first asked for, after checks that cannot kill it."""
+"""All engines of one worker process: loads each model once, when first asked for, after checks that cannot kill it.
+
+Models share the memory; one that is idle makes room for another (`residents`), so work holds its engine by a lease.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import json
 import logging
 import platform
 import threading
-from typing import Any, Final
-
-import psutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 from services.durable_files import read_replaced, write_durably
 from services.errors import InvalidRequest
@@ -18,17 +22,20 @@ from services.model_files import SHARED_MODE, exclusive
 from services.models import FAKE, Catalog, Kind, Model, fake_model
 from services.settings import Settings
 from workers.engines.base import Cancelled, EmbeddingEngine, GenerationEngine, Tick, never, no_tick
+from workers.engines.budget import budget_of
 from workers.engines.embeddings import LlamaEmbeddings
 from workers.engines.fake import FakeEmbeddings, FakeGeneration
 from workers.engines.llama import LlamaGeneration
 from workers.engines.llama_api import native_llama
 from workers.engines.loading import LoadedEngines
-from workers.engines.plan import plan_context
+from workers.engines.plan import Budget, ContextPlan, Wish, plan_context, plan_embedding
 from workers.engines.probe import probe
+from workers.engines.residents import Choose, Key, Residents
 
 log = logging.getLogger("casemill.engine")
 
 MAX_REMEMBERED: Final = 200
+_E = TypeVar("_E")
 
 
 class Engines:
@@ -39,15 +46,17 @@ class Engines:
         self._catalog = catalog
         self._cores = max(1, cores)
         self._closing = threading.Event()
-        self._generation = LoadedEngines[GenerationEngine](self._load_generation)
-        self._embedding = LoadedEngines[EmbeddingEngine](self._load_embedding)
+        self._residents = Residents(self._drop, self._closing.is_set)
+        self._generation = LoadedEngines[GenerationEngine](self._settling("generate", self._load_generation))
+        self._embedding = LoadedEngines[EmbeddingEngine](self._settling("embed", self._load_embedding))
 
     def generation(self, name: str, *, tick: Tick = no_tick, cancelled: Cancelled = never) -> GenerationEngine:
         """The engine that writes text with the model ``name``, which loads in the background where it is not loaded.
 
-        While it loads, ``tick`` is called about once a second; it runs in the calling thread and may raise to stop the
-        waiting. Raises ``NotFound`` ``model_unknown``, ``InvalidRequest`` ``model_kind``, ``ModelError``
-        (``model_damaged``, ``memory_exceeded`` …), ``Transient``, or ``WorkCancelled`` where ``cancelled`` says so.
+        It may be closed for another model's sake at any time; work holds it by :meth:`lease_generation`. While it
+        loads, ``tick`` is called about once a second; it runs in the calling thread and may raise to stop the waiting.
+        Raises ``NotFound`` ``model_unknown``, ``InvalidRequest`` ``model_kind``, ``ModelError`` (``model_damaged``,
+        ``memory_exceeded`` …), ``Transient``, or ``WorkCancelled`` where ``cancelled`` says so.
         """
         engine = self._generation.get(name, tick, cancelled)
         if isinstance(engine, LlamaGeneration) and engine.broken:
@@ -58,6 +67,26 @@ class Engines:
     def embedding(self, name: str, *, tick: Tick = no_tick, cancelled: Cancelled = never) -> EmbeddingEngine:
         """The engine that makes vectors with the model ``name``. As :meth:`generation`."""
         return self._embedding.get(name, tick, cancelled)
+
+    def lease_generation(
+        self, name: str, *, tick: Tick = no_tick, cancelled: Cancelled = never
+    ) -> AbstractContextManager[GenerationEngine]:
+        """As :meth:`generation`, for as long as a ``with`` block needs it: till then it is not closed for another.
+
+        Raises also ``ModelError`` ``memory_exceeded`` where the model does not fit even alone, and ``Transient``
+        ``memory_busy`` where all others stay in use.
+        """
+        key: Key = ("generate", name)
+        return self._residents.lease(
+            key, lambda: self.generation(name, tick=tick, cancelled=cancelled), tick, cancelled
+        )
+
+    def lease_embedding(
+        self, name: str, *, tick: Tick = no_tick, cancelled: Cancelled = never
+    ) -> AbstractContextManager[EmbeddingEngine]:
+        """As :meth:`lease_generation`, for vectors."""
+        key: Key = ("embed", name)
+        return self._residents.lease(key, lambda: self.embedding(name, tick=tick, cancelled=cancelled), tick, cancelled)
 
     def loaded(self) -> list[str]:
         """Names of the models that are loaded now."""
@@ -80,27 +109,62 @@ class Engines:
         settings = self._settings
         if settings.engine == FAKE:
             return FakeGeneration(self._fake(name, "generate"), context_tokens=settings.context_tokens)
-        model, header, extra_buffers = self._checked(name, "generate")
-        gpu = self._has_gpu()
-        free = None if gpu else int(psutil.virtual_memory().available) - model.bytes
-        plan = plan_context(
-            header, model.bytes, tokens=settings.context_tokens, sequences=settings.sequences, cores=self._cores,
-            gpu=gpu, free_bytes=free, gpu_layers=settings.gpu_layers,
+        model, header = self._described(name, "generate")
+        wish = Wish(
+            tokens=settings.context_tokens, sequences=settings.sequences, gpu_layers=settings.gpu_layers,
+            kv_type=None if settings.kv_type == "auto" else settings.kv_type, cores=self._cores,
         )  # fmt: skip
-        log.info(
-            "loading %s: %d sequences of %d tokens, cache up to %d bytes",
-            name, plan.sequences, plan.tokens, plan.cache_bytes,
-        )  # fmt: skip
+        plan = self._residents.admit(
+            ("generate", name), self._choose(lambda budget: plan_context(header, wish, budget))
+        )
+        log.info("loading %s: %s", name, plan)
+        extra_buffers = self._tried(model, plan.gpu_layers)
         return LlamaGeneration(model, header, plan, threads=self._cores, extra_buffers=extra_buffers)
 
     def _load_embedding(self, name: str) -> EmbeddingEngine:
-        if self._settings.engine == FAKE:
+        settings = self._settings
+        if settings.engine == FAKE:
             return FakeEmbeddings(self._fake(name, "embed"))
-        model, _, extra_buffers = self._checked(name, "embed")
+        model, header = self._described(name, "embed")
+        gpu = self._has_gpu()
+        self._residents.admit(
+            ("embed", name), self._choose(lambda budget: plan_embedding(header, settings.gpu_layers, budget))
+        )
+        extra_buffers = self._tried(model, settings.gpu_layers)
         return LlamaEmbeddings(
-            model, gpu_layers=self._settings.gpu_layers, threads=self._cores, gpu=self._has_gpu(),
-            extra_buffers=extra_buffers,
-        )  # fmt: skip
+            model, gpu_layers=settings.gpu_layers, threads=self._cores, gpu=gpu, extra_buffers=extra_buffers
+        )
+
+    def _choose(self, plan: Callable[[Budget], ContextPlan]) -> Choose:
+        """The plan for what is free and ``freed`` bytes more."""
+        gpu = self._has_gpu()
+
+        def choose(freed: int) -> ContextPlan:
+            residents = self._residents
+            budget = budget_of(self._settings, gpu=gpu, held=residents.held_bytes, loading=residents.loading_bytes)
+            if gpu:
+                return plan(replace(budget, gpu=budget.gpu + freed))
+            return plan(replace(budget, host=(budget.host or 0) + freed))
+
+        return choose
+
+    def _settling(self, kind: Kind, load: Callable[[str], _E]) -> Callable[[str], _E]:
+        """``load``, whose outcome is noted among the residents."""
+
+        def settle(name: str) -> _E:
+            try:
+                engine = load(name)
+            except BaseException:
+                self._residents.forget((kind, name))
+                raise
+            self._residents.loaded((kind, name), engine)
+            return engine
+
+        return settle
+
+    def _drop(self, key: Key, engine: object) -> bool:
+        kind, name = key
+        return self._generation.drop(name, engine) if kind == "generate" else self._embedding.drop(name, engine)
 
     def _fake(self, name: str, kind: Kind) -> Model | None:
         return fake_model(kind) if name == FAKE else self._of_kind(name, kind)
@@ -117,10 +181,12 @@ class Engines:
     def _has_gpu(self) -> bool:
         return self._settings.gpu_layers != 0 and bool(native_llama().llama_supports_gpu_offload())
 
-    def _checked(self, name: str, kind: Kind) -> tuple[Model, GgufHeader, bool]:
-        """The model after its header was read and a subprocess has loaded it, now or earlier; how to load it."""
+    def _described(self, name: str, kind: Kind) -> tuple[Model, GgufHeader]:
         model = self._of_kind(name, kind)
-        header = read_header(model.path)
+        return model, read_header(model.path)
+
+    def _tried(self, model: Model, gpu_layers: int) -> bool:
+        """Whether to use extra CPU buffers, after a subprocess has loaded the model, now or earlier."""
         # A file that was touched is tried again, as is every file with another llama.cpp or another place to run.
         place = "gpu" if self._has_gpu() else "cpu"
         version = importlib.metadata.version("llama-cpp-python")
@@ -129,12 +195,12 @@ class Engines:
         file = self._catalog.folder / "probed.json"
         known = _remembered(read_replaced(file))
         if key not in known:
-            extra_buffers = probe(model, gpu_layers=self._settings.gpu_layers, stopping=self._closing.is_set)
+            extra_buffers = probe(model, gpu_layers=gpu_layers, stopping=self._closing.is_set)
             with exclusive(self._catalog.folder / "probed.lock"):
                 known = {**_remembered(read_replaced(file)), key: extra_buffers}
                 rows = dict(list(known.items())[-MAX_REMEMBERED:])
                 write_durably(file, json.dumps({"extra_buffers": rows}, indent=1).encode(), mode=SHARED_MODE)
-        return model, header, known[key]
+        return known[key]
 
 
 def _remembered(text: str | None) -> dict[str, bool]:

@@ -43,7 +43,7 @@ def model_stamp(model: Model) -> dict[str, str]:
 def generate(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Text for a prompt or a chat, streamed while it grows."""
     body = toolbox.input(execution.claim)
-    engine = toolbox.engines.generation(str(execution.claim.model), tick=execution.check)
+    engine = execution.use(toolbox.engines.lease_generation(str(execution.claim.model), tick=execution.check))
     choice = body.get("tool_choice", "auto")
     tools = Tools(body["tools"], choice) if body.get("tools") and choice != "none" else None
     if body.get("prompt"):
@@ -92,7 +92,7 @@ def _described(logprob: TokenLogprob) -> dict[str, Any]:
 def embed(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """A vector for each text, as base64 of little-endian float32, L2-normalised."""
     body = toolbox.input(execution.claim)
-    engine = toolbox.engines.embedding(str(execution.claim.model), tick=execution.check)
+    engine = execution.use(toolbox.engines.lease_embedding(str(execution.claim.model), tick=execution.check))
     started = time.monotonic()
     try:
         embeddings = engine.embed(body["texts"], cancelled=execution.stopped, tick=execution.tick)

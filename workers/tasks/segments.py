@@ -23,7 +23,7 @@ MIN_CHARS = 20
 def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Embed the text; the output holds ``spans`` (n, 2), ``vectors`` (n, d) and ``categories`` (c, d)."""
     claim = execution.claim
-    engine = toolbox.engines.embedding(str(claim.model), tick=execution.check)
+    engine = execution.use(toolbox.engines.lease_embedding(str(claim.model), tick=execution.check))
     playbook = default_playbook()
     document = toolbox.text(claim)
 

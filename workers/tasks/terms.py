@@ -77,7 +77,7 @@ class Passage:
 def extract_terms(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Ask for each term; the output is a list of terms with quotes, offsets and whether they are supported."""
     claim = execution.claim
-    engine = toolbox.engines.generation(str(claim.model), tick=execution.check)
+    engine = execution.use(toolbox.engines.lease_generation(str(claim.model), tick=execution.check))
     document = toolbox.text(claim)
     findings = findings_of(toolbox, claim)
 
