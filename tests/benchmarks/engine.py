@@ -1,7 +1,8 @@
 """The engine beside llama-server in process and the plain `Llama` class on two cores: `make bench NAME=engine`.
 
-Gemma 3 270M, 16 prompts of 128 tokens at once, 64 tokens each; every round has prompts of its own, cut from the developer
-contracts, the same for all sides, and the sides take turns. Then the same through the whole stack, from HTTP to SSE.
+Gemma 3 270M, 16 prompts of 128 tokens at once, 64 tokens each; every round has prompts of its own, cut from the
+developer contracts, the same for all sides, and the sides take turns. Then the same through the whole stack, from HTTP
+to SSE.
 `python -m tests.benchmarks.engine 3` makes so many rounds instead of seven.
 """
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def casemill(model: Path, *, cache: bool) -> Ask:
         {"data_dir": model.parent.parent, "context_tokens": CONTEXT, "sequences": SEQUENCES}
     )
     catalog = Catalog(settings.models_folder)
-    engine = Engines(settings, catalog, THREADS).generation(model.stem)
+    name = next(item.name for item in catalog.list() if item.path == model)
+    engine = Engines(settings, catalog, THREADS).generation(name)
 
     def ask(prompt: str, sampling: dict[str, Any]) -> tuple[int, float]:
         began, first = time.perf_counter(), [0.0]
@@ -128,9 +130,8 @@ def naive(model: Path, *, cache: bool) -> Ask:
     def ask(prompt: str, sampling: dict[str, Any]) -> tuple[int, float]:
         with lock:
             answer: Any = llama.create_completion(
-                prompt, max_tokens=sampling["max_tokens"], temperature=sampling["temperature"],
-                top_p=sampling["top_p"], top_k=0 if sampling["temperature"] else 1, min_p=0.0, repeat_penalty=1.0, seed=1,
-            )  # fmt: skip
+                prompt, top_k=0 if sampling["temperature"] else 1, min_p=0.0, repeat_penalty=1.0, seed=1, **sampling
+            )
         return int(answer["usage"]["completion_tokens"]), 0.0
 
     return ask
@@ -147,7 +148,7 @@ def main() -> int:
             request = json.loads(line)
             prompts = request.pop("prompts")
             began = time.perf_counter()
-            done = list(pool.map(lambda prompt: ask(prompt, request), prompts))
+            done = list(pool.map(ask, prompts, repeat(request)))
             seconds = time.perf_counter() - began
             first = statistics.median(first for _, first in done)
             print(json.dumps({"seconds": seconds, "tokens": sum(count for count, _ in done), "first": first}),

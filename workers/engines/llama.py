@@ -27,7 +27,7 @@ from workers.engines.base import (
     no_tick,
 )
 from workers.engines.chat import ChatPrompt, ChatTemplate, unmarked
-from workers.engines.llama_api import LlamaContext, LlamaModel
+from workers.engines.llama_api import LlamaContext, LlamaModel, native_llama
 from workers.engines.loading import CLOSE_SECONDS
 from workers.engines.loop import EngineLoop
 from workers.engines.meter import Meter
@@ -77,6 +77,7 @@ class LlamaGeneration:
         self._loop = EngineLoop(
             self._llama, self._context, sequences=sequences, batch_tokens=plan.batch,
             cells=plan.cells * sequences // plan.sequences, unified=plan.unified, host_bytes=_host_bytes(),
+            ahead=plan.gpu_layers != 0 and bool(native_llama().llama_supports_gpu_offload()),
         )  # fmt: skip
 
     def _special(self, token: int) -> str:

@@ -181,6 +181,8 @@ class LlamaModel:
                 code="model_damaged",
             )
         self.vocab: Any = self._native.llama_model_get_vocab(self._model)
+        self._pieces: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
         self.vocab_size = int(self._native.llama_vocab_n_tokens(self.vocab))
         self.context_tokens = int(self._native.llama_model_n_ctx_train(self._model))
         self.dimensions = int(self._native.llama_model_n_embd(self._model))
@@ -214,13 +216,21 @@ class LlamaModel:
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of ``token``, which may be a part of a character; control tokens have some only if ``special``."""
+        # Remembered: a call gives up the interpreter's lock, which a busy process takes long to give back.
+        known = None if special else self._pieces.get(token)
+        if known is not None:
+            return known
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)
             count = int(self._native.llama_token_to_piece(self.vocab, token, buffer, room, 0, special))
             if count >= 0:
-                return buffer.raw[:count]
+                break
             room = -count
+        piece = buffer.raw[:count]
+        if not special:
+            self._pieces[token] = piece
+        return piece
 
     def is_control(self, token: int) -> bool:
         """Whether ``token`` is no text: a control token, or an added one that is spelled like one."""
@@ -238,7 +248,10 @@ class LlamaModel:
 
     def ends(self, token: int) -> bool:
         """Whether ``token`` ends a generation."""
-        return bool(self._native.llama_vocab_is_eog(self.vocab, token))
+        known = self._ends.get(token)
+        if known is None:
+            known = self._ends[token] = bool(self._native.llama_vocab_is_eog(self.vocab, token))
+        return known
 
     def close(self) -> None:
         """Free the weights."""

@@ -1,7 +1,8 @@
 """The engine thread: continuous batching of all running generations through one llama.cpp context.
 
-Each step computes one token of every sequence that generates, then as much of the waiting prompts as fits. Between
-steps sequences come and go, and the most urgent take the place of others.
+A step either computes one token of every sequence that generates, or reads prompts; both in one batch would fall apart
+into small ones, since llama.cpp computes equally many tokens of each sequence at a time. Between steps sequences come
+and go, and the most urgent take the place of others.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ import time
 from typing import Final
 
 from services.errors import ModelError, Transient
+from services.jobs import Priority
 from workers.engines.batch import Batch
 from workers.engines.llama_api import LlamaContext, LlamaModel
 from workers.engines.meter import Meter
 from workers.engines.sampling import choose
 from workers.engines.seats import Seats
 from workers.engines.sequence import Request, Sequence
+from workers.engines.structured import exclude
 
 log = logging.getLogger("casemill.engine")
 
-# How much of less or equally urgent prompts one step reads while a sequence of this priority generates, so that a long
-# prompt does not stall it; while only low and bulk ones do, as much as fits.
-PROMPT_TOKENS: Final = {0: 128, 1: 128, 2: 256}
+# How much of the prompts is read between two tokens of a sequence of this priority, so that long prompts do not stall
+# it; as much as fits where it is low or bulk, and all of a prompt that is more urgent.
+PROMPT_TOKENS: Final = {0: 128, 1: 256}
 
 
 def closed() -> Transient:
@@ -44,8 +47,12 @@ class EngineLoop:
         cells: int,
         unified: bool = False,
         host_bytes: int = 0,
+        ahead: bool = False,
     ) -> None:
-        """``cells`` is the size of the cache, ``unified`` as in the plan; ``host_bytes`` as in :class:`Seats`."""
+        """``cells`` is the size of the cache, ``unified`` as in the plan; ``host_bytes`` as in :class:`Seats`.
+
+        ``ahead``: the device computes a batch while the host goes on, so texts are passed on meanwhile.
+        """
         self.steps = 0
         self.broken = False
         self.meter = Meter(sequences, cells)
@@ -55,6 +62,10 @@ class EngineLoop:
         self._batch = Batch(max(batch_tokens, sequences))
         shared = cells if unified else 0
         self._seats = Seats(context, sequences, host_bytes=host_bytes, shared_cells=shared, meter=self.meter)
+        self._ahead = ahead
+        self._read_last = False
+        # Chosen tokens whose text has not been passed on.
+        self._untold: list[tuple[Sequence, bytes]] = []
         # After a failed step its sequences run one by one, so that only the culprit fails.
         self._suspects: list[Sequence] = []
         self._arrived: list[Request] = []
@@ -123,18 +134,22 @@ class EngineLoop:
             for request in arrived:
                 self._seats.add(request)
             for sequence in [item for item in self._seats.running if item.request.cancelled]:
-                self._end(sequence, None)
+                self._tell()
+                if not sequence.ended:
+                    self._end(sequence, None)
             for sequence in self._seats.remove_waiting(lambda item: item.request.cancelled):
                 sequence.finish("cancelled")
-            if not self._suspects:
-                self._seats.fill()
+            while not self._suspects and self._seats.fill():
+                self._tell()
+                self._seats.make_way()
             if self._seats.running:
                 return True
 
     def _step(self) -> None:
         self._batch.clear()
         fed = self._fill()
-        code = self._context.decode(self._batch)
+        code = self._context.decode(self._batch) if fed else 0
+        self._tell()
         if code == 1 and self._make_room():
             return
         if code != 0:
@@ -143,37 +158,46 @@ class EngineLoop:
         outputs: list[Sequence] = []
         for sequence, count in fed:
             sequence.fed += count
-            self._seats.computed(sequence)
+            if not sequence.ended:
+                self._seats.computed(sequence)
             if not sequence.waiting_tokens:
                 outputs.append(sequence)
-        self.meter.step(self._batch.size, len(self._seats.running), self._seats.used_cells)
+        if fed:
+            self.meter.step(self._batch.size, len(self._seats.running), self._seats.used_cells)
         self._suspects = [item for item in self._suspects if item not in outputs]
         if outputs:
             self._sample(outputs)
-        for sequence in [item for item in self._seats.running if item.reason is not None]:
-            self._end(sequence, None)
+        if not self._ahead:
+            self._tell()
 
     def _fill(self) -> list[tuple[Sequence, int]]:
         """Fill the batch; returns of which sequence it holds how many tokens, in the order of the batch."""
-        chosen = self._suspects[:1] or self._seats.running
-        fed = [(sequence, 1) for sequence in chosen if sequence.waiting_tokens == 1]
-        urgent = min((sequence.request.priority for sequence, _ in fed), default=len(PROMPT_TOKENS))
-        for sequence, count in fed:
-            self._feed(sequence, count)
-        read = 0
-        for sequence in sorted(item for item in chosen if item.waiting_tokens > 1):
-            if not self._batch.room or not self._seats.ready(sequence):
-                continue
-            most = self._batch.room
-            if sequence.request.priority >= urgent:
-                most = min(most, PROMPT_TOKENS.get(urgent, most) - read)
-            if sequence.mark:
-                most = min(most, sequence.mark - sequence.fed)
-            count = min(most, sequence.waiting_tokens)
-            if count > 0:
-                self._feed(sequence, count)
-                fed.append((sequence, count))
-                read += count
+        chosen = [item for item in self._suspects[:1] or self._seats.running if item.reason is None]
+        generating = [sequence for sequence in chosen if sequence.waiting_tokens == 1]
+        reading = sorted(sequence for sequence in chosen if sequence.waiting_tokens > 1)
+        urgent = min((sequence.request.priority for sequence in generating), default=len(Priority))
+        first = reading[0].request.priority if reading else len(Priority)
+        if reading and (first < urgent or not self._read_last):
+            self._read_last = True
+            if fed := self._read(reading, urgent):
+                return fed
+        self._read_last = False
+        for sequence in generating:
+            self._feed(sequence, 1)
+        return [(sequence, 1) for sequence in generating]
+
+    def _read(self, reading: list[Sequence], urgent: int) -> list[tuple[Sequence, int]]:
+        fed: list[tuple[Sequence, int]] = []
+        room = min(self._batch.room, PROMPT_TOKENS.get(urgent, self._batch.room))
+        for sequence in reading:
+            if self._batch.room and self._seats.ready(sequence):
+                most = self._batch.room if sequence.request.priority < urgent else room - self._batch.size
+                if sequence.mark:
+                    most = min(most, sequence.mark - sequence.fed)
+                count = min(most, sequence.waiting_tokens)
+                if count > 0:
+                    self._feed(sequence, count)
+                    fed.append((sequence, count))
         return fed
 
     def _feed(self, sequence: Sequence, count: int) -> None:
@@ -182,28 +206,36 @@ class EngineLoop:
         self._batch.add(tokens, sequence.fed, sequence.slot, output=complete)
 
     def _sample(self, outputs: list[Sequence]) -> None:
+        """Choose the next token of ``outputs``, whose logits stand in this order."""
         logits = self._context.logits(len(outputs))
-        failed: set[int] = set()
-        for row, sequence in enumerate(outputs):
-            if sequence.request.matcher is not None:
-                try:
-                    sequence.request.matcher.exclude(logits[row])
-                except Exception as error:
-                    self._end(sequence, error)
-                    failed.add(row)
+        failed = exclude(logits, [sequence.request.matcher for sequence in outputs])
         tokens = choose(logits, [sequence.request.chooser for sequence in outputs])
         now = time.monotonic()
         for row, sequence in enumerate(outputs):
-            token = int(tokens[row])
-            if row in failed:
+            # One whose text met a stop string after this batch had begun has ended already.
+            if sequence.ended:
                 continue
+            token = int(tokens[row])
             try:
+                if row in failed:
+                    raise failed[row]
                 if token < 0:
                     raise ModelError("The model computed no usable number for the next token.", code="model_unusable")
                 self._time(sequence, now)
-                sequence.accept(token, self._model.piece(token), ends=self._model.ends(token))
+                ends = self._model.ends(token)
+                sequence.take(token, ends=ends)
+                self._untold.append((sequence, b"" if ends else self._model.piece(token)))
             except Exception as error:
                 self._end(sequence, error)
+
+    def _tell(self) -> None:
+        """Pass the texts of the chosen tokens on, and end what is complete with them."""
+        untold, self._untold = self._untold, []
+        for sequence, piece in untold:
+            if not sequence.ended:
+                sequence.tell(piece)
+                if sequence.reason is not None:
+                    self._end(sequence, None)
 
     def _time(self, sequence: Sequence, now: float) -> None:
         request = sequence.request
@@ -237,6 +269,8 @@ class EngineLoop:
     def _isolate(self, code: int) -> None:
         """After a failed step: fail the sequence that ran alone, or compute all again one by one to find it."""
         log.warning("llama.cpp failed a step with code %d", code)
+        if not self._seats.running:
+            return
         if len(self._seats.running) == 1 or self._suspects:
             culprit = self._suspects[0] if self._suspects else self._seats.running[0]
             self._end(culprit, Transient(f"llama.cpp failed on this text (code {code}).", code="engine_failed"))

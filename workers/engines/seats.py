@@ -84,18 +84,22 @@ class Seats:
             self._context.forget(sequence.slot)
             sequence.fed, sequence.mark, sequence.begun = 0, 0, True
 
-    def fill(self) -> None:
-        """Seat what waits, the most urgent first; one that is more urgent than what runs takes its place."""
-        while self._waiting:
-            head = self._waiting[0]
-            if self._free and self._fits(head):
-                heapq.heappop(self._waiting)
-                self._seat(head)
-                continue
-            last = max(self.running)
-            if not (head < last and head.request.priority < last.request.priority):
-                return
-            self.park(last)
+    def fill(self) -> bool:
+        """Seat what waits, the most urgent first; whether :meth:`make_way` would seat one that is more urgent still."""
+        while self._waiting and self._free and self._fits(self._waiting[0]):
+            self._seat(heapq.heappop(self._waiting))
+        return self._pressing()
+
+    def make_way(self) -> None:
+        """Park the least urgent sequence that runs, where a more urgent one waits."""
+        if self._pressing():
+            self.park(max(self.running))
+
+    def _pressing(self) -> bool:
+        if not self._waiting or not self.running or (self._free and self._fits(self._waiting[0])):
+            return False
+        head, last = self._waiting[0], max(self.running)
+        return head < last and head.request.priority < last.request.priority
 
     def park(self, sequence: Sequence) -> None:
         """Send a running sequence back into the queue; what it has computed is kept while there is memory."""
@@ -115,6 +119,7 @@ class Seats:
 
     def leave(self, sequence: Sequence) -> None:
         """Free the slot of a sequence that has ended, and keep it warm."""
+        sequence.ended = True
         self.running.remove(sequence)
         self._free[sequence.slot] = _Warm(sequence.request.scope, np.array(sequence.tokens[: sequence.fed], np.int32))
 

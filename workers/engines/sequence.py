@@ -54,7 +54,7 @@ class Sequence:
 
     ``slot`` is −1 while it waits; one that was parked keeps in ``saved`` what it had in the cache, or computes it
     again. At ``mark`` tokens its prefix is kept for others; ``begun``: its first tokens are being computed.
-    ``told_at`` is when its last token was chosen, 0.0 before the first.
+    ``told_at`` is when its last token was chosen, 0.0 before the first. ``ended``: it has been handed over.
     """
 
     def __init__(self, request: Request) -> None:
@@ -67,6 +67,7 @@ class Sequence:
         self.saved: NDArray[np.uint8] | None = None
         self.reason: FinishReason | None = None
         self.told_at = 0.0
+        self.ended = False
         self._stream = TextStream(request.sampling.stop)
 
     def __lt__(self, other: Sequence) -> bool:
@@ -82,21 +83,26 @@ class Sequence:
         """Tokens generated so far."""
         return len(self.tokens) - len(self.request.prompt)
 
-    def accept(self, token: int, piece: bytes, *, ends: bool) -> None:
-        """Take the chosen token; sets ``reason`` where the text ends with it. Raises what the matcher raises."""
+    def take(self, token: int, *, ends: bool) -> None:
+        """Go on by the chosen token; sets ``reason`` where nothing follows. Raises what the matcher raises."""
         matcher = self.request.matcher
         if ends:
             self.reason = "stop"
             return
         if matcher is not None:
             matcher.accept(token)
-        self.request.chooser.observe(token)
         self.tokens.append(token)
-        self._show(self._stream.push(piece))
-        if self._stream.stopped or (matcher is not None and matcher.complete):
+        self.request.chooser.observe(token)
+        if matcher is not None and matcher.complete:
             self.reason = "stop"
         elif self.produced >= self.request.sampling.max_tokens:
             self.reason = "length"
+
+    def tell(self, piece: bytes) -> None:
+        """Pass the text of the token taken last on; a stop string sets ``reason``."""
+        self._show(self._stream.push(piece))
+        if self._stream.stopped:
+            self.reason = "stop"
 
     def finish(self, reason: FinishReason) -> None:
         """Hand the result over. Raises ``ModelError`` where finished text is not in its form."""
