@@ -21,9 +21,9 @@ from services.gguf_header import GgufHeader, read_header
 from services.models import Catalog
 from workers.engines.batch import Batch
 from workers.engines.demo_weights import GEMMA, install_demo_models
+from workers.engines.dry_run import measured_plan
 from workers.engines.llama_api import LlamaContext, LlamaModel, free_gpu_memory, native_llama
 from workers.engines.plan import Budget, ContextPlan, Wish, plan_context
-from workers.engines.preview import measured_plan
 
 ROOMY = 2**50
 # Sequences, tokens of each, what the cache holds, whether it is shared, layers on the GPU where there is one.

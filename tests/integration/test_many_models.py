@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.errors import ModelError
-from services.gguf_header import read_header
+from services.gguf_header import GgufHeader, read_header
 from services.models import Catalog
 from services.settings import Settings
 from tests.tiny_model import CONTEXT, write_tiny_model
-from workers.engines import residents
+from workers.engines import registry, residents
 from workers.engines.base import Sampling
 from workers.engines.llama import LlamaGeneration
 from workers.engines.plan import Budget, ContextPlan, Wish, plan_context
@@ -149,3 +151,25 @@ def test_many_callers_over_three_models_all_get_their_text(engines: Engines) -> 
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda number: ask(engines, NAMES[number % 3]), range(18)))
     assert found == [expected[NAMES[number % 3]] for number in range(18)]
+
+
+def test_a_tight_plan_is_checked_with_llama_cpp(
+    settings: Settings, catalog: Catalog, whole: ContextPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says here that a sixteenth more is needed than the header let expect, so there are fewer sequences."""
+    asked: list[int] = []
+
+    def told(_path: Path, _header: GgufHeader, plan: ContextPlan) -> ContextPlan:
+        asked.append(plan.sequences)
+        return replace(plan, compute_bytes=plan.compute_bytes + whole.total_bytes // 16)
+
+    monkeypatch.setattr(registry, "measured_plan", told)
+    for room, sequences in ((whole.total_bytes * 2, 4), (whole.total_bytes * 21 // 20, 2)):
+        engines = Engines(settings.model_copy(update={"memory_bytes": room}), catalog, 1)
+        try:
+            engine = engines.generation("one")
+            assert isinstance(engine, LlamaGeneration)
+            assert engine.sequences == sequences
+        finally:
+            engines.close()
+    assert asked == [4], "only where it is tight"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,22 @@ def test_what_was_asked_for_is_kept(headers: dict[str, GgufHeader]) -> None:
     assert plan_context(headers["qwen"], Wish(10**6, 2), roomy).tokens == QWEN_7B.context
     slow = plan_context(headers["llama"], Wish(4000, 4), Budget())
     assert (slow.gpu_layers, slow.tokens, slow.sequences, slow.batch) == (0, 4096, 4, 32)
+
+
+def test_q8_0_is_only_for_heads_that_fill_its_blocks(tmp_path: Path) -> None:
+    odd = read_header(write_shaped_model(tmp_path / "odd.gguf", replace(LLAMA_8B, head_width=80)))
+    assert plan_context(odd, Wish(4096, 16), Budget(12 * GIB, gpu_margin=GIB)).kv_type == "f16"
+    with pytest.raises(ModelError) as caught:
+        plan_context(odd, Wish(4096, 16, kv_type="q8_0"), Budget(141 * GIB))
+    assert caught.value.code == "kv_type_unfit"
+
+
+def test_what_is_left_of_the_budget_is_told(headers: dict[str, GgufHeader]) -> None:
+    plan = plan_context(headers["llama"], Wish(4096, 16), Budget(24 * GIB, gpu_margin=GIB))
+    assert plan.spare_bytes == 23 * GIB - plan.total_bytes
+    less = plan_context(headers["llama"], Wish(4096, 16), Budget(24 * GIB, gpu_margin=GIB).less(GIB, gpu=True))
+    assert less.spare_bytes == plan.spare_bytes - GIB
+    assert plan_context(headers["llama"], Wish(4096, 16), Budget(host=32 * GIB)).spare_bytes > 0
 
 
 def test_what_cannot_fit_says_what_it_needs(headers: dict[str, GgufHeader]) -> None:

@@ -12,14 +12,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from services.errors import CasemillError
-from services.gguf_header import read_header
+from services.gguf_header import GgufHeader, read_header
 from workers.engines.llama_api import LlamaContext, LlamaModel
-from workers.engines.memory import Shape
+from workers.engines.memory import TOKEN_BYTES, Shape, cache_bytes
+from workers.engines.plan import ContextPlan, embedding_shape
 
 log = logging.getLogger("casemill.engine")
 
@@ -53,6 +54,20 @@ def dry_run(path: Path, shape: Shape) -> Reserved | None:
         log.warning("no dry run of %s (code %d): %s", path.name, done.returncode, reason)
         return None
     return Reserved(**json.loads(done.stdout.decode().strip().splitlines()[-1]))
+
+
+def measured_plan(path: Path, header: GgufHeader, plan: ContextPlan) -> ContextPlan | None:
+    """``plan`` with the cache and the buffers that llama.cpp would reserve; ``None`` where it cannot be asked."""
+    shape = embedding_shape(plan) if header.kind == "embed" else plan.shape
+    found = dry_run(path, shape)
+    if found is None:
+        return None
+    expected = cache_bytes(header, shape)
+    cache = round(plan.cache_bytes * found.cache / expected) if expected else found.cache
+    # A build without a GPU plans the same buffer, in main memory.
+    compute = (found.gpu_compute or found.host_compute) if plan.gpu_layers else found.host_compute
+    process = 0 if plan.gpu_layers else header.vocabulary * (4 * shape.outputs + TOKEN_BYTES)
+    return replace(plan, cache_bytes=cache, compute_bytes=compute + process)
 
 
 def read_log(lines: Sequence[str]) -> Reserved:

@@ -61,6 +61,11 @@ def layers_of(header: GgufHeader) -> int:
     return header.layers + 1
 
 
+def takes_q8(header: GgufHeader) -> bool:
+    """Whether a q8_0 cache can hold the model's keys and values: its blocks are 32 values of one head."""
+    return all(_width(header, what, layer) % 32 == 0 for what in ("key", "value") for layer in range(header.layers))
+
+
 def memory_of(header: GgufHeader, shape: Shape) -> tuple[Sizes, Sizes]:
     """What the model takes on the GPU and in main memory."""
     blocks = header.layers

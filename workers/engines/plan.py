@@ -13,7 +13,7 @@ from typing import Final
 from services.errors import ModelError
 from services.gguf_header import GgufHeader
 from services.models import KvType
-from workers.engines.memory import CELLS, Shape, Sizes, layers_of, memory_of
+from workers.engines.memory import CELLS, Shape, Sizes, layers_of, memory_of, takes_q8
 
 GPU_BATCH: Final = 2048
 MICRO_BATCH: Final = 512
@@ -29,6 +29,7 @@ MAX_EMBEDDING_TOKENS: Final = 8192
 MARGIN_BYTES: Final = 2**30
 # A shared cache holds the half or the quarter of what all sequences could fill.
 SHARED_PARTS: Final = (2, 4)
+_ENDLESS: Final = 2**62
 # Sequences that are kept while layers move to main memory.
 FEW: Final = 4
 
@@ -66,6 +67,18 @@ class Budget:
             return False
         return self.host is None or host.total <= self.host - self.host_margin
 
+    def less(self, by: int, *, gpu: bool) -> Budget:
+        """The budget with ``by`` bytes less on the GPU, or else in main memory."""
+        if gpu:
+            return replace(self, gpu=max(1, self.gpu - by))
+        return replace(self, host=None if self.host is None else self.host - by)
+
+    def spare(self, gpu: Sizes, host: Sizes) -> int:
+        """What is left on the GPU where the model uses it, or else of main memory, which may have no bound."""
+        if gpu.total:
+            return self.gpu - self.gpu_margin - gpu.total
+        return _ENDLESS if self.host is None else self.host - self.host_margin - host.total
+
 
 @dataclass(frozen=True, slots=True)
 class ContextPlan:
@@ -73,7 +86,8 @@ class ContextPlan:
 
     A split cache has ``tokens`` × ``sequences`` cells; a ``unified`` one may have fewer, into which all sequences grow.
     ``gpu_layers`` as llama.cpp counts them: the output layer is one, -1 stands for all. The bytes are those on the GPU,
-    or in main memory where no layer is on one; ``host_bytes`` is what a model on the GPU takes of main memory.
+    or in main memory where no layer is on one; ``host_bytes`` is what a model on the GPU takes of main memory, and
+    ``spare_bytes`` what the budget has left.
     """
 
     tokens: int
@@ -88,6 +102,7 @@ class ContextPlan:
     compute_bytes: int = 0
     margin_bytes: int = 0
     host_bytes: int = 0
+    spare_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -108,7 +123,7 @@ def plan_context(header: GgufHeader, wish: Wish, budget: Budget) -> ContextPlan:
 
     Raises ``ModelError`` ``memory_exceeded``, which says what the smallest choice needs.
     """
-    smallest = (Sizes(0, 0, 0), Sizes(2**62, 0, 0))
+    smallest = (Sizes(0, 0, 0), Sizes(_ENDLESS, 0, 0))
     for choice in _choices(header, wish, gpu=budget.gpu > 0):
         gpu, host = memory_of(header, choice.shape)
         if budget.holds(gpu, host):
@@ -143,6 +158,7 @@ def _with_sizes(choice: ContextPlan, gpu: Sizes, host: Sizes, budget: Budget) ->
     return replace(
         choice, weights_bytes=there.weights, cache_bytes=there.cache, compute_bytes=there.compute,
         margin_bytes=budget.gpu_margin if gpu.total else budget.host_margin, host_bytes=host.total if gpu.total else 0,
+        spare_bytes=budget.spare(gpu, host),
     )  # fmt: skip
 
 
@@ -151,7 +167,12 @@ def _choices(header: GgufHeader, wish: Wish, *, gpu: bool) -> Iterator[ContextPl
     trained = header.context_tokens or wish.tokens
     cells = -(-min(wish.tokens, trained) // CELLS) * CELLS
     tokens = min(cells, trained)
-    kinds: tuple[KvType, ...] = (wish.kv_type,) if wish.kv_type else ("f16", "q8_0")
+    kinds: tuple[KvType, ...] = (wish.kv_type,) if wish.kv_type else ("f16", "q8_0") if takes_q8(header) else ("f16",)
+    if "q8_0" in kinds and not takes_q8(header):
+        raise ModelError(
+            "The heads of this model do not fill the blocks of a q8_0 cache: set CASEMILL_KV_TYPE=f16 or auto.",
+            code="kv_type_unfit",
+        )
     fewer = [wish.sequences]
     while fewer[-1] > 1:
         fewer.append(fewer[-1] // 2)
@@ -185,11 +206,14 @@ def _cpu_batch(header: GgufHeader, cores: int) -> int:
 
 
 def _too_large(gpu: Sizes, host: Sizes, budget: Budget) -> ModelError:
-    needed = f"{(gpu.total + host.total) / 2**30:.1f} GiB"
     room = budget.gpu - budget.gpu_margin + (budget.host or 0) - budget.host_margin
     return ModelError(
-        f"The model needs at least {needed} (weights {(gpu.weights + host.weights) / 2**30:.1f} GiB) and "
-        f"{max(0, room) / 2**30:.1f} GiB are there. Use a smaller quantisation or model, a shorter context "
+        f"The model needs at least {_size(gpu.total + host.total)} (weights {_size(gpu.weights + host.weights)}) and "
+        f"{_size(max(0, room))} are there. Use a smaller quantisation or model, a shorter context "
         f"(CASEMILL_CONTEXT_TOKENS), or more memory (CASEMILL_MEMORY_BYTES).",
         code="memory_exceeded",
     )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

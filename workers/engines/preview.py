@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +12,8 @@ from services.errors import ModelError
 from services.gguf_header import GgufHeader, read_header
 from services.models import Catalog
 from services.settings import Settings
-from workers.engines.memory import TOKEN_BYTES, Shape, cache_bytes, layers_of
-from workers.engines.plan import MARGIN_BYTES, Budget, ContextPlan, Wish, embedding_shape, plan_context, plan_embedding
+from workers.engines.memory import layers_of
+from workers.engines.plan import MARGIN_BYTES, Budget, ContextPlan, Wish, plan_context, plan_embedding
 
 # How often a plan is made anew because llama.cpp needs more than the header let expect.
 _TRIES: Final = 3
@@ -74,20 +74,22 @@ def _this_machine(settings: Settings) -> Budget:
 
 def _corrected(path: Path, header: GgufHeader, wish: Wish, budget: Budget) -> tuple[ContextPlan, str]:
     """The plan with llama.cpp's own figures where it is installed; made anew for less where those do not fit."""
+    try:
+        from workers.engines.dry_run import measured_plan
+    except ImportError:
+        return _plan(header, wish, budget), "header"
     tight = budget
     for _ in range(_TRIES):
         plan = _plan(header, wish, tight)
         measured = measured_plan(path, header, plan)
         if measured is None:
             return plan, "header"
-        room = budget.gpu - budget.gpu_margin if plan.gpu_layers else (budget.host or 0) - budget.host_margin
-        excess = measured.total_bytes - room
-        if excess <= 0 or (not plan.gpu_layers and budget.host is None):
+        gpu = plan.gpu_layers != 0
+        excess = measured.total_bytes - plan.total_bytes
+        kept_back = budget.gpu - tight.gpu if gpu else (budget.host or 0) - (tight.host or 0)
+        if excess <= plan.spare_bytes + kept_back:
             return measured, "llama.cpp"
-        tight = replace(
-            tight, gpu=tight.gpu - (excess if plan.gpu_layers else 0),
-            host=None if tight.host is None else tight.host - (0 if plan.gpu_layers else excess),
-        )  # fmt: skip
+        tight = tight.less(excess, gpu=gpu)
     raise ModelError("llama.cpp needs more memory than there is for every way to load it.", code="memory_exceeded")
 
 
@@ -95,26 +97,3 @@ def _plan(header: GgufHeader, wish: Wish, budget: Budget) -> ContextPlan:
     if header.kind == "embed":
         return plan_embedding(header, wish.gpu_layers, budget)
     return plan_context(header, wish, budget)
-
-
-def measured_plan(path: Path, header: GgufHeader, plan: ContextPlan) -> ContextPlan | None:
-    """The plan with the cache and the buffers that llama.cpp would reserve; ``None`` where it cannot be asked."""
-    try:
-        from workers.engines.dry_run import dry_run
-    except ImportError:
-        return None
-    shape = embedding_shape(plan) if header.kind == "embed" else plan.shape
-    found = dry_run(path, shape)
-    if found is None:
-        return None
-    expected = cache_bytes(header, shape)
-    cache = round(plan.cache_bytes * found.cache / expected) if expected else found.cache
-    if plan.gpu_layers:
-        # A build without a GPU plans the same buffer, in main memory.
-        return replace(plan, cache_bytes=cache, compute_bytes=found.gpu_compute or found.host_compute)
-    return replace(plan, cache_bytes=cache, compute_bytes=found.host_compute + _process(header, shape))
-
-
-def _process(header: GgufHeader, shape: Shape) -> int:
-    """What is no compute buffer: the logits handed out, and the vocabulary."""
-    return header.vocabulary * (4 * shape.outputs + TOKEN_BYTES)

@@ -23,6 +23,7 @@ from services.models import FAKE, Catalog, Kind, Model, fake_model
 from services.settings import Settings
 from workers.engines.base import Cancelled, EmbeddingEngine, GenerationEngine, Tick, never, no_tick
 from workers.engines.budget import budget_of
+from workers.engines.dry_run import measured_plan
 from workers.engines.embeddings import LlamaEmbeddings
 from workers.engines.fake import FakeEmbeddings, FakeGeneration
 from workers.engines.llama import LlamaGeneration
@@ -35,6 +36,8 @@ from workers.engines.residents import Choose, Key, Residents
 log = logging.getLogger("casemill.engine")
 
 MAX_REMEMBERED: Final = 200
+# Where a plan leaves less than this part of itself free, it is checked by a dry run.
+TIGHT: Final = 0.1
 _E = TypeVar("_E")
 
 
@@ -114,9 +117,16 @@ class Engines:
             tokens=settings.context_tokens, sequences=settings.sequences, gpu_layers=settings.gpu_layers,
             kv_type=None if settings.kv_type == "auto" else settings.kv_type, cores=self._cores,
         )  # fmt: skip
-        plan = self._residents.admit(
-            ("generate", name), self._choose(lambda budget: plan_context(header, wish, budget))
-        )
+        key: Key = ("generate", name)
+        plan = self._residents.admit(key, self._choose(lambda budget: plan_context(header, wish, budget)))
+        if plan.spare_bytes < plan.total_bytes * TIGHT:
+            # The header's figures are good to a few parts in a hundred; here that decides, so llama.cpp is asked.
+            told = measured_plan(model.path, header, plan) or plan
+            excess, gpu = told.total_bytes - plan.total_bytes, plan.gpu_layers != 0
+            if excess > plan.spare_bytes:
+                plan = self._residents.admit(
+                    key, self._choose(lambda budget: plan_context(header, wish, budget.less(excess, gpu=gpu)))
+                )
         log.info("loading %s: %s", name, plan)
         extra_buffers = self._tried(model, plan.gpu_layers)
         return LlamaGeneration(model, header, plan, threads=self._cores, extra_buffers=extra_buffers)
