@@ -12,8 +12,7 @@ sides stay loaded and take turns; llama-batched-bench, which reads and generates
 llama.cpp, starts anew each round; the better of its two runs counts. llama-server runs with its defaults and with its
 best flags, of which the first round finds the faster ones.
 
-Five copies of the model and its cache take some 50 GB of the GPU's memory. With `--modes greedy` and then `--modes
-sampled`, seven rounds each, it fits into two calls of ten minutes.
+The GPU holds five copies of the model and its cache at a time. `--modes` and `--rounds` cut a run into pieces.
 """
 
 from __future__ import annotations

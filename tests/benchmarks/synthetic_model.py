@@ -2,7 +2,7 @@
 
 `python -m tests.benchmarks.synthetic_model MODEL` takes the tokenizer from the demo model; `--tokenizer FILE` takes it
 from another GGUF of Gemma 3, or from what `--tokenizer-only` wrote: metadata alone, a few MB, for machines where the
-demo model is not. The same tokenizer gives the same file, byte for byte, in half a minute and 1 GB of memory.
+demo model is not. The same tokenizer gives the same file, byte for byte, in less than a minute.
 
 The text is nonsense, but it costs what a real text costs: no token ends it, it does not repeat itself, and the logits
 are about as peaked as a real model's, so that top-p leaves some tens to hundreds of tokens to draw from.
