@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeGuard
 
 from services.errors import ModelError
 
@@ -101,8 +101,8 @@ class GgufHeader:
         """The whole number under ``<architecture>.<key>``, the largest where there is one per layer; else 0."""
         value = self.metadata.get(f"{self.architecture}.{key}")
         if isinstance(value, tuple):
-            return max((int(item) for item in value if not isinstance(item, str)), default=0)
-        return int(value) if isinstance(value, int | float) else 0
+            return max((int(item) for item in value if _finite(item)), default=0)
+        return int(value) if _finite(value) else 0
 
     def cache_bytes_per_token(self, bytes_per_value: int = 2) -> int:
         """Bytes of KV cache that one token needs, an upper bound: sliding-window layers need less."""
@@ -112,6 +112,10 @@ class GgufHeader:
         keys = self.number("attention.key_length") or width
         values = self.number("attention.value_length") or width
         return self.number("block_count") * kv_heads * (keys + values) * bytes_per_value
+
+
+def _finite(value: Value | None) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and isfinite(value)
 
 
 class _Reader:
