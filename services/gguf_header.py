@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from math import isfinite, prod
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeGuard
 
 from services.errors import ModelError
 
@@ -119,11 +119,15 @@ class GgufHeader:
         """
         value = self.metadata.get(f"{self.architecture}.{key}")
         if isinstance(value, tuple):
-            numbers = [max(0, int(item)) for item in value if isinstance(item, int | float) and isfinite(item)]
+            numbers = [max(0, int(item)) for item in value if _finite(item)]
             if layer is None:
                 return max(numbers, default=0)
             return numbers[layer] if layer < len(numbers) else 0
-        return max(0, int(value)) if isinstance(value, int | float) and isfinite(value) else 0
+        return max(0, int(value)) if _finite(value) else 0
+
+
+def _finite(value: Value | None) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and isfinite(value)
 
 
 class _Reader:

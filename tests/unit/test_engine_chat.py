@@ -66,8 +66,28 @@ def test_the_template_may_refuse_messages() -> None:
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{% for a in range(99999) %}{{ messages }}{{ messages }}{% endfor %}",
         "x" * 300_000,
+        "{% for a in range(1000000000) %}{% endfor %}",
+        "{{ 'a' * 1000000000 }}",
+        "{% set n = namespace(x='aaaa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x='aaaa') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x=[]) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x=[]) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x|tojson }}",
+        "{% set n = namespace(x=9) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set y %}{{ n.x }}{{ n.x }}{% endset %}"
+        "{% set n.x = y %}{% endfor %}",
+        "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}{% set n = namespace(x='a') %}"
+        "{% for i in range(60) %}{% set n.x = f(n.x) %}{% endfor %}",
+        "{{ 'a'.ljust(1000000000) }}",
+        "{{ 'a' | center(1000000000) }}",
+        "{{ '{:>1000000000}'.format(1) }}",
+        "{{ ('%1000000000d' | format(1)) }}",
+        "{{ [1] | batch(1000000000, 'x') | list }}",
+        "{{ range(100000) | map('string') | join('x' | center(100000)) }}",
+        "{{ ('x' | center(100000)).replace('x', 'y' | center(100000)).replace(' ', 'z' | center(100000)) }}",
+        "{{ lipsum(n=100000) }}",
     ],
-    ids=lambda template: template[:40],
+    ids=lambda template: template[-60:],
 )
 def test_broken_and_hostile_templates_end(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat, "RENDER_SECONDS", 0.5)
@@ -75,3 +95,17 @@ def test_broken_and_hostile_templates_end(template: str, monkeypatch: pytest.Mon
     with pytest.raises(ModelError) as caught:
         render(template)
     assert caught.value.code == "chat_template_broken"
+
+
+def test_what_templates_of_models_do_is_allowed() -> None:
+    template = (
+        "{% set ns = namespace(system='', n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
+        "{%- set c = m.content.split('</think>')[-1].lstrip() if m.role == 'assistant' else m['content'] %}"
+        "{{ '<turn>' + m.role | upper ~ ':' ~ (c | replace('rent', 'lease')) }}{% if not loop.last %},{% endif %}"
+        "{% endfor %}{{ messages | map(attribute='role') | join('+') }} {{ ns.n }} {{ {'a': [1]} | tojson }}"
+        "{% for m in messages[::-1] if m.role in ['user'] %}{{ m.role[:2] }}{% endfor %}"
+    )
+    found = render(template, "the rent " * 50_000)
+    assert isinstance(found, ChatPrompt)
+    assert found.plain().startswith("<turn>USER:the lease the lease")
+    assert found.plain().endswith('user 1 {"a": [1]}us')

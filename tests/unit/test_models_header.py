@@ -7,6 +7,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.errors import ModelError
 from services.gguf_header import read_header
@@ -115,7 +117,58 @@ def test_lies_are_refused_in_little_memory(tmp_path: Path, data: bytes) -> None:
     assert peak < 2**20
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3.5])
+def test_a_number_that_is_none_counts_as_unknown(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "odd.gguf"
+    keys = [pair("llama.context_length", 6, struct.pack("<f", value))]
+    keys.append(pair("llama.block_count", 9, struct.pack("<IQff", 6, 2, value, 2.0)))
+    path.write_bytes(header([ARCHITECTURE, *keys]))
+    found = read_header(path)
+    assert (found.context_tokens, found.number("block_count")) == ((3, 3) if value == 3.5 else (0, 2))
+
+
 def test_no_file_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         read_header(tmp_path / "none.gguf")
     assert caught.value.code == "model_missing"
+
+
+WRONG_NUMBERS = st.one_of(
+    st.sampled_from([0, 1, 7, 8, 9, 13, 255, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1]), st.integers(0, 2**64 - 1)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, 2**20), st.binary(min_size=1, max_size=4)),
+            st.tuples(st.integers(0, 2**20), WRONG_NUMBERS.map(lambda value: struct.pack("<Q", value))),
+            st.tuples(st.integers(0, 40), WRONG_NUMBERS.map(lambda value: struct.pack("<Q", value))),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_any_damage_to_a_header_is_read_or_refused_in_little_memory(
+    tiny: Path, tmp_path_factory: pytest.TempPathFactory, damages: list[tuple[int, bytes]]
+) -> None:
+    whole = tiny.read_bytes()
+    # Counts, types and lengths stand before the tensors' values, which are most of the file.
+    end = len(whole) - read_header(tiny).tensor_bytes
+    data = bytearray(whole)
+    for place, value in damages:
+        data[place % end : place % end + len(value)] = value
+    path = tmp_path_factory.getbasetemp() / "damaged.gguf"
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        found = read_header(path)
+        assert found.kind in ("generate", "embed")
+        assert isinstance(found.context_tokens + found.cache_bytes_per_token(), int)
+    except ModelError as error:
+        assert error.code == "model_damaged"
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 2**22

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from services.errors import InvalidRequest, ModelError
 from workers.engines.base import Messages, check_messages
+from workers.engines.template_sandbox import Overrun, Sandbox
 
 RENDER_SECONDS: Final = 2.0
 MAX_TEMPLATE_CHARS: Final = 256 * 1024
@@ -55,23 +55,6 @@ def unmarked(text: str) -> str:
     return text.replace(_OPEN, "").replace(_CLOSE, "")
 
 
-class _Overrun(TemplateError):
-    """The template ran into a limit."""
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, which also refuses arithmetic that makes huge values."""
-
-    intercepted_binops = frozenset(["*", "**", "%"])
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Run ``left operator right`` where its result stays small."""
-        numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "**" or (operator == "*" and not numbers) or (operator == "%" and not numbers):
-            raise _Overrun(f"the operator {operator} is not allowed here")
-        return super().call_binop(context, operator, left, right)
-
-
 def _refuse(message: str) -> NoReturn:
     raise InvalidRequest(f"The model's chat template refuses these messages: {message}", code="messages_invalid")
 
@@ -94,11 +77,9 @@ class ChatTemplate:
             return
         if len(source) > MAX_TEMPLATE_CHARS:
             raise ModelError("The model's chat template is longer than 256 KiB.", code="chat_template_broken")
-        sandbox = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-        functions: dict[str, Any] = {"raise_exception": _refuse, "strftime_now": _now}
-        cast(dict[str, Any], sandbox.globals).update(functions)
+        self._sandbox = Sandbox({"raise_exception": _refuse, "strftime_now": _now})
         try:
-            self._template = sandbox.from_string(source)
+            self._template = self._sandbox.from_string(source)
         except TemplateError as error:
             raise _broken(error) from error
 
@@ -125,6 +106,7 @@ class ChatTemplate:
             raise _broken(error) from error
 
     def _pieces(self, values: dict[str, Any]) -> Sequence[str]:
+        self._sandbox.begin()
         return self._template.generate(**values)
 
 
@@ -155,7 +137,7 @@ def _within_limits(pieces: Callable[[], Sequence[str]], limit: int) -> str:
 
     def trace(_frame: FrameType, _event: str, _argument: object) -> Any:
         if time.monotonic() > deadline:
-            raise _Overrun(f"it runs longer than {RENDER_SECONDS:g} seconds")
+            raise Overrun(f"it runs longer than {RENDER_SECONDS:g} seconds")
         return trace
 
     def run() -> None:
@@ -166,7 +148,7 @@ def _within_limits(pieces: Callable[[], Sequence[str]], limit: int) -> str:
             for piece in pieces():
                 size += len(piece)
                 if size > limit:
-                    raise _Overrun(f"it makes more than {limit:,} characters")
+                    raise Overrun(f"it makes more than {limit:,} characters")
                 parts.append(piece)
             outcome.append("".join(parts))
         except BaseException as error:
@@ -178,7 +160,7 @@ def _within_limits(pieces: Callable[[], Sequence[str]], limit: int) -> str:
     thread.start()
     thread.join(RENDER_SECONDS + 1.0)
     if not outcome:
-        raise _Overrun(f"it runs longer than {RENDER_SECONDS:g} seconds")
+        raise Overrun(f"it runs longer than {RENDER_SECONDS:g} seconds")
     result = outcome[0]
     if isinstance(result, BaseException):
         raise result

@@ -31,7 +31,7 @@ from workers.engines.llama_api import LlamaContext, LlamaModel, native_llama
 from workers.engines.loading import CLOSE_SECONDS
 from workers.engines.loop import EngineLoop
 from workers.engines.meter import Meter
-from workers.engines.plan import MICRO_BATCH, ContextPlan
+from workers.engines.plan import ContextPlan
 from workers.engines.sampling import Chooser
 from workers.engines.sequence import Request
 from workers.engines.structured import Compiler
@@ -89,7 +89,7 @@ class LlamaGeneration:
             try:
                 context = LlamaContext(
                     self._llama, tokens=plan.cells * sequences // plan.sequences, batch=plan.batch,
-                    micro_batch=min(MICRO_BATCH, plan.batch), sequences=sequences, threads=threads,
+                    micro_batch=plan.micro_batch, sequences=sequences, threads=threads,
                     unified=plan.unified, kv_type=plan.kv_type, flash_attn=True if plan.kv_type == "q8_0" else None,
                 )  # fmt: skip
             except ModelError:

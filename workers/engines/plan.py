@@ -17,6 +17,8 @@ from workers.engines.memory import CELLS, Shape, Sizes, layers_of, memory_of, ta
 
 GPU_BATCH: Final = 2048
 MICRO_BATCH: Final = 512
+# A GPU reads prompts a fifth faster in steps twice as large; more brings nothing.
+GPU_MICRO_BATCH: Final = 1024
 # What one CPU core computes of a prompt, in tokens × weight bytes a second; low, so that a step stays short of a lease.
 CORE_SPEED: Final = 10e9
 STEP_SECONDS: Final = 8.0
@@ -110,10 +112,15 @@ class ContextPlan:
         return self.weights_bytes + self.cache_bytes + self.compute_bytes
 
     @property
+    def micro_batch(self) -> int:
+        """Tokens that are computed at a time."""
+        return min(GPU_MICRO_BATCH if self.gpu_layers else MICRO_BATCH, self.batch)
+
+    @property
     def shape(self) -> Shape:
         """What :mod:`workers.engines.memory` and the dry run are asked about."""
         return Shape(
-            cells=self.cells, sequences=self.sequences, micro_batch=min(MICRO_BATCH, self.batch),
+            cells=self.cells, sequences=self.sequences, micro_batch=self.micro_batch,
             outputs=self.sequences, kv_type=self.kv_type, unified=self.unified, gpu_layers=self.gpu_layers,
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ The threads belong to the process, not to an engine: however many models are loa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Final
 
@@ -41,8 +41,11 @@ def each_row(work: Callable[[int], None], rows: Sequence[int], values: int) -> N
             work(row)
 
     helping = [_others().submit(run) for _ in range(threads - 1)]
-    run()
-    for future in helping:
-        # One that has not begun yet has nothing left to do.
-        if not future.cancel():
-            future.result()
+    try:
+        run()
+    finally:
+        # One that has not begun yet has nothing left to do; no other may still read rows when this returns.
+        begun = [future for future in helping if not future.cancel()]
+        wait(begun)
+    for future in begun:
+        future.result()
