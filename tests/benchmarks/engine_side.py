@@ -8,6 +8,7 @@ process) and ``naive`` (llama-cpp-python's ``Llama``, one request at a time). Ea
 
 from __future__ import annotations
 
+import importlib
 import json
 import statistics
 import subprocess
@@ -84,7 +85,7 @@ def casemill(model: Path, *, cache: bool) -> Ask:
 
 def xllamacpp(model: Path, *, cache: bool) -> Ask:
     """llama-server in process; ``cache`` turns its prompt caches on."""
-    import xllamacpp
+    xllamacpp: Any = importlib.import_module("xllamacpp")
 
     params = xllamacpp.CommonParams()
     params.model.path = str(model)

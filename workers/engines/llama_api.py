@@ -332,13 +332,16 @@ class LlamaContext:
         if self._memory:
             self._native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
+    def whole(self, sequence: int) -> bool:
+        """Whether the cache has all of a sequence from its first token on, no sliding window having dropped any."""
+        return bool(self._memory) and int(self._native.llama_memory_seq_pos_min(self._memory, sequence)) == 0
+
     def cut(self, sequence: int, position: int) -> bool:
         """Free what a sequence holds from ``position`` on; ``False``, and nothing is left, where that cannot be done.
 
         It cannot where a sliding window has dropped what stands before ``position``, nor in a recurrent state.
         """
-        whole = self._memory and int(self._native.llama_memory_seq_pos_min(self._memory, sequence)) == 0
-        if whole and self._native.llama_memory_seq_rm(self._memory, sequence, position, -1):
+        if self.whole(sequence) and self._native.llama_memory_seq_rm(self._memory, sequence, position, -1):
             return True
         self.forget(sequence)
         return False

@@ -148,6 +148,8 @@ class EngineLoop:
     def _step(self) -> None:
         self._batch.clear()
         fed = self._fill()
+        if self._seats.lacks(self._batch.size) and self._make_room():
+            return
         code = self._context.decode(self._batch) if fed else 0
         self._tell()
         if code == 1 and self._make_room():
@@ -258,7 +260,8 @@ class EngineLoop:
             sequence.request.events.put(problem)
 
     def _make_room(self) -> bool:
-        """After a step for which a shared cache had no room: give up what is warm, or park the least urgent."""
+        """For a step for which a shared cache has no room: give up what is warm, or park the least urgent."""
+        self._tell()
         if self._seats.cool():
             return True
         if len(self._seats.running) > 1 and not self._suspects:

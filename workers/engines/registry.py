@@ -114,7 +114,7 @@ class Engines:
             return FakeGeneration(self._fake(name, "generate"), context_tokens=settings.context_tokens)
         model, header = self._described(name, "generate")
         wish = Wish(
-            tokens=settings.context_tokens, sequences=settings.sequences, gpu_layers=settings.gpu_layers,
+            tokens=settings.context_tokens, sequences=settings.sequences, gpu_layers=settings.gpu_layers, shared=True,
             kv_type=None if settings.kv_type == "auto" else settings.kv_type, cores=self._cores,
         )  # fmt: skip
         key: Key = ("generate", name)

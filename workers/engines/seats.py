@@ -14,7 +14,7 @@ import numpy as np
 
 from workers.engines.llama_api import LlamaContext
 from workers.engines.meter import Meter
-from workers.engines.prefixes import LEAST_TOKENS, Prefixes, Tokens, common
+from workers.engines.prefixes import LEAST_TOKENS, Prefixes, State, Tokens, common
 from workers.engines.sequence import Request, Sequence
 
 # Prefixes may take this share of the host's memory for states, parked sequences the rest.
@@ -57,6 +57,11 @@ class Seats:
     def occupied(self) -> bool:
         """Whether anything runs or waits. Safe from any thread."""
         return bool(self.running or self._waiting)
+
+    def lacks(self, tokens: int) -> bool:
+        """Whether a shared cache has no room for so many more."""
+        warm = sum(len(left.tokens) for left in self._free.values())
+        return bool(self._shared_cells) and self.used_cells + warm + tokens > self._shared_cells
 
     def add(self, request: Request) -> None:
         """Let a request wait for its turn."""
@@ -139,13 +144,13 @@ class Seats:
         if sequence.begun:
             return True
         request = sequence.request
+        if any(self._leads(other, sequence) for other in self.running if other is not sequence):
+            return False
         prefix = self._prefixes.longest(request.scope, request.prompt)
         if prefix is not None and len(prefix.tokens) > sequence.fed:
-            restored = self._context.restore(sequence.slot, prefix.state)
-            sequence.fed = len(prefix.tokens) if restored else 0
-            self._meter.prefix_hit(sequence.fed)
-        elif any(self._leads(other, sequence) for other in self.running):
-            return False
+            self._restore(sequence, prefix.state, len(prefix.tokens))
+        elif prefix is None:
+            self._borrow(sequence)
         sequence.begun = True
         others = [other.request for other in (*self.running, *self._waiting) if other is not sequence]
         at_hand = [(other.scope, other.prompt) for other in others]
@@ -163,15 +168,33 @@ class Seats:
             self._prefixes.keep(sequence.request.scope, prompt, self._context.save(sequence.slot))
 
     def _leads(self, other: Sequence, sequence: Sequence) -> bool:
-        """Whether ``other`` is computing a prefix of ``sequence`` that is longer than what that has."""
+        """Whether ``other``, as urgent, is reading what ``sequence`` begins with; it is told to keep it then."""
         one, two = other.request, sequence.request
-        return (
-            other.mark > max(other.fed, sequence.fed)
-            and one.scope == two.scope
-            and one.priority <= two.priority
-            and other.mark < len(two.prompt)
-            and common(one.prompt, two.prompt) >= other.mark
-        )
+        if not other.begun or one.scope != two.scope or one.priority > two.priority:
+            return False
+        shared = min(common(one.prompt, two.prompt), len(two.prompt) - 1)
+        if shared <= max(other.fed, sequence.fed):
+            return False
+        other.mark = other.mark or shared
+        return True
+
+    def _borrow(self, sequence: Sequence) -> None:
+        """Take what another that runs has computed of the same beginning, where its cache still has all of it."""
+        prompt, scope = sequence.request.prompt, sequence.request.scope
+        alike = [
+            (min(common(np.array(other.tokens[: other.fed], np.int32), prompt), len(prompt) - 1), other)
+            for other in self.running
+            if other is not sequence and other.fed >= LEAST_TOKENS and other.request.scope == scope
+        ]
+        shared, other = max(alike, key=lambda pair: pair[0], default=(0, sequence))
+        if shared >= LEAST_TOKENS and shared > sequence.fed and self._context.whole(other.slot):
+            self._restore(sequence, self._context.save(other.slot), other.fed)
+            if sequence.fed > shared:
+                sequence.fed = shared if self._context.cut(sequence.slot, shared) else 0
+
+    def _restore(self, sequence: Sequence, state: State, tokens: int) -> None:
+        sequence.fed = tokens if self._context.restore(sequence.slot, state) else 0
+        self._meter.prefix_hit(sequence.fed)
 
     def _fits(self, head: Sequence) -> bool:
         """Whether the shared cache has room for all that ``head`` has by now, beside a token for each that runs."""

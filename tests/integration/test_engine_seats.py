@@ -1,0 +1,176 @@
+"""Who is computed when: urgent work takes a seat at once, parked work goes on, prefixes are computed once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.gguf_header import read_header
+from services.models import Catalog
+from tests.conftest import wait_until
+from tests.tiny_model import CONTEXT, write_tiny_model
+from workers.engines.base import Generation, Sampling
+from workers.engines.llama import LlamaGeneration
+from workers.engines.plan import ContextPlan
+
+SEATS = 4
+BULK = [(f"term {index} deed {'day ' * (index + 5)}sum", Sampling(max_tokens=120)) for index in range(12)]
+DOCUMENT = "alpha beta rent lien omega " * 40
+QUESTIONS = [f"{DOCUMENT}{word} term" for word in ("fee", "sum", "deed", "day", "gamma", "delta")]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = write_tiny_model(tmp_path_factory.mktemp("seats") / "tiny.gguf")
+    Catalog(path.parent).add(path, name="tiny")
+    return path
+
+
+@pytest.fixture
+def load(path: Path) -> Iterator[Callable[..., LlamaGeneration]]:
+    loaded: list[LlamaGeneration] = []
+
+    def make(**plan: Any) -> LlamaGeneration:
+        header = read_header(path)
+        model = Catalog(path.parent).get("tiny")
+        values: dict[str, Any] = {
+            "tokens": CONTEXT,
+            "sequences": SEATS,
+            "batch": 128,
+            "cells": CONTEXT * SEATS,
+            "gpu_layers": 0,
+        }
+        engine = LlamaGeneration(model, header, ContextPlan(**(values | plan)), threads=1)
+        loaded.append(engine)
+        return engine
+
+    yield make
+    for engine in loaded:
+        engine.close()
+
+
+def counts(engine: LlamaGeneration) -> dict[str, int]:
+    found: Any = engine.meter.view()["counts"]
+    return found
+
+
+class Bulk:
+    """All of ``BULK`` at once in the background."""
+
+    def __init__(self, engine: LlamaGeneration) -> None:
+        self._pool = ThreadPoolExecutor(len(BULK))
+        self._texts = [self._pool.submit(engine.generate, *request, priority=4) for request in BULK]
+        seats: Any = engine._loop._seats
+        wait_until(lambda: len(seats.running) == SEATS and all(item.produced for item in seats.running), what="bulk")
+
+    def results(self) -> list[Generation]:
+        found = [text.result() for text in self._texts]
+        self._pool.shutdown()
+        return found
+
+
+def test_critical_work_is_done_while_bulk_fills_every_seat(load: Callable[..., LlamaGeneration]) -> None:
+    engine = load()
+    alone = [engine.generate(*request) for request in BULK]
+    urgent = engine.generate("rent", Sampling(max_tokens=5))
+    bulk = Bulk(engine)
+    steps = engine._loop.steps
+    assert engine.generate("rent", Sampling(max_tokens=5), priority=0) == urgent
+    # A step to seat and read it and one for each further token, with one of the bulk's in between each, at most.
+    assert engine._loop.steps - steps <= 12
+    assert counts(engine)["parked"] >= 1
+    assert bulk.results() == alone
+
+
+def test_parked_work_is_computed_again_where_its_state_found_no_place(
+    load: Callable[..., LlamaGeneration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engines.llama.HOST_SHARE", 0.0)
+    engine = load()
+    alone = [engine.generate(*request) for request in BULK]
+    bulk = Bulk(engine)
+    for _ in range(3):
+        engine.generate("rent", Sampling(max_tokens=3), priority=0)
+    assert counts(engine)["parked_lost"] == counts(engine)["parked"] >= 1
+    assert bulk.results() == alone
+
+
+def test_work_of_the_same_urgency_parks_nobody(load: Callable[..., LlamaGeneration]) -> None:
+    engine = load()
+    bulk = Bulk(engine)
+    engine.generate("rent", Sampling(max_tokens=3), priority=4)
+    bulk.results()
+    assert "parked" not in counts(engine)
+
+
+def test_a_full_shared_cache_parks_and_every_text_is_whole(load: Callable[..., LlamaGeneration]) -> None:
+    split = load()
+    alone = [split.generate(*request) for request in BULK]
+    shared = load(unified=True, cells=CONTEXT)
+    texts = Bulk(shared).results()
+    assert [text.tokens_out for text in texts] == [text.tokens_out for text in alone]
+    # Where a token stands in a shared cache turns roundings, and so once in 500 the choice between near ties.
+    assert sum(text == other for text, other in zip(texts, alone, strict=True)) >= len(alone) - 4
+    assert counts(shared)["parked"] >= 2
+    room = CONTEXT - shared.count_tokens("rent")
+    assert shared.generate("rent", Sampling(max_tokens=room)).tokens_out == room
+
+
+def test_a_document_asked_many_questions_is_read_once(load: Callable[..., LlamaGeneration]) -> None:
+    plain = load()
+    sampling = Sampling(max_tokens=12)
+    alone = [plain.generate(question, sampling, scope=question) for question in QUESTIONS]
+    assert "prefix_tokens" not in counts(plain)
+    length = plain.count_tokens(DOCUMENT)
+    at_once = load()
+    with ThreadPoolExecutor(len(QUESTIONS)) as pool:
+        assert list(pool.map(lambda question: at_once.generate(question, sampling, scope="a"), QUESTIONS)) == alone
+    one_by_one = load()
+    assert [one_by_one.generate(question, sampling, scope="a") for question in QUESTIONS] == alone
+    for engine in (at_once, one_by_one):
+        saved = counts(engine)["prefix_tokens"]
+        assert saved >= (len(QUESTIONS) - 1) * (length - 8), "all but the first found the document computed"
+
+
+def test_nobody_shares_with_another_scope(load: Callable[..., LlamaGeneration]) -> None:
+    engine = load()
+    for scope in ("a", "b"):
+        engine.generate(QUESTIONS[0], Sampling(max_tokens=3), scope=scope)
+    assert "prefix_tokens" not in counts(engine)
+    engine.generate(QUESTIONS[1], Sampling(max_tokens=3), scope="a")
+    assert counts(engine)["prefix_hits"] == 1
+
+
+def test_those_that_wait_for_a_prefix_go_on_when_its_reader_is_gone(
+    load: Callable[..., LlamaGeneration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load(batch=32)
+    expected = [engine.generate(question, Sampling(max_tokens=4), scope=question) for question in QUESTIONS[:2]]
+    gate, gone = threading.Semaphore(0), threading.Event()
+    context: Any = engine._context
+    real: Callable[[Any], int] = context.decode
+
+    def decode(batch: Any) -> int:
+        gate.acquire(timeout=0 if gone.is_set() else 5)
+        return real(batch)
+
+    monkeypatch.setattr(context, "decode", decode)
+    with ThreadPoolExecutor(2) as pool:
+        reader = pool.submit(
+            engine.generate, QUESTIONS[0], Sampling(max_tokens=4), scope="a", cancelled=gone.is_set
+        )  # fmt: skip
+        loop: Any = engine._loop
+        wait_until(lambda: loop._seats.running, what="the reader")
+        follower = pool.submit(engine.generate, QUESTIONS[1], Sampling(max_tokens=4), scope="a")
+        wait_until(lambda: loop._arrived, what="the follower")
+        gate.release()
+        wait_until(lambda: len(loop._seats.running) == 2, what="both")
+        gone.set()
+        gate.release(100)
+        assert reader.result().finish_reason == "cancelled"
+        assert follower.result() == expected[1]
