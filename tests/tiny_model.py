@@ -24,7 +24,9 @@ def vocabulary() -> tuple[list[bytes], list[float], list[int]]:
     tokens += [("\u2581".encode(), -1.0, kinds.NORMAL)]
     tokens += [(bytes([letter]), -20.0 - index, kinds.NORMAL) for index, letter in enumerate(range(97, 123))]
     # By length, then by letters: the order of a set differs from process to process, and with it the whole model.
-    merges = sorted({word[:end] for word in WORDS for end in range(2, len(word) + 1)}, key=lambda word: (len(word), word))
+    merges = sorted(
+        {word[:end] for word in WORDS for end in range(2, len(word) + 1)}, key=lambda word: (len(word), word)
+    )
     tokens += [(merge.encode(), -10.0 + len(merge), kinds.NORMAL) for merge in merges]
     tokens += [(f"\u2581{word}".encode(), -1.0 + len(word), kinds.NORMAL) for word in WORDS]
     return [token for token, _, _ in tokens], [score for _, score, _ in tokens], [int(kind) for _, _, kind in tokens]
