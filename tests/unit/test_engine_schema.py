@@ -1,4 +1,4 @@
-"""JSON schemas: what can be held to is compiled, all else is refused with the reason; plans of context and packs."""
+"""JSON schemas: what can be held to is compiled, all else is refused with the reason; plans of context."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from services.errors import InvalidRequest, ModelError
 from services.gguf_header import GgufHeader
-from workers.engines.embeddings import pack
 from workers.engines.plan import plan_context
 from workers.engines.structured import check_schema, validate
 
@@ -82,12 +81,3 @@ def test_plans_fit_memory_and_the_model() -> None:
     assert (tight.sequences, tight.batch) == (4, 128)
     none = plan_context(header, 10**12, tokens=10**6, sequences=16, cores=1, gpu=False, free_bytes=0)
     assert (none.tokens, none.sequences, none.batch) == (8000, 1, 32)
-
-
-def test_packs_hold_every_text_once() -> None:
-    lengths = [5, 512, 100, 300, 3, 212, 512, 1, 200]
-    batches = pack(lengths, 512, 3)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    assert all(sum(lengths[index] for index in batch) <= 512 and len(batch) <= 3 for batch in batches)
-    assert len(batches) == 5
-    assert pack([], 512, 3) == []

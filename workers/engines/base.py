@@ -90,8 +90,8 @@ class Embeddings:
             return self
         vectors = self.vectors[:, :dimensions]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        # A vector that has nothing in its first numbers stays as it is: zeros, not "no number".
-        return Embeddings(vectors / np.where(lengths > 0, lengths, np.float32(1)), self.tokens)
+        lengths[lengths == 0] = 1  # where nothing is in its first numbers, zeros and not "no number"
+        return Embeddings((vectors / lengths).astype(np.float32, copy=False), self.tokens)
 
 
 def no_text(_text: str) -> None:
