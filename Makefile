@@ -48,6 +48,7 @@ check: $(SYNCED)
 
 bench: $(SYNCED)
 	@test -f "tests/benchmarks/$(NAME).py" || { echo "NAME is one of: $$(ls tests/benchmarks | sed -n 's/\.py$$//p' | tr '\n' ' ')"; exit 1; }
+	$(UV) sync --quiet --frozen --all-extras --inexact --group bench
 	$(RUN) python -m tests.benchmarks.$(NAME)
 
 eval: $(SYNCED)

@@ -95,11 +95,12 @@ class GenerateInput(BaseModel):
 
 
 class EmbedInput(BaseModel):
-    """Texts to embed."""
+    """Texts to embed; ``dimensions`` asks for the first so many numbers of each vector, of length 1 again."""
 
     model_config = ConfigDict(extra="forbid")
 
     texts: list[Text] = Field(min_length=1, max_length=2048)
+    dimensions: int | None = Field(default=None, ge=1, le=2**16)
 
 
 def checked_input(kind: type[GenerateInput | EmbedInput], body: dict[str, Any]) -> dict[str, Any]:

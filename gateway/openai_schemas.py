@@ -208,7 +208,13 @@ class EmbeddingsRequest(BaseModel):
     model: str
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=2048)]
     encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, ge=1, le=2**16)
     user: str | None = None
+
+    def job_input(self) -> dict[str, Any]:
+        """The input of an embed job."""
+        texts = [self.input] if isinstance(self.input, str) else self.input
+        return {"texts": texts} | ({} if self.dimensions is None else {"dimensions": self.dimensions})
 
     def encode(self, vector: str) -> list[float] | str:
         """A vector in the asked format, from base64 of little-endian float32, which is also OpenAI's base64 format."""

@@ -65,8 +65,7 @@ async def embeddings(
     body: EmbeddingsRequest, request: Request, gateway: Shared, principal: Submitter, priority: Urgency = None
 ) -> dict[str, Any]:
     """Embeddings of one or many texts, L2-normalised."""
-    texts = [body.input] if isinstance(body.input, str) else body.input
-    wanted = JobRequest(type="embed", model=body.model, priority=_priority(principal, priority), input={"texts": texts})
+    wanted = JobRequest(type="embed", model=body.model, priority=_priority(principal, priority), input=body.job_input())
     job = await _submit(gateway, principal, wanted, request)
     result = await _result(gateway, principal.tenant, job, request)
     data = [

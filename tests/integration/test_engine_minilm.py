@@ -246,13 +246,91 @@ def test_a_hanging_batch_is_told_and_who_waits_for_it_does_not_tick(
     assert engine.stalled_seconds == 0.0
 
 
+class Held:
+    """A context whose batches compute one by one, when the test lets them; their sizes in texts are kept."""
+
+    def __init__(self, engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
+        context: Any = engine._context
+        self._real: Callable[[Any], int] = context.decode
+        self.allowed = threading.Semaphore(0)
+        self.began: list[list[int]] = []
+        self.refuse: int | None = None
+        monkeypatch.setattr(context, "decode", self._decode)
+
+    def _decode(self, batch: Any) -> int:
+        tokens = batch._tokens[: batch.size].tolist()
+        self.began.append(tokens)
+        assert self.allowed.acquire(timeout=60)
+        return -3 if self.refuse in tokens else self._real(batch)
+
+
 def test_who_waits_ticks_while_others_compute(engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "WAIT_SECONDS", 0.01)
+    held = Held(engine, monkeypatch)
     ticks: list[int] = []
-    with ThreadPoolExecutor(1) as pool, engine._lock:
-        waiting = pool.submit(engine.embed, ["x"], tick=lambda: ticks.append(1))
-        for made in range(2, 5):
+    with ThreadPoolExecutor(2) as pool:
+        others = pool.submit(engine.embed, ["word " * 400] * 4, priority=0)
+        wait_until(lambda: len(held.began) == 1, what="the first batch")
+        waiting = pool.submit(engine.embed, ["word " * 400], priority=4, tick=lambda: ticks.append(1))
+        wait_until(lambda: len(ticks) == 2, what="the ticks before it waits")
+        for made in range(3, 6):
+            held.allowed.release()
             wait_until(lambda made=made: len(ticks) >= made, what="a tick for each step of the engine")
-            engine._steps += 1
         assert not waiting.done()
-    assert waiting.result(30).tokens == [3]
+        held.allowed.release(2)
+        assert (others.result(30).tokens, waiting.result(30).tokens) == ([402] * 4, [402])
+
+
+def test_calls_share_batches_and_one_that_fails_or_is_cancelled_hurts_no_other(
+    engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "WAIT_SECONDS", 0.01)
+    texts = [f"clause {number} of the lease" for number in range(4)]
+    alone = [engine.embed([text]).vectors for text in texts]
+    bad = engine._llama.tokenize("zebra", special=False, start=True)[1]
+    held = Held(engine, monkeypatch)
+    held.refuse = bad
+    cancel = threading.Event()
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(engine.embed, ["x"])
+        wait_until(lambda: len(held.began) == 1, what="a batch that holds up the others")
+        good = [pool.submit(engine.embed, [text]) for text in texts]
+        failing = pool.submit(engine.embed, ["a zebra"])
+        gone = pool.submit(engine.embed, ["a lion"], cancelled=cancel.is_set)
+        wait_until(lambda: len(engine._waiting._calls) == 6, what="all calls")
+        cancel.set()
+        with pytest.raises(WorkCancelled):
+            gone.result(30)
+        held.allowed.release(7)
+        found = [future.result(30).vectors for future in good]
+        with pytest.raises(Transient):
+            failing.result(30)
+        assert first.result(30).tokens == [3]
+    assert len(held.began) == 7, "one, the common one, and after its failure each of its five calls"
+    assert min(float((one * other).sum()) for one, other in zip(found, alone, strict=True)) > 0.99999
+    assert engine.stalled_seconds == 0.0
+
+
+def test_an_urgent_call_waits_for_one_batch_at_most(engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(engine, monkeypatch)
+    with ThreadPoolExecutor(2) as pool:
+        bulk = pool.submit(engine.embed, ["word " * 400] * 6, priority=4)
+        wait_until(lambda: len(held.began) == 1, what="the first batch")
+        urgent = pool.submit(engine.embed, ["who is the lessor"], priority=0)
+        wait_until(lambda: len(engine._waiting._calls) == 2, what="the urgent call")
+        held.allowed.release(2)
+        assert urgent.result(30).tokens == [7]
+        assert not bulk.done()
+        held.allowed.release(4)
+        assert bulk.result(30).tokens == [402] * 6
+
+
+def test_shorter_vectors_are_the_beginnings_of_length_one(engine: LlamaEmbeddings) -> None:
+    found = engine.embed(TEXTS)
+    for dimensions in (1, 64, 384):
+        short = found.shortened(dimensions)
+        assert short.vectors.shape == (len(TEXTS), dimensions)
+        assert short.vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(short.vectors, axis=1), 1.0, rtol=1e-5)
+        part = found.vectors[:, :dimensions]
+        np.testing.assert_allclose(short.vectors * np.linalg.norm(part, axis=1, keepdims=True), part, atol=1e-6)

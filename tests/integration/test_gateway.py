@@ -208,6 +208,20 @@ def test_embeddings_in_both_encodings(fake_stack: Running) -> None:
         assert abs(sum(value * value for value in plain["embedding"]) - 1) < 1e-5
 
 
+def test_embeddings_of_fewer_dimensions(fake_stack: Running) -> None:
+    body: dict[str, Any] = {"model": "fake", "input": "one clause"}
+    whole = fake_stack.http.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
+    short = fake_stack.http.post("/v1/embeddings", json=body | {"dimensions": 8}).json()["data"][0]["embedding"]
+    length = sum(value * value for value in whole[:8]) ** 0.5
+    assert short == pytest.approx([value / length for value in whole[:8]], abs=1e-6)
+    for dimensions in (0, -1, len(whole) + 1, 2**20):
+        answer = fake_stack.http.post("/v1/embeddings", json=body | {"dimensions": dimensions})
+        assert answer.status_code in (400, 422), answer.text
+    answer = fake_stack.http.post("/v1/embeddings", json=body | {"dimensions": len(whole) + 1})
+    assert answer.json()["code"] == "dimensions_invalid"
+    assert f"1 to {len(whole)}" in answer.json()["detail"]
+
+
 def test_a_large_prompt_lies_in_the_blob_store(fake_stack: Running) -> None:
     prompt = "word " * 8000
     job = fake_stack.submit(type="generate", input={"prompt": prompt, "max_tokens": 4})["id"]

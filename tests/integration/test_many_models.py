@@ -156,7 +156,7 @@ def test_many_callers_over_three_models_all_get_their_text(engines: Engines) -> 
 def test_a_tight_plan_is_checked_with_llama_cpp(
     settings: Settings, catalog: Catalog, whole: ContextPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says here that a sixteenth more is needed than the header let expect, so there are fewer sequences."""
+    """It says here that a sixteenth more is needed than the header let expect, so sequences share a cache."""
     asked: list[int] = []
 
     def told(_path: Path, _header: GgufHeader, plan: ContextPlan) -> ContextPlan:
@@ -164,12 +164,13 @@ def test_a_tight_plan_is_checked_with_llama_cpp(
         return replace(plan, compute_bytes=plan.compute_bytes + whole.total_bytes // 16)
 
     monkeypatch.setattr(registry, "measured_plan", told)
-    for room, sequences in ((whole.total_bytes * 2, 4), (whole.total_bytes * 21 // 20, 2)):
+    for room, split in ((whole.total_bytes * 2, True), (whole.total_bytes * 21 // 20, False)):
         engines = Engines(settings.model_copy(update={"memory_bytes": room}), catalog, 1)
         try:
             engine = engines.generation("one")
             assert isinstance(engine, LlamaGeneration)
-            assert engine.sequences == sequences
+            cells = engine.meter.view()["gauges"]["cells"]
+            assert (cells == whole.cells) is split
         finally:
             engines.close()
     assert asked == [4], "only where it is tight"

@@ -1,4 +1,4 @@
-"""JSON schemas: what can be held to is compiled, all else is refused with the reason; plans of context and packs."""
+"""JSON schemas: what can be held to is compiled, all else is refused with the reason; plans of context."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from services.errors import InvalidRequest, ModelError
-from workers.engines.embeddings import pack
 from workers.engines.grammars import check_schema, validate
 
 
@@ -65,12 +64,3 @@ def test_the_finished_text_is_validated() -> None:
         with pytest.raises(ModelError) as caught:
             validate(schema, text)
         assert caught.value.code == "schema_violated"
-
-
-def test_packs_hold_every_text_once() -> None:
-    lengths = [5, 512, 100, 300, 3, 212, 512, 1, 200]
-    batches = pack(lengths, 512, 3)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    assert all(sum(lengths[index] for index in batch) <= 512 and len(batch) <= 3 for batch in batches)
-    assert len(batches) == 5
-    assert pack([], 512, 3) == []

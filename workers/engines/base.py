@@ -135,6 +135,15 @@ class Embeddings:
     vectors: NDArray[np.float32]
     tokens: list[int]
 
+    def shortened(self, dimensions: int) -> Embeddings:
+        """The first ``dimensions`` of each vector, of length 1 again; all of them change nothing."""
+        if dimensions == self.vectors.shape[1]:
+            return self
+        vectors = self.vectors[:, :dimensions]
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        lengths[lengths == 0] = 1  # where nothing is in its first numbers, zeros and not "no number"
+        return Embeddings((vectors / lengths).astype(np.float32, copy=False), self.tokens)
+
 
 def no_text(_text: str) -> None:
     """For callers that do not stream."""
@@ -209,10 +218,13 @@ class EmbeddingEngine(Protocol):
         """The model behind this engine."""
         ...
 
-    def embed(self, texts: Sequence[str], *, cancelled: Cancelled = never, tick: Tick = no_tick) -> Embeddings:
+    def embed(
+        self, texts: Sequence[str], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
+    ) -> Embeddings:
         """One vector a text, in order. A text over the limit is never cut: ``InvalidRequest`` ``context_exceeded``.
 
-        Raises ``WorkCancelled`` where ``cancelled`` says so between two batches.
+        Texts of ``priority`` 0 are the most urgent: they are in the next batch, whatever else waits. Raises
+        ``WorkCancelled`` where ``cancelled`` says so while it waits.
         """
         ...
 
@@ -244,6 +256,15 @@ def check_messages(messages: Messages) -> list[dict[str, str]]:
         if not message.get("role") or not isinstance(message.get("content"), str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidRequest(f"Message {index} needs a role and a text content.", code="messages_invalid")
     return plain
+
+
+def check_dimensions(dimensions: int, model: Model) -> None:
+    """Raise ``InvalidRequest`` ``dimensions_invalid`` where the model's vectors have no such beginning."""
+    if not 1 <= dimensions <= model.dimensions:
+        raise InvalidRequest(
+            f"dimensions must be 1 to {model.dimensions}, the width of {model.name}, not {dimensions}.",
+            code="dimensions_invalid",
+        )
 
 
 def context_exceeded(what: str, tokens: int, limit: int) -> InvalidRequest:

@@ -1,13 +1,11 @@
-"""Embeddings on a GGUF encoder: packs many texts into each batch of a context of its own, pooled and of length 1."""
+"""Embeddings on a GGUF encoder: one thread packs the texts of all callers into batches of a context of its own."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from bisect import bisect_left, insort
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +16,14 @@ from workers.engines.base import Cancelled, Embeddings, Tick, WorkCancelled, con
 from workers.engines.batch import Batch
 from workers.engines.llama_api import POOL_NONE, LlamaContext, LlamaModel
 from workers.engines.loading import CLOSE_SECONDS, WAIT_SECONDS
+from workers.engines.packing import Call, Share, Waiting
 from workers.engines.plan import MAX_EMBEDDING_TOKENS, PACKED_TEXTS, embedding_batch
 
 log = logging.getLogger("casemill.engine")
 
 
 class LlamaEmbeddings:
-    """A :class:`~workers.engines.base.EmbeddingEngine` on llama.cpp; one batch computes at a time."""
+    """A :class:`~workers.engines.base.EmbeddingEngine` on llama.cpp; its thread computes one batch at a time."""
 
     def __init__(
         self, model: Model, *, gpu_layers: int, threads: int, gpu: bool = False, extra_buffers: bool = False
@@ -34,15 +33,17 @@ class LlamaEmbeddings:
         Raises ``ModelError`` (``model_damaged``, ``model_unusable``, ``memory_exceeded``).
         """
         self._model = model
-        self._lock = threading.Lock()
         self._steps = 0
         self._computing_since: float | None = None
+        self._context: LlamaContext | None = None
         self._llama = LlamaModel(model.path, gpu_layers=gpu_layers, extra_buffers=extra_buffers)
         self.limit = min(self._llama.context_tokens, MAX_EMBEDDING_TOKENS)
         capacity = embedding_batch(self._llama.context_tokens, gpu=gpu)
+        self._waiting = Waiting(capacity, PACKED_TEXTS)
+        self._thread = threading.Thread(target=self._run, name=f"embed {model.name}", daemon=True)
         try:
             # An encoder computes a batch in one go and kills the process where it exceeds n_ubatch.
-            self._context: LlamaContext | None = LlamaContext(
+            self._context = LlamaContext(
                 self._llama, tokens=capacity, batch=capacity, micro_batch=capacity, sequences=PACKED_TEXTS,
                 threads=threads, embeddings=True,
             )  # fmt: skip
@@ -54,13 +55,16 @@ class LlamaEmbeddings:
             self.close()
             raise
         self._batch = Batch(capacity)
+        self._thread.start()
 
     @property
     def model(self) -> Model:
         """The model behind this engine."""
         return self._model
 
-    def embed(self, texts: Sequence[str], *, cancelled: Cancelled = never, tick: Tick = no_tick) -> Embeddings:
+    def embed(
+        self, texts: Sequence[str], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
+    ) -> Embeddings:
         """See :meth:`workers.engines.base.EmbeddingEngine.embed`. The vectors do not depend on how texts are packed."""
         tokens: list[list[int]] = []
         for index, text in enumerate(texts):
@@ -71,31 +75,28 @@ class LlamaEmbeddings:
             if not ids:
                 raise InvalidRequest(f"Input {index} is empty.", code="input_empty")
             tokens.append(ids)
-        vectors = np.zeros((len(texts), self._model.dimensions), np.float32)
-        for members in pack([len(ids) for ids in tokens], self._batch.capacity, PACKED_TEXTS):
-            _go_on(cancelled, tick)
-            with self._turn(cancelled, tick):
-                vectors[members] = self._compute([tokens[index] for index in members])
-        tick()
-        return Embeddings(vectors=vectors, tokens=[len(ids) for ids in tokens])
+        call = Call(tokens, priority=priority, dimensions=self._model.dimensions)
+        if not self._waiting.add(call):
+            raise _closed()
+        try:
+            self._wait(call, cancelled, tick)
+        finally:
+            self._waiting.drop(call)
+        if call.error is not None:
+            raise call.error
+        return Embeddings(vectors=call.vectors, tokens=[len(ids) for ids in tokens])
 
-    @contextmanager
-    def _turn(self, cancelled: Cancelled, tick: Tick) -> Generator[None]:
-        """Have the context for one batch; whoever waits for it ticks as long as others compute theirs."""
+    def _wait(self, call: Call, cancelled: Cancelled, tick: Tick) -> None:
+        """Until ``call`` is done; whoever waits ticks as long as batches are computed, its own or those of others."""
         seen = self._steps
-        while not self._lock.acquire(timeout=WAIT_SECONDS):
+        _go_on(cancelled, tick)
+        while not call.done.wait(WAIT_SECONDS):
             if self._steps != seen:
                 seen = self._steps
                 tick()
             if cancelled():
                 raise WorkCancelled("The embedding was cancelled.")
-        try:
-            self._computing_since = time.monotonic()
-            yield
-        finally:
-            self._computing_since = None
-            self._steps += 1
-            self._lock.release()
+        tick()
 
     @property
     def stalled_seconds(self) -> float:
@@ -107,9 +108,36 @@ class LlamaEmbeddings:
         """See :meth:`workers.engines.base.EmbeddingEngine.count_tokens`."""
         return len(self._llama.tokenize(text, special=False, start=True))
 
+    def _run(self) -> None:
+        while batch := self._waiting.next_batch():
+            self._computing_since = time.monotonic()
+            try:
+                self._serve(batch)
+            finally:
+                self._computing_since = None
+
+    def _serve(self, batch: list[Share]) -> None:
+        """Give each call the vectors of its share; where that fails, each share alone, so that one hurts no other."""
+        try:
+            vectors = self._compute([call.tokens[index] for call, members in batch for index in members])
+        except Exception as error:
+            if len(batch) == 1:
+                self._waiting.drop(batch[0][0])
+                batch[0][0].fail(error)
+                return
+            for share in batch:
+                self._serve([share])
+            return
+        finally:
+            self._steps += 1
+        at = 0
+        for call, members in batch:
+            call.deliver(members, vectors[at : at + len(members)])
+            at += len(members)
+
     def _compute(self, texts: list[list[int]]) -> NDArray[np.float32]:
         if self._context is None:
-            raise Transient("The embedding engine was closed; try again.", code="engine_closed")
+            raise _closed()
         self._batch.clear()
         for sequence, ids in enumerate(texts):
             self._batch.add(ids, 0, sequence, output=True, output_all=True)
@@ -124,49 +152,24 @@ class LlamaEmbeddings:
         return vectors / lengths
 
     def close(self) -> None:
-        """Free everything, unless a batch hangs."""
-        if not self._lock.acquire(timeout=CLOSE_SECONDS):
-            log.error("the engine of %s hangs; its memory is freed when the process ends", self._model.name)
-            return
-        try:
-            context, self._context = getattr(self, "_context", None), None
-            if context is not None:
-                context.close()
-            self._llama.close()
-        finally:
-            self._lock.release()
+        """Free everything, unless a batch hangs; calls that wait end with ``Transient``."""
+        self._waiting.close(_closed())
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_SECONDS)
+            if self._thread.is_alive():
+                log.error("the engine of %s hangs; its memory is freed when the process ends", self._model.name)
+                return
+        context, self._context = self._context, None
+        if context is not None:
+            context.close()
+        self._llama.close()
+
+
+def _closed() -> Transient:
+    return Transient("The embedding engine was closed; try again.", code="engine_closed")
 
 
 def _go_on(cancelled: Cancelled, tick: Tick) -> None:
     tick()
     if cancelled():
         raise WorkCancelled("The embedding was cancelled.")
-
-
-def pack(lengths: Sequence[int], capacity: int, most: int) -> list[list[int]]:
-    """Indices of texts by batch: each holds at most ``capacity`` tokens and ``most`` texts, longest texts first.
-
-    Best fit by decreasing length: a text goes where it leaves the least room. Batches are kept by their room, of which
-    there are at most ``capacity`` different values, so the time grows with the number of texts × its logarithm.
-    """
-    batches: list[list[int]] = []
-    by_room: list[list[list[int]]] = [[] for _ in range(capacity + 1)]
-    rooms: list[int] = []  # those of which there is a batch, ascending
-    for index in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
-        length = lengths[index]
-        at = bisect_left(rooms, length)
-        if at < len(rooms):
-            room = rooms[at]
-            batch = by_room[room].pop()
-            if not by_room[room]:
-                del rooms[at]
-        else:
-            room, batch = capacity, list[int]()
-            batches.append(batch)
-        batch.append(index)
-        room -= length
-        if len(batch) < most:
-            if not by_room[room]:
-                insort(rooms, room)
-            by_room[room].append(batch)
-    return batches

@@ -127,8 +127,11 @@ class FakeEmbeddings:
         self.limit = self.model.context_tokens
         self.stalled_seconds = 0.0
 
-    def embed(self, texts: Sequence[str], *, cancelled: Cancelled = never, tick: Tick = no_tick) -> Embeddings:
+    def embed(
+        self, texts: Sequence[str], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
+    ) -> Embeddings:
         """See :meth:`workers.engines.base.EmbeddingEngine.embed`."""
+        del priority  # every call is computed at once
         tokens = [len(_tokens(text)) for text in texts]
         vectors = np.zeros((len(texts), self.model.dimensions), np.float32)
         for index, text in enumerate(texts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Final
+from typing import Any, Final
 
 # Seconds: from a token of a GPU to a long prompt on a CPU.
 BOUNDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -58,7 +58,7 @@ class Meter:
         buckets[bisect_left(BOUNDS, seconds)] += 1
         self._sums[key] += seconds
 
-    def view(self) -> dict[str, object]:
+    def view(self) -> dict[str, Any]:
         """Counts since the engine was loaded, gauges of now, and how many times fell under each of ``BOUNDS``."""
         return {
             "counts": dict(self._counts),

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.errors import InvalidRequest
 from services.models import Model
-from workers.engines.base import Sampling, TokenLogprob, WorkCancelled
+from workers.engines.base import Sampling, TokenLogprob, WorkCancelled, check_dimensions
 from workers.execution import Execution, Stopped
 from workers.tasks.tool_calls import Tools, plain_messages
 from workers.toolbox import Toolbox
@@ -90,12 +90,19 @@ def _described(logprob: TokenLogprob) -> dict[str, Any]:
 
 
 def embed(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
-    """A vector for each text, as base64 of little-endian float32, L2-normalised."""
+    """A vector for each text, as base64 of little-endian float32, L2-normalised; its first ``dimensions`` if asked."""
     body = toolbox.input(execution.claim)
     engine = execution.use(toolbox.engines.lease_embedding(str(execution.claim.model), tick=execution.check))
+    dimensions = body.get("dimensions", engine.model.dimensions)
+    check_dimensions(dimensions, engine.model)
     started = time.monotonic()
     try:
-        embeddings = engine.embed(body["texts"], cancelled=execution.stopped, tick=execution.tick)
+        embeddings = engine.embed(
+            body["texts"],
+            priority=execution.claim.priority.rank,
+            cancelled=execution.stopped,
+            tick=execution.tick,
+        ).shortened(dimensions)
     except WorkCancelled:
         raise Stopped from None
     vectors = embeddings.vectors.astype(np.dtype("<f4"), copy=False)

@@ -31,7 +31,9 @@ def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         spans = segments(document, engine, execution.check)
         texts = [document.text[start:end] for start, end in spans] + prototypes(playbook)
         try:
-            vectors = engine.embed(texts, cancelled=execution.stopped, tick=execution.tick).vectors
+            vectors = engine.embed(
+                texts, priority=claim.priority.rank, cancelled=execution.stopped, tick=execution.tick
+            ).vectors
         except WorkCancelled:
             raise Stopped from None
         output = io.BytesIO()
