@@ -97,11 +97,12 @@ def main() -> int:
             for mode in given.modes:
                 timed(pool, ask, warm, mode, generate=4)
         for round_ in range(given.rounds):
-            texts = prompts(engine, MOST, seed=round_)
+            # No prompt comes twice, or a side would find it in its cache.
+            kinds = [(mode, count) for mode in given.modes for count in CONCURRENT]
+            texts = {kind: prompts(engine, kind[1], seed=100 * round_ + n) for n, kind in enumerate(kinds)}
             found = {
-                (mode, name, count): timed(pool, ask, texts[:count], mode)
-                for mode in given.modes
-                for count in CONCURRENT
+                (mode, name, count): timed(pool, ask, texts[mode, count], mode)
+                for mode, count in kinds
                 for name, ask in sides.items()
                 if round_ == 0 or name in (OURS, DEFAULT, best(speeds, mode))
             }
