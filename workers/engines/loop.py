@@ -184,28 +184,31 @@ class EngineLoop:
             if fed := self._read(reading, urgent):
                 return fed
         self._read_last = False
-        for sequence in generating:
-            self._feed(sequence, 1)
-        return [(sequence, 1) for sequence in generating]
+        return self._feed([(sequence, 1) for sequence in generating])
 
     def _read(self, reading: list[Sequence], urgent: int) -> list[tuple[Sequence, int]]:
-        fed: list[tuple[Sequence, int]] = []
-        room = min(self._batch.room, PROMPT_TOKENS.get(urgent, self._batch.room))
+        parts: list[tuple[Sequence, int]] = []
+        room = self._batch.capacity
+        behind = min(room, PROMPT_TOKENS.get(urgent, room))
         for sequence in reading:
-            if self._batch.room and self._seats.ready(sequence):
-                most = self._batch.room if sequence.request.priority < urgent else room - self._batch.size
+            if room and self._seats.ready(sequence):
+                most = room if sequence.request.priority < urgent else min(room, behind)
                 if sequence.mark:
                     most = min(most, sequence.mark - sequence.fed)
                 count = min(most, sequence.waiting_tokens)
                 if count > 0:
-                    self._feed(sequence, count)
-                    fed.append((sequence, count))
-        return fed
+                    parts.append((sequence, count))
+                    room -= count
+                    behind -= count
+        return self._feed(parts)
 
-    def _feed(self, sequence: Sequence, count: int) -> None:
-        complete = count == sequence.waiting_tokens
-        tokens = sequence.tokens[sequence.fed : sequence.fed + count]
-        self._batch.add(tokens, sequence.fed, sequence.slot, output=complete)
+    def _feed(self, parts: list[tuple[Sequence, int]]) -> list[tuple[Sequence, int]]:
+        """Put so many tokens of each sequence into the batch, by slot: llama.cpp joins what is next to each other."""
+        parts.sort(key=lambda part: part[0].slot)
+        for sequence, count in parts:
+            tokens = sequence.tokens[sequence.fed : sequence.fed + count]
+            self._batch.add(tokens, sequence.fed, sequence.slot, output=count == sequence.waiting_tokens)
+        return parts
 
     def _sample(self, outputs: list[Sequence]) -> None:
         """Choose the next token of ``outputs``, whose logits stand in this order."""

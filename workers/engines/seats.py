@@ -19,6 +19,8 @@ from workers.engines.sequence import Request, Sequence
 
 # Prefixes may take this share of the host's memory for states, parked sequences the rest.
 PREFIX_SHARE: Final = 0.5
+# From so many sequences on, computing them in one piece is worth more than what is warm.
+MANY: Final = 4
 
 
 class _Warm(NamedTuple):
@@ -208,7 +210,10 @@ class Seats:
         if not sequence.begun:
             same = [(slot, left.tokens) for slot, left in self._free.items() if left.scope == request.scope]
             shared = {slot: common(tokens, request.prompt) for slot, tokens in same}
-        slot = max(self._free, key=lambda free: shared.get(free, 0))
+        # Otherwise the one that has been free for longest; but of many the lowest, since slots without gaps between
+        # them are computed in one piece.
+        many = len(self.running) + len(self._waiting) >= MANY
+        slot = max(self._free, key=lambda free: (shared.get(free, 0), -free if many else 0))
         self._free.pop(slot)
         sequence.slot = slot
         self.running.append(sequence)
