@@ -185,7 +185,8 @@ def engine_of(path: Path) -> Generator[LlamaGeneration]:
 
 def ask_engine(engine: LlamaGeneration, prompt: str, mode: str, seed: int, generate: int) -> tuple[int, int]:
     """Our engine's answer."""
-    done = engine.generate(prompt, Sampling(generate, seed=seed, **(SAMPLED if mode == "sampled" else {})))
+    sampling = Sampling(generate, seed=seed, **(SAMPLED if mode == "sampled" else {}))
+    done = engine.generate(prompt, sampling, priority=4)
     return done.tokens_in, done.tokens_out
 
 

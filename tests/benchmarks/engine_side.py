@@ -78,7 +78,7 @@ def casemill(model: Path, *, cache: bool) -> Ask:
         def on_text(_text: str) -> None:
             first[0] = first[0] or time.perf_counter() - began
 
-        return engine.generate(prompt, Sampling(seed=1, **sampling), on_text=on_text).tokens_out, first[0]
+        return engine.generate(prompt, Sampling(seed=1, **sampling), priority=4, on_text=on_text).tokens_out, first[0]
 
     return ask
 

@@ -24,9 +24,11 @@ from workers.engines.structured import exclude
 
 log = logging.getLogger("casemill.engine")
 
-# How much of the prompts is read between two tokens of a sequence of this priority, so that long prompts do not stall
-# it; as much as fits where it is low or bulk, and all of a prompt that is more urgent.
+# While a critical or high sequence generates, one step reads at most this much of what is not more urgent.
 PROMPT_TOKENS: Final = {0: 128, 1: 256}
+# How long prompts are read, step after step, before a sequence of this priority gets its next token. The more sequences
+# begin together, the fuller are the steps that follow.
+READ_SECONDS: Final = {0: 0.0, 1: 0.0, 2: 1.0, 3: 10.0, 4: 30.0}
 
 
 def closed() -> Transient:
@@ -63,7 +65,7 @@ class EngineLoop:
         shared = cells if unified else 0
         self._seats = Seats(context, sequences, host_bytes=host_bytes, shared_cells=shared, meter=self.meter)
         self._ahead = ahead
-        self._read_last = False
+        self._reading_since: float | None = None
         # Chosen tokens whose text has not been passed on.
         self._untold: list[tuple[Sequence, bytes]] = []
         # After a failed step its sequences run one by one, so that only the culprit fails.
@@ -179,12 +181,18 @@ class EngineLoop:
         reading = sorted(sequence for sequence in chosen if sequence.waiting_tokens > 1)
         urgent = min((sequence.request.priority for sequence in generating), default=len(Priority))
         first = reading[0].request.priority if reading else len(Priority)
-        if reading and (first < urgent or not self._read_last):
-            self._read_last = True
+        now = time.monotonic()
+        if reading and (first < urgent or self._may_read(urgent, now)):
+            self._reading_since = self._reading_since or now
             if fed := self._read(reading, urgent):
                 return fed
-        self._read_last = False
+        self._reading_since = None
         return self._feed([(sequence, 1) for sequence in generating])
+
+    def _may_read(self, urgent: int, now: float) -> bool:
+        """Whether sequences of this priority can wait for their next token while prompts are read."""
+        since = self._reading_since
+        return since is None or urgent not in READ_SECONDS or now - since < READ_SECONDS[urgent]
 
     def _read(self, reading: list[Sequence], urgent: int) -> list[tuple[Sequence, int]]:
         parts: list[tuple[Sequence, int]] = []
