@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from services.errors import Transient
 from services.gguf_header import read_header
 from services.models import Catalog
 from tests.conftest import wait_until
@@ -145,6 +146,28 @@ def test_nobody_shares_with_another_scope(load: Callable[..., LlamaGeneration]) 
     assert "prefix_tokens" not in counts(engine)
     engine.generate(QUESTIONS[1], Sampling(max_tokens=3), scope="a")
     assert counts(engine)["prefix_hits"] == 1
+
+
+def test_nothing_is_taken_from_a_step_that_failed(
+    load: Callable[..., LlamaGeneration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load()
+    expected = engine.generate(QUESTIONS[0], Sampling(max_tokens=4), scope="a")
+    context: Any = engine._context
+    real: Callable[[Any], int] = context.decode
+
+    codes = iter([0, 0])
+
+    def decode(batch: Any) -> int:
+        real(batch)
+        return next(codes, -3)
+
+    monkeypatch.setattr(context, "decode", decode)
+    with pytest.raises(Transient):
+        engine.generate(QUESTIONS[0], Sampling(max_tokens=4), scope="b")
+    monkeypatch.setattr(context, "decode", real)
+    assert engine.generate(QUESTIONS[0], Sampling(max_tokens=4), scope="b") == expected
+    assert "prefix_hits" not in counts(engine)
 
 
 def test_those_that_wait_for_a_prefix_go_on_when_its_reader_is_gone(

@@ -260,7 +260,7 @@ class EngineLoop:
 
     def _end(self, sequence: Sequence, error: Exception | None) -> None:
         """Free the slot and hand over the result or ``error``."""
-        self._seats.leave(sequence)
+        self._seats.leave(sequence, warm=error is None)
         if sequence in self._suspects:
             self._suspects.remove(sequence)
         try:

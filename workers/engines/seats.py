@@ -124,11 +124,16 @@ class Seats:
         self._meter.parked(restorable=sequence.saved is not None)
         heapq.heappush(self._waiting, sequence)
 
-    def leave(self, sequence: Sequence) -> None:
-        """Free the slot of a sequence that has ended, and keep it warm."""
+    def leave(self, sequence: Sequence, *, warm: bool) -> None:
+        """Free the slot of a sequence that has ended; ``warm``: what it has computed is right and may be used again."""
         sequence.ended = True
         self.running.remove(sequence)
-        self._free[sequence.slot] = _Warm(sequence.request.scope, np.array(sequence.tokens[: sequence.fed], np.int32))
+        if warm:
+            tokens = np.array(sequence.tokens[: sequence.fed], np.int32)
+            self._free[sequence.slot] = _Warm(sequence.request.scope, tokens)
+        else:
+            self._context.forget(sequence.slot)
+            self._free[sequence.slot] = _COLD
 
     def cool(self) -> bool:
         """Free what ended sequences have left in the cache; whether there was anything."""
