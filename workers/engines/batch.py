@@ -67,3 +67,15 @@ class Batch:
             self._outputs[last - 1] = 1
         self.size = last
         self.native.n_tokens = last
+
+    def add_each(self, tokens: Sequence[int], positions: Sequence[int], sequences: Sequence[int]) -> None:
+        """Append one token of each sequence at its position and ask for logits after it: many at the cost of one."""
+        first, last = self.size, self.size + len(tokens)
+        if last > self.capacity:
+            raise ValueError(f"{last} tokens do not fit into a batch of {self.capacity}")
+        self._tokens[first:last] = tokens
+        self._positions[first:last] = positions
+        self._sequences[first:last] = sequences
+        self._outputs[first:last] = 1
+        self.size = last
+        self.native.n_tokens = last

@@ -36,6 +36,11 @@ def closed() -> Transient:
     return Transient("The engine was closed or failed; the request can be tried again.", code="engine_closed")
 
 
+def _slot(sequence: Sequence) -> int:
+    """What batches are sorted by: llama.cpp computes sequences in one piece whose numbers follow each other."""
+    return sequence.slot
+
+
 class EngineLoop:
     """Owns ``context``; ``submit`` may be called from any thread. ``steps`` counts finished steps, failed ones too."""
 
@@ -187,7 +192,13 @@ class EngineLoop:
             if fed := self._read(reading, urgent):
                 return fed
         self._reading_since = None
-        return self._feed([(sequence, 1) for sequence in generating])
+        generating.sort(key=_slot)
+        self._batch.add_each(
+            [sequence.tokens[-1] for sequence in generating],
+            [sequence.fed for sequence in generating],
+            [sequence.slot for sequence in generating],
+        )
+        return [(sequence, 1) for sequence in generating]
 
     def _may_read(self, urgent: int, now: float) -> bool:
         """Whether sequences of this priority can wait for their next token while prompts are read."""
@@ -208,11 +219,7 @@ class EngineLoop:
                     parts.append((sequence, count))
                     room -= count
                     behind -= count
-        return self._feed(parts)
-
-    def _feed(self, parts: list[tuple[Sequence, int]]) -> list[tuple[Sequence, int]]:
-        """Put so many tokens of each sequence into the batch, by slot: llama.cpp joins what is next to each other."""
-        parts.sort(key=lambda part: part[0].slot)
+        parts.sort(key=lambda part: _slot(part[0]))
         for sequence, count in parts:
             tokens = sequence.tokens[sequence.fed : sequence.fed + count]
             self._batch.add(tokens, sequence.fed, sequence.slot, output=count == sequence.waiting_tokens)
