@@ -67,7 +67,7 @@ _ENGINE_COUNTS = {
 }
 _ENGINE_GAUGES = {
     "sequences": ("casemill_engine_sequences", "Sequences that the engine computes at once at most."),
-    "running": ("casemill_engine_running_sequences", "Sequences in its last batch's turn."),
+    "running": ("casemill_engine_running_sequences", "Sequences that it computes now."),
     "cells": ("casemill_engine_cells", "Tokens that its cache holds at most."),
     "used_cells": ("casemill_engine_used_cells", "Tokens of running sequences in the cache."),
 }
