@@ -27,6 +27,31 @@ class WorkerModel:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """How often what (``first_token``, ``between_tokens``) took how long for requests of a priority, 0 to 4.
+
+    ``buckets`` are counts below each of ``timings.TOKEN_BOUNDS`` and above the one before, then those above all;
+    ``sum`` is in seconds.
+    """
+
+    what: str
+    priority: int
+    buckets: tuple[int, ...]
+    sum: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineView:
+    """What the engine of a loaded model has done since its load, which took ``load_seconds``, and how it stands."""
+
+    model: str
+    load_seconds: float
+    counts: dict[str, int]
+    gauges: dict[str, int]
+    times: tuple[TokenTimes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Announcement:
     """What a worker says of itself every few seconds; ``memory`` is its resident size in bytes.
 
@@ -54,6 +79,7 @@ class Announcement:
     stalled: float = 0.0
     weight: int = 1
     draining: bool = False
+    engines: tuple[EngineView, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -119,5 +145,11 @@ class Fleet:
 
 def _announcement(raw: dict[str, Any]) -> Announcement:
     raw["models"] = tuple(WorkerModel(**model) for model in raw["models"])
+    raw["engines"] = tuple(_engine_view(view) for view in raw.get("engines", ()))
     raw["lanes"], raw["cores"] = tuple(raw["lanes"]), tuple(raw["cores"])
     return Announcement(**raw)
+
+
+def _engine_view(raw: dict[str, Any]) -> EngineView:
+    raw["times"] = tuple(TokenTimes(**each | {"buckets": tuple(each["buckets"])}) for each in raw["times"])
+    return EngineView(**raw)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -12,11 +13,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from services.capacity import Capacity
-from services.fleet import Announcement, Fleet
-from services.jobs import Device, Lane, State
+from services.fleet import Announcement, EngineView, Fleet
+from services.jobs import Device, Lane, Priority, State
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors, server_info
 from services.tickets import ticket_queue
+from services.timings import TOKEN_BOUNDS
 
 _TOTALS = {
     "jobs.submitted": ("casemill_jobs_submitted", "Jobs accepted."),
@@ -46,6 +48,32 @@ _WORKERS: dict[str, tuple[str, Callable[[Announcement], float]]] = {
         "How long tickets have waited that its free slots should have taken.",
         lambda worker: worker.stalled,
     ),
+    "casemill_worker_loaded_models": (
+        "Models in memory.",
+        lambda worker: sum(model.loaded for model in worker.models),
+    ),
+}
+# By what the engine counts under; from 0 with each load.
+_ENGINE_COUNTS = {
+    "tokens_in": ("casemill_engine_tokens_in", "Tokens of prompts and of embedded texts."),
+    "tokens_out": ("casemill_engine_tokens_out", "Tokens written."),
+    "texts": ("casemill_engine_texts", "Texts embedded."),
+    "steps": ("casemill_engine_steps", "Batches computed."),
+    "step_tokens": ("casemill_engine_step_tokens", "Tokens of all batches."),
+    "prefix_hits": ("casemill_engine_prefix_hits", "Prompts that began like one that is kept."),
+    "prefix_tokens": ("casemill_engine_prefix_tokens", "Tokens that were not computed for that reason."),
+    "parked": ("casemill_engine_parked", "Sequences that gave up their place to more urgent ones or to a full cache."),
+    "parked_lost": ("casemill_engine_parked_lost", "Those of them that had to be computed again."),
+}
+_ENGINE_GAUGES = {
+    "sequences": ("casemill_engine_sequences", "Sequences that the engine computes at once at most."),
+    "running": ("casemill_engine_running_sequences", "Sequences that it computes now."),
+    "cells": ("casemill_engine_cells", "Tokens that its cache holds at most."),
+    "used_cells": ("casemill_engine_used_cells", "Tokens of running sequences in the cache."),
+}
+_TOKEN_TIMES = {
+    "first_token": ("casemill_first_token_seconds", "Time from a request to its first token, in the engine."),
+    "between_tokens": ("casemill_between_tokens_seconds", "Time from one token of a sequence to the next."),
 }
 # Which workers serve what waits for a device class.
 _SERVING = {Device.CPU: {Device.CPU}, Device.GPU: {Device.GPU}, Device.ANY: {Device.CPU, Device.GPU}}
@@ -62,6 +90,7 @@ class _Installation(Collector):
         yield from self._backlog()
         yield from self._timings()
         yield from _fleet(workers)
+        yield from _engines([(worker.id, view) for worker in workers for view in worker.engines])
         yield self._desired()
         yield from self._host()
 
@@ -144,6 +173,36 @@ def _fleet(workers: list[Announcement]) -> Iterable[Metric]:
         for worker in workers:
             family.add_metric([worker.id, worker.device], value(worker))
         yield family
+
+
+def _engines(views: list[tuple[str, EngineView]]) -> Iterable[Metric]:
+    labels = ["worker", "model"]
+    for key, (name, text) in _ENGINE_COUNTS.items():
+        counter = CounterMetricFamily(name, text, labels=labels)
+        for worker, view in views:
+            counter.add_metric([worker, view.model], view.counts.get(key, 0))
+        yield counter
+    for key, (name, text) in _ENGINE_GAUGES.items():
+        gauge = GaugeMetricFamily(name, text, labels=labels)
+        for worker, view in views:
+            if key in view.gauges:
+                gauge.add_metric([worker, view.model], view.gauges[key])
+        yield gauge
+    load = GaugeMetricFamily("casemill_engine_load_seconds", "How long loading the model took.", labels=labels)
+    for worker, view in views:
+        load.add_metric([worker, view.model], view.load_seconds)
+    yield load
+    for what, (name, text) in _TOKEN_TIMES.items():
+        histogram = HistogramMetricFamily(name, text, labels=[*labels, "priority"])
+        for worker, view in views:
+            for times in view.times:
+                # A worker of another version may have other bounds.
+                if times.what == what and len(times.buckets) == len(TOKEN_BOUNDS) + 1:
+                    bounds = [*map(str, TOKEN_BOUNDS), "+Inf"]
+                    buckets = list(zip(bounds, accumulate(times.buckets), strict=True))
+                    priority = list(Priority)[times.priority]
+                    histogram.add_metric([worker, view.model, priority], buckets, sum_value=times.sum)
+        yield histogram
 
 
 def exposition(lifecycle: Lifecycle, fleet: Fleet) -> tuple[str, bytes]:

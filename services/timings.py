@@ -34,6 +34,9 @@ BOUNDS: Final = (
     86400,
 )
 
+# Seconds to the first and between tokens of a generation: from a token of a GPU to a long prompt on a CPU.
+TOKEN_BOUNDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
 # Upper bound in seconds, the last one infinite, and how many took as long or less.
 Histogram = list[tuple[float, int]]
 

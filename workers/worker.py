@@ -180,6 +180,7 @@ class Worker:
             stalled=self._consumer.deaf,
             weight=options.weight or options.slots,
             draining=self._slots.draining,
+            engines=self._engines.views(),
         )
 
 

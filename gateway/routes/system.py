@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -100,4 +100,5 @@ def list_lanes(gateway: Shared, _: Reader) -> dict[str, Any]:
 
 
 def _worker_view(worker: Announcement) -> dict[str, Any]:
-    return asdict(worker) | {"kind": worker.kind}
+    """Without what its engines count, which is in ``/metrics``."""
+    return asdict(replace(worker, engines=())) | {"kind": worker.kind}

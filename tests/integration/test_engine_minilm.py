@@ -198,6 +198,15 @@ def test_many_threads_and_many_texts(engine: LlamaEmbeddings) -> None:
     assert engine.embed([]).vectors.shape == (0, 384)
 
 
+def test_texts_and_their_tokens_are_counted(engine: LlamaEmbeddings) -> None:
+    before = engine.meter.view("", 0.0).counts
+    tokens = sum(engine.embed(TEXTS[:3]).tokens)
+    after = engine.meter.view("", 0.0).counts
+    grown = {name: count - before.get(name, 0) for name, count in after.items()}
+    assert (grown["texts"], grown["tokens_in"], grown["step_tokens"]) == (3, tokens, tokens)
+    assert grown["steps"] >= 1
+
+
 def test_cancel(engine: LlamaEmbeddings) -> None:
     with pytest.raises(WorkCancelled):
         engine.embed(["x"], cancelled=lambda: True)

@@ -169,7 +169,7 @@ def test_a_tight_plan_is_checked_with_llama_cpp(
         try:
             engine = engines.generation("one")
             assert isinstance(engine, LlamaGeneration)
-            cells = engine.meter.view()["gauges"]["cells"]
+            cells = engine.meter.view("", 0.0).gauges["cells"]
             assert (cells == whole.cells) is split
         finally:
             engines.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,14 @@ from services.fleet import Announcement, Fleet
 from services.jobs import Device, JobType, Lane, Priority
 from services.lifecycle import Lifecycle
 from services.metrics import exposition
+from services.models import Catalog
+from services.settings import Settings
 from services.timings import BOUNDS
 from tests.conftest import wait_until
 from tests.integration.test_lifecycle import PROBLEM, claim, finish, submit, tidy
+from tests.tiny_model import CONTEXT, write_tiny_model
+from workers.engines.base import Sampling
+from workers.engines.registry import Engines
 
 __all__ = ["tidy"]
 
@@ -135,3 +141,27 @@ def test_every_counted_end_is_a_run(lifecycle: Lifecycle, outcome: str) -> None:
     (held,) = claim(lifecycle)
     finish(lifecycle, held, outcome)
     assert dict(lifecycle.timings()["run", Lane.GENERATE, Priority.NORMAL])[float("inf")] == 1
+
+
+def test_what_a_loaded_model_wrote_is_counted_for_its_worker(lifecycle: Lifecycle, tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path)
+    catalog.add(write_tiny_model(tmp_path / "tiny.gguf"), name="tiny")
+    engines = Engines(Settings(data_dir=tmp_path, context_tokens=CONTEXT, sequences=2, gpu_layers=0), catalog, 1)
+    fleet = Fleet(lifecycle.client, lifecycle.keys)
+    try:
+        assert engines.views() == ()
+        with engines.lease_generation("tiny") as engine:
+            done = engine.generate("alpha beta", Sampling(max_tokens=8), priority=Priority.HIGH.rank)
+        views = engines.views()
+    finally:
+        engines.close()
+    lanes = ("generate",)
+    fleet.announce(Announcement("w1", "here", 1, "cpu", "", lanes, 1, 0, (), (), 0, "llama", "0", 0.0, engines=views))
+    found = samples(lifecycle)
+    assert found["casemill_engine_tokens_in_total"] == {("tiny", "w1"): done.tokens_in}
+    written = found["casemill_engine_tokens_out_total"]["tiny", "w1"]
+    assert written >= done.tokens_out > 1
+    assert found["casemill_first_token_seconds_count"] == {("tiny", "high", "w1"): 1}
+    assert found["casemill_between_tokens_seconds_count"] == {("tiny", "high", "w1"): written - 1}
+    assert found["casemill_engine_load_seconds"]["tiny", "w1"] > 0
+    fleet.leave("w1")

@@ -14,10 +14,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.fleet import Announcement
+from services.fleet import Announcement, EngineView, TokenTimes
 from services.jobs import Device, Lane, Priority
 from services.keys import Keys
 from services.metrics import exposition
+from services.timings import TOKEN_BOUNDS
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -50,7 +51,12 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
         keys=Keys("test:"),
         settings=SimpleNamespace(data_dir=tmp_path),
     )
-    worker = Announcement("w1", "here", 1, "cpu", "", ("embed",), 1, 0, (), (), 0, "fake", "0", 0.0)
+    gauges = {"sequences": 1, "running": 0, "cells": 1, "used_cells": 0}
+    times = tuple(
+        TokenTimes(what, 2, (0,) * (len(TOKEN_BOUNDS) + 1), 0.0) for what in ("first_token", "between_tokens")
+    )
+    engines = (EngineView("tiny", 1.0, {}, gauges, times),)
+    worker = Announcement("w1", "here", 1, "cpu", "", ("embed",), 1, 0, (), (), 0, "fake", "0", 0.0, engines=engines)
     fleet: Any = SimpleNamespace(workers=lambda: [worker])
     found: dict[str, set[str]] = {"up": {"job"}}
     for family in text_string_to_metric_families(exposition(lifecycle, fleet)[1].decode()):

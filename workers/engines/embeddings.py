@@ -16,6 +16,7 @@ from workers.engines.base import Cancelled, Embeddings, Tick, WorkCancelled, con
 from workers.engines.batch import Batch
 from workers.engines.llama_api import POOL_NONE, LlamaContext, LlamaModel
 from workers.engines.loading import CLOSE_SECONDS, WAIT_SECONDS
+from workers.engines.meter import Meter
 from workers.engines.packing import Call, Share, Waiting
 from workers.engines.plan import MAX_EMBEDDING_TOKENS, PACKED_TEXTS, embedding_batch
 
@@ -33,6 +34,7 @@ class LlamaEmbeddings:
         Raises ``ModelError`` (``model_damaged``, ``model_unusable``, ``memory_exceeded``).
         """
         self._model = model
+        self.meter = Meter()
         self._steps = 0
         self._computing_since: float | None = None
         self._context: LlamaContext | None = None
@@ -149,6 +151,7 @@ class LlamaEmbeddings:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths).all() and (lengths > 0).all()):
             raise ModelError(f"{self._model.name} computed no usable vector.", code="model_unusable")
+        self.meter.embedded(len(texts), self._batch.size)
         return vectors / lengths
 
     def close(self) -> None:

@@ -44,9 +44,14 @@ class _Load(Generic[_E]):
         self._started = time.monotonic()
 
     @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._started
+
+    @property
     def overdue_seconds(self) -> float:
         """How much longer than it may the load has taken."""
-        return max(0.0, time.monotonic() - self._started - LOAD_SECONDS)
+        return max(0.0, self.seconds - LOAD_SECONDS)
 
 
 class LoadedEngines(Generic[_E]):
@@ -56,6 +61,7 @@ class LoadedEngines(Generic[_E]):
         self._load = load
         self._lock = threading.Lock()
         self._ready: dict[str, _E] = {}
+        self._load_seconds: dict[str, float] = {}
         self._loading: dict[str, _Load[_E]] = {}
         self._closed = False
 
@@ -101,6 +107,11 @@ class LoadedEngines(Generic[_E]):
         with self._lock:
             return list(self._ready)
 
+    def load_times(self) -> list[tuple[str, _E, float]]:
+        """The models that are loaded now, and how many seconds each load took, the waiting for room included."""
+        with self._lock:
+            return [(name, engine, self._load_seconds[name]) for name, engine in self._ready.items()]
+
     def stalled_seconds(self) -> float:
         """How long the slowest of the engines with work in flight, or of the overdue loads, has not moved."""
         with self._lock:
@@ -131,6 +142,7 @@ class LoadedEngines(Generic[_E]):
             late = self._closed
             if not late:
                 self._ready[name] = engine
+                self._load_seconds[name] = load.seconds
         if late:
             engine.close()
             load.future.set_exception(_shutting_down())

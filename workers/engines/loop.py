@@ -62,7 +62,7 @@ class EngineLoop:
         """
         self.steps = 0
         self.broken = False
-        self.meter = Meter(sequences, cells)
+        self.meter = Meter(sequences=sequences, running=0, cells=cells, used_cells=0)
         self._moved_at = time.monotonic()
         self._model = model
         self._context = context

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Any, Final
 
-# Seconds: from a token of a GPU to a long prompt on a CPU.
-BOUNDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+from services.fleet import EngineView, TokenTimes
+from services.timings import TOKEN_BOUNDS
 
 
 class Meter:
     """Written by the engine thread alone; :meth:`view` may be read from any."""
 
-    def __init__(self, sequences: int, cells: int) -> None:
+    def __init__(self, **gauges: int) -> None:
+        """``gauges``: what holds from the beginning."""
         self._counts: defaultdict[str, int] = defaultdict(int)
         self._times: dict[tuple[str, int], list[int]] = {}
         self._sums: defaultdict[tuple[str, int], float] = defaultdict(float)
-        self._gauges = {"sequences": sequences, "running": 0, "cells": cells, "used_cells": 0}
+        self._gauges = gauges
 
     def step(self, tokens: int, running: int, used_cells: int) -> None:
         """A step computed ``tokens`` for ``running`` sequences, whose part of the cache is ``used_cells`` now."""
@@ -40,6 +40,13 @@ class Meter:
         self._counts["tokens_out"] += 1
         self._time("between_tokens", priority, seconds)
 
+    def embedded(self, texts: int, tokens: int) -> None:
+        """A step turned so many texts, of so many tokens together, into vectors."""
+        self._counts["steps"] += 1
+        self._counts["step_tokens"] += tokens
+        self._counts["texts"] += texts
+        self._counts["tokens_in"] += tokens
+
     def prefix_hit(self, tokens: int) -> None:
         """So many tokens of a prompt need not be computed."""
         self._counts["prefix_hits"] += 1
@@ -54,22 +61,19 @@ class Meter:
         key = (what, priority)
         buckets = self._times.get(key)
         if buckets is None:
-            buckets = self._times[key] = [0] * (len(BOUNDS) + 1)
-        buckets[bisect_left(BOUNDS, seconds)] += 1
+            buckets = self._times[key] = [0] * (len(TOKEN_BOUNDS) + 1)
+        buckets[bisect_left(TOKEN_BOUNDS, seconds)] += 1
         self._sums[key] += seconds
 
-    def view(self) -> dict[str, Any]:
-        """Counts since the engine was loaded, gauges of now, and how many times fell under each of ``BOUNDS``."""
-        return {
-            "counts": dict(self._counts),
-            "gauges": dict(self._gauges),
-            "times": [
-                {
-                    "what": what,
-                    "priority": priority,
-                    "buckets": list(buckets),
-                    "sum": round(self._sums[what, priority], 6),
-                }
+    def view(self, model: str, load_seconds: float) -> EngineView:
+        """What an announcement says of the engine of ``model``."""
+        return EngineView(
+            model=model,
+            load_seconds=round(load_seconds, 3),
+            counts=dict(self._counts),
+            gauges=dict(self._gauges),
+            times=tuple(
+                TokenTimes(what, priority, tuple(buckets), round(self._sums[what, priority], 6))
                 for (what, priority), buckets in list(self._times.items())
-            ],
-        }
+            ),
+        )

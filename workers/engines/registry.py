@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from services.durable_files import read_replaced, write_durably
 from services.errors import InvalidRequest
+from services.fleet import EngineView
 from services.gguf_header import GgufHeader, read_header
 from services.model_files import SHARED_MODE, exclusive
 from services.models import FAKE, Catalog, Kind, Model, fake_model
@@ -94,6 +95,15 @@ class Engines:
     def loaded(self) -> list[str]:
         """Names of the models that are loaded now."""
         return sorted({*self._generation.names(), *self._embedding.names()})
+
+    def views(self) -> tuple[EngineView, ...]:
+        """What the engines with weights have done since they were loaded. Never waits for an engine."""
+        loaded = [*self._generation.load_times(), *self._embedding.load_times()]
+        return tuple(
+            engine.meter.view(name, seconds)
+            for name, engine, seconds in loaded
+            if isinstance(engine, (LlamaGeneration, LlamaEmbeddings))
+        )
 
     def stalled(self) -> float:
         """Seconds since the last step of the engine that has stood still longest with work in flight; 0.0 if none has.
