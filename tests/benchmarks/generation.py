@@ -35,7 +35,7 @@ class Passages:
         """
         before = self.tokenize(after) if after else []
         for words in self._stretches:
-            for count in range((tokens - len(before)) // 3, len(words)):
+            for count in range((tokens - len(before)) // 2, len(words)):
                 text = " ".join([after, *words[:count]] if after else words[:count])
                 found = self.tokenize(text)
                 if len(found) == tokens and found[: len(before)] == before:

@@ -62,7 +62,7 @@ def main() -> int:
     print(f"{'first token, ms':24s}{'p50':>8s}{'p95':>8s}{'most':>8s}   {samples} samples")
     for name, times in (("idle stack", idle), (f"{SEQUENCES} bulk generations", busy)):
         print(f"{name:24s}{statistics.median(times):8.1f}{p95(times):8.1f}{max(times):8.1f}")
-    print(f"{len(done)} bulk jobs ended, {len(parked)} of them had been parked, {len(differ)} of these texts differ; ")
+    print(f"{len(done)} bulk jobs ended, {len(parked)} of them had been parked, {len(differ)} of these texts differ")
     print(f"largest gaps there: {[round(gap, 3) for gap in gaps]}, allowed {EPSILON}")
     if not parked:
         raise SystemExit("nothing was parked, so nothing was measured")
