@@ -46,8 +46,11 @@ class Running:
 
     def events(self, job: str, after: str | None = None) -> list[tuple[str, str, dict[str, Any]]]:
         """All events as (id, name, data) until the final one."""
+        return list(self.follow(job, after))
+
+    def follow(self, job: str, after: str | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """The same, each as soon as it comes."""
         headers = {"Last-Event-ID": after} if after else {}
-        found: list[tuple[str, str, dict[str, Any]]] = []
         with self.http.stream("GET", f"/v1/jobs/{job}/events", headers=headers, timeout=60) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             event_id = event = ""
@@ -56,8 +59,7 @@ class Running:
                 event_id = value if name == "id" else event_id
                 event = value if name == "event" else event
                 if name == "data":
-                    found.append((event_id, event, json.loads(value)))
-        return found
+                    yield event_id, event, json.loads(value)
 
 
 @contextmanager
