@@ -33,8 +33,7 @@ class Blobs:
         Equal bytes of one ``scope`` are one blob. What belongs to a document has the document as its scope, so that
         erasing one document never takes a blob of another.
         """
-        content = hashlib.sha256(data).digest()
-        name = f"{kind}_{hmac.new(self._tenant_key(tenant), scope.encode() + content, hashlib.sha256).hexdigest()}"
+        name = f"{kind}_{self.keyed(tenant, scope.encode() + hashlib.sha256(data).digest())}"
         target = self.path(tenant, name)
         if target.exists():
             os.utime(target)  # its time tells the sweep that it is in use
@@ -66,6 +65,10 @@ class Blobs:
             raise NotFound(f"{name!r} is not a blob", code="blob_missing")
         digest = name.rpartition("_")[2]
         return self._root / tenant / digest[:2] / name
+
+    def keyed(self, tenant: str, data: bytes) -> str:
+        """HMAC-SHA256 of bytes under the tenant's key, in hexadecimal: names them and tells nobody else of them."""
+        return hmac.new(self._tenant_key(tenant), data, hashlib.sha256).hexdigest()
 
     def sweep(self, kinds: Collection[str], before: float) -> int:
         """Remove blobs of these kinds that were last stored before an epoch time; answers how many."""

@@ -10,6 +10,7 @@ from services.errors import InvalidRequest, NotFound
 from services.keys import Keys
 from services.redis_client import Redis, redis_errors
 from services.scripts import Scripts
+from services.vector_index import VectorIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Documents:
         self._client = client
         self._keys = keys
         self.blobs = blobs
+        self.vectors = VectorIndex(client, keys)
         self._scripts = Scripts(client, {"prefix": keys.prefix})
 
     def add(self, tenant: str, data: bytes, *, name: str, matter: str | None = None) -> Document:
@@ -86,6 +88,7 @@ class Documents:
             blobs: list[str] = pipeline.execute()[-1]
         for blob in {*blobs, document}:
             self.blobs.delete(tenant, blob)
+        self.vectors.forget(tenant, set(blobs))
         with redis_errors():
             self._client.delete(outputs)
 

@@ -19,6 +19,8 @@ TEMPLATES: Final = {
     "dead": "dead:{tenant}",  # zset id → time of failure; trimmed with the jobs
     "document": "document:{tenant}:{id}",  # hash; until the document is deleted
     "outputs": "outputs:{tenant}:{document}",  # hash "step:version" → blob; goes with the document
+    "vectors": "vectors:{tenant}",  # hash keyed text → blob that holds its vector, bounded; 30 d after the last one
+    "vectors_before": "vectors-before:{tenant}",  # the generation of "vectors" before; 30 d after its last one
     "documents": "documents:{tenant}",  # zset document → time of upload; until deleted
     "matter": "matter:{tenant}:{matter}",  # zset document → time of upload; until its documents are deleted
     "runs": "runs:{tenant}",  # zset run → time of submission; trimmed with the runs, whose records are of the key `job`

@@ -1,4 +1,4 @@
-"""Step ``embed``: a vector for each paragraph of the text and for each category of the playbook."""
+"""Step ``embed``: a vector for each paragraph of the text and for each category of the playbook, each computed once."""
 
 from __future__ import annotations
 
@@ -13,41 +13,75 @@ from services.texts import DocumentText
 from workers.engines.base import EmbeddingEngine, Tick, WorkCancelled, no_tick
 from workers.execution import Execution, Stopped
 from workers.tasks.generate import model_stamp
+from workers.tasks.known_vectors import KEY_CHARS, known_vectors, text_keys
 from workers.toolbox import Toolbox
 
 # Raise when the same text is cut into other segments.
 VERSION = "1"
 MIN_CHARS = 20
+MAX_PLAYBOOKS = 16
+_category_vectors: dict[tuple[str, str], NDArray[np.float32]] = {}
 
 
 def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
-    """Embed the text; the output holds ``spans`` (n, 2), ``vectors`` (n, d) and ``categories`` (c, d)."""
+    """Embed the text; the output holds ``spans`` (n, 2), ``keys`` (n), ``vectors`` (n, d) and ``categories`` (c, d).
+
+    ``computed`` of the result counts the texts whose vectors no document of the tenant held.
+    """
     claim = execution.claim
     engine = execution.use(toolbox.engines.lease_embedding(str(claim.model), tick=execution.check))
     playbook = default_playbook()
     document = toolbox.text(claim)
+    body, blobs, index = toolbox.input(claim), toolbox.blobs, toolbox.documents.vectors
+    keys: list[str] = []
+    missing: dict[str, str] = {}
 
     def run() -> bytes:
         spans = segments(document, engine, execution.check)
-        texts = [document.text[start:end] for start, end in spans] + prototypes(playbook)
-        try:
-            vectors = engine.embed(
-                texts, priority=claim.priority.rank, cancelled=execution.stopped, tick=execution.tick
-            ).vectors
-        except WorkCancelled:
-            raise Stopped from None
+        texts = [document.text[start:end] for start, end in spans]
+        keys.extend(text_keys(blobs, claim.tenant, engine.model.sha256, texts))
+        known = {} if body.get("force") else known_vectors(blobs, index, claim.tenant, keys, execution.check)
+        missing.update((key, text) for key, text in zip(keys, texts, strict=True) if key not in known)
+        known.update(zip(missing, embed_texts(engine, list(missing.values()), execution), strict=True))
         output = io.BytesIO()
         np.savez(
             output,
             spans=np.array(spans, np.int64).reshape(-1, 2),
-            vectors=vectors[: len(spans)],
-            categories=vectors[len(spans) :],
+            keys=np.array(keys, f"U{KEY_CHARS}"),
+            vectors=np.array([known[key] for key in keys], np.float32).reshape(-1, engine.model.dimensions),
+            categories=category_vectors(engine, playbook, execution),
         )
         return output.getvalue()
 
     version = f"{VERSION}:{engine.model.sha256}:{playbook.version}"
     step = toolbox.derive(claim, "vectors", version, run)
-    return step | {"model": model_stamp(engine.model)}
+    if not step["reused"]:
+        index.add(claim.tenant, body["document"], step["output"], list(dict.fromkeys(keys)))
+    return step | {"model": model_stamp(engine.model), "computed": len(missing)}
+
+
+def embed_texts(engine: EmbeddingEngine, texts: list[str], execution: Execution) -> NDArray[np.float32]:
+    """A vector a text, (n, d), at the job's priority; raises :class:`Stopped` where the job must stop."""
+    if not texts:
+        return np.zeros((0, engine.model.dimensions), np.float32)
+    try:
+        return engine.embed(
+            texts, priority=execution.claim.priority.rank, cancelled=execution.stopped, tick=execution.tick
+        ).vectors
+    except WorkCancelled:
+        raise Stopped from None
+
+
+def category_vectors(engine: EmbeddingEngine, playbook: Playbook, execution: Execution) -> NDArray[np.float32]:
+    """The vectors of :func:`prototypes`, (c, d), kept in the process: no document has a part in them."""
+    name = (engine.model.sha256, playbook.version)
+    vectors = _category_vectors.get(name)
+    if vectors is None:
+        vectors = embed_texts(engine, prototypes(playbook), execution)
+        if len(_category_vectors) >= MAX_PLAYBOOKS:
+            _category_vectors.clear()
+        _category_vectors[name] = vectors
+    return vectors
 
 
 def prototypes(playbook: Playbook) -> list[str]:
