@@ -66,7 +66,8 @@ def data() -> Path:
     return DATA
 
 
-@pytest.fixture(scope="session", params=["valkey", "redis"])
+# The second server doubles the time of most tests of the queue, so `make test` leaves it to `make test-all`.
+@pytest.fixture(scope="session", params=["valkey", pytest.param("redis", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
     """A server with the embedded settings: the packaged Valkey, then the redis-server on the PATH."""
     if request.param == "valkey":

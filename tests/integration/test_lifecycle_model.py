@@ -215,11 +215,11 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
     return LifecycleMachine
 
 
-@pytest.mark.parametrize("steps", [40])
-def test_random_lives_agree_with_the_model(server: EmbeddedValkey, steps: int) -> None:
+@pytest.mark.parametrize("lives", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_random_lives_agree_with_the_model(server: EmbeddedValkey, lives: int) -> None:
     profile = settings(
-        max_examples=100,
-        stateful_step_count=steps,
+        max_examples=lives,
+        stateful_step_count=40,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )

@@ -189,6 +189,7 @@ def contracts(data: Path) -> list[str]:
     return [path.read_bytes().decode() for path in sorted((data / "cuad" / "texts").glob("*.txt"))]
 
 
+@pytest.mark.slow
 def test_all_contracts_on_the_cpu(data: Path) -> None:
     playbook, total = default_playbook(), 0
     for text in contracts(data):
