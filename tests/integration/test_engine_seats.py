@@ -17,6 +17,7 @@ from tests.conftest import wait_until
 from tests.tiny_model import CONTEXT, write_tiny_model
 from workers.engines.base import Generation, Sampling
 from workers.engines.llama import LlamaGeneration
+from workers.engines.llama_api import LlamaContext
 from workers.engines.plan import ContextPlan
 
 SEATS = 4
@@ -108,15 +109,20 @@ def test_work_of_the_same_urgency_parks_nobody(load: Callable[..., LlamaGenerati
     assert "parked" not in counts(engine)
 
 
-def test_a_full_shared_cache_parks_and_every_text_is_whole(load: Callable[..., LlamaGeneration]) -> None:
+def test_a_full_shared_cache_parks_and_every_text_is_whole(
+    load: Callable[..., LlamaGeneration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Half precision rounds by where a token stands in a shared cache, which moves near ties by up to 0.03.
+    def exact(*args: Any, **plan: Any) -> LlamaContext:
+        return LlamaContext(*args, **(plan | {"kv_type": "f32", "flash_attn": False}))
+
+    monkeypatch.setattr("workers.engines.llama.LlamaContext", exact)
     split = load()
     alone = [split.generate(*request) for request in BULK]
     cells = CONTEXT // 2
     shared = load(unified=True, tokens=cells, cells=cells)
     texts = Bulk(shared).results()
-    assert [text.tokens_out for text in texts] == [text.tokens_out for text in alone]
-    # Where a token stands in a shared cache turns roundings, and so once in 500 the choice between near ties.
-    assert sum(text == other for text, other in zip(texts, alone, strict=True)) >= len(alone) - 4
+    assert texts == alone
     assert counts(shared)["parked"] >= 2
     room = cells - shared.count_tokens("rent")
     assert shared.generate("rent", Sampling(max_tokens=room)).tokens_out == room

@@ -215,7 +215,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
     return LifecycleMachine
 
 
-@pytest.mark.parametrize("lives", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lives", [8, pytest.param(100, marks=pytest.mark.slow)])
 def test_random_lives_agree_with_the_model(server: EmbeddedValkey, lives: int) -> None:
     profile = settings(
         max_examples=lives,

@@ -292,7 +292,7 @@ def process(settings: Settings, name: str) -> Generator[subprocess.Popen[bytes]]
             worker.kill()
 
 
-@pytest.mark.parametrize("policy", ["pull", *POLICIES])
+@pytest.mark.parametrize("policy", ["pull", *(pytest.param(policy, marks=pytest.mark.slow) for policy in POLICIES)])
 def test_all_jobs_end_once_while_a_worker_is_killed(settings: Settings, policy: str) -> None:
     settings = settings.model_copy(update={"placement": policy, "lease_seconds": 2.0})
     lifecycle = Lifecycle(settings)
