@@ -30,14 +30,16 @@ class Toolbox:
         blob = claim.input.get("blob")
         return json.loads(self.blobs.get(claim.tenant, blob)) if blob else claim.input
 
-    def derive(self, claim: Claim, kind: str, version: str, compute: Callable[[], bytes]) -> dict[str, Any]:
+    def derive(
+        self, claim: Claim, kind: str, version: str, compute: Callable[[], bytes], *, document: str | None = None
+    ) -> dict[str, Any]:
         """A step's result: the blob of an output of a document, computed unless this very version is there already.
 
-        ``version`` names all that the output depends on beside the document's bytes. An input with ``force`` has it
-        computed again.
+        ``version`` names all that the output depends on beside the document's bytes, ``document`` another one than the
+        job's own. An input with ``force`` has it computed again.
         """
         body, label = self.input(claim), f"{kind}:{version}"
-        document = body["document"]
+        document = document or str(body["document"])
         blob = None if body.get("force") else self.documents.output(claim.tenant, document, label)
         if blob:
             return {"output": blob, "reused": True, "seconds": 0.0}

@@ -17,9 +17,17 @@ VERSION = "1"
 
 def extract(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Read the document; answers the text's blob with kind, pages, characters and notes."""
+    return read_text(toolbox, execution, toolbox.input(execution.claim)["document"])[1]
+
+
+def read_text(toolbox: Toolbox, execution: Execution, document: str) -> tuple[DocumentText, dict[str, Any]]:
+    """The text of any document of the job's tenant, read unless it was read before, and what :func:`extract` answers.
+
+    Raises ``NotFound`` and the reader's errors.
+    """
     claim = execution.claim
-    body = toolbox.input(claim)
-    path = toolbox.blobs.path(claim.tenant, body["document"])
+    name = toolbox.documents.get(claim.tenant, document).name
+    path = toolbox.blobs.path(claim.tenant, document)
 
     def stopped() -> bool:
         execution.tick()
@@ -27,21 +35,21 @@ def extract(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
 
     def read() -> bytes:
         try:
-            return read_document(path, toolbox.settings, name=body.get("name"), cancelled=stopped).to_json()
+            return read_document(path, toolbox.settings, name=name, cancelled=stopped).to_json()
         except CasemillError:
             if execution.reason:
                 raise Stopped from None
             raise
 
-    step = toolbox.derive(claim, "text", VERSION, read)
+    step = toolbox.derive(claim, "text", VERSION, read, document=document)
     text = DocumentText.from_json(toolbox.blobs.get(claim.tenant, step["output"]))
     reading = step | {
-        "document": body["document"],
+        "document": document,
         "kind": text.kind,
         "pages": len(text.pages),
         "chars": len(text.text),
         "notes": list(text.notes),
     }
-    blob = toolbox.blobs.put(claim.tenant, "reading", json.dumps(reading).encode(), scope=body["document"])
-    toolbox.documents.keep_output(claim.tenant, body["document"], "reading", blob)
-    return reading
+    blob = toolbox.blobs.put(claim.tenant, "reading", json.dumps(reading).encode(), scope=document)
+    toolbox.documents.keep_output(claim.tenant, document, "reading", blob)
+    return text, reading
