@@ -103,7 +103,7 @@ class EmbedInput(BaseModel):
     dimensions: int | None = Field(default=None, ge=1, le=2**16)
 
 
-def checked_input(kind: type[GenerateInput | EmbedInput], body: dict[str, Any]) -> dict[str, Any]:
+def checked_input(kind: type[BaseModel], body: dict[str, Any]) -> dict[str, Any]:
     """``body`` without nulls, if it fits; raises ``InvalidRequest``: ``input_invalid`` or ``text_invalid``."""
     check_text(body)
     try:

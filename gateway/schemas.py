@@ -20,7 +20,7 @@ class JobRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: str = Field(examples=["review"], description="generate, embed, analyze, extract or review")
+    type: str = Field(examples=["review"], description="generate, embed, analyze, extract, review, search or compare")
     priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
     device: str = Field(default="any", description="gpu, cpu or any")
     model: str | None = None

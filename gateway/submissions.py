@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from gateway.document_sets import set_job
 from gateway.job_inputs import EmbedInput, GenerateInput, checked_input
 from gateway.run_schemas import RunRequest
 from gateway.schemas import JobRequest
@@ -47,6 +48,9 @@ def build_submission(gateway: Gateway, principal: Principal, request: JobRequest
             )
         body = checked_input(GenerateInput if job_type is JobType.GENERATE else EmbedInput, request.input)
         model = resolve_model(gateway, job_type.value, request.model)
+    elif job_type in (JobType.SEARCH, JobType.COMPARE):
+        body = set_job(gateway, principal, request, job_type)
+        model = resolve_model(gateway, "embed", request.model) if job_type is JobType.SEARCH else None
     else:
         body, plan, model = _document_job(gateway, principal, request, job_type, device)
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
@@ -100,7 +104,7 @@ def _default_model(gateway: Gateway, kind: str) -> str | None:
 def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) -> Submission:
     """The job of each document of a run, its input without the document. Raises as :func:`build_submission` does."""
     job_type = choose(JobType, request.type, "type")
-    if job_type in (JobType.GENERATE, JobType.EMBED):
+    if job_type not in (JobType.REVIEW, JobType.ANALYZE, JobType.EXTRACT):
         raise InvalidRequest("a run goes over documents: its type is review, analyze or extract", code="type_unknown")
     priority, device = _names(principal, request)
     playbook = _playbook_version(request.playbook)

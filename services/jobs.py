@@ -75,6 +75,8 @@ class JobType(StrEnum):
     ANALYZE = "analyze"
     EXTRACT = "extract"
     REVIEW = "review"
+    SEARCH = "search"
+    COMPARE = "compare"
 
 
 LANE_OF_TYPE: Final = {
@@ -83,6 +85,8 @@ LANE_OF_TYPE: Final = {
     JobType.ANALYZE: Lane.ANALYZE,
     JobType.EXTRACT: Lane.EXTRACT,
     JobType.REVIEW: Lane.ANALYZE,
+    JobType.SEARCH: Lane.EMBED,
+    JobType.COMPARE: Lane.ANALYZE,
 }
 
 

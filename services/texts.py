@@ -33,8 +33,9 @@ class Paragraph:
 class DocumentText:
     """What a reader makes of a document.
 
-    ``kind`` is the type found in the content (``pdf``, ``docx``, ``eml``, ``rtf``, ``html``, ``txt``).
+    ``kind`` is the type found in the content (``pdf``, ``docx``, ``eml``, ``rtf``, ``html``, ``txt``, ``jsonl``).
     ``notes`` tell a person what the reader saw and could not take along (an attachment of an unknown type, say).
+    ``labels`` name the paragraphs of a clause bank (``jsonl``), in their order; other documents have none.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class DocumentText:
     pages: tuple[Page, ...]
     paragraphs: tuple[Paragraph, ...]
     notes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @cached_property
     def _page_starts(self) -> list[int]:
@@ -65,4 +67,5 @@ class DocumentText:
             pages=tuple(Page(**page) for page in raw["pages"]),
             paragraphs=tuple(Paragraph(**paragraph) for paragraph in raw["paragraphs"]),
             notes=tuple(raw["notes"]),
+            labels=tuple(raw.get("labels", ())),
         )

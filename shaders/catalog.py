@@ -24,5 +24,10 @@ class Kernel:
 
 
 SCAN = Kernel("scan.wgsl", {"count": (0, 1, 2, 3), "scatter": (0, 1, 2, 4, 5)}, workgroup=64)
+SIMILARITY = Kernel(
+    "similarity.wgsl",
+    {"score": (0, 1, 2, 3), "begin": (0, 4, 6, 7), "go_on": (0, 4, 5, 6, 7)},
+    workgroup=64,
+)
 
-KERNELS: tuple[Kernel, ...] = (SCAN,)
+KERNELS: tuple[Kernel, ...] = (SCAN, SIMILARITY)

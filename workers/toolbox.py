@@ -49,11 +49,13 @@ class Toolbox:
         return {"output": blob, "reused": False, "seconds": round(time.monotonic() - started, 4)}
 
     def keep_result(self, claim: Claim, result: dict[str, Any]) -> str:
-        """Store a job's result; one about a document is erased with it."""
-        document = str(self.input(claim).get("document", ""))
+        """Store a job's result; one about a document, or whose ``documents`` it quotes, is erased with any of them."""
+        body = self.input(claim)
+        own = [body["document"]] if "document" in body else []
+        documents: list[str] = own or [item["id"] for item in result.get("documents", ())]
         data = json.dumps(result, ensure_ascii=False).encode()
-        blob = self.blobs.put(claim.tenant, "res", data, scope=document or claim.root)
-        if document:
+        blob = self.blobs.put(claim.tenant, "res", data, scope=documents[0] if len(documents) == 1 else claim.root)
+        for document in documents:
             self.documents.keep_output(claim.tenant, document, f"result:{claim.id}", blob)
         return blob
 

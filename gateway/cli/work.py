@@ -35,9 +35,7 @@ def review_one(client: Client, file: Path, *, priority: str, model: str | None, 
             if event == "step":
                 done = steps.index(data["step"]) + (data["state"] == "succeeded")
                 progress.update(task, completed=done, description=f"{file.name}: {data['step']} {data['state']}")
-    job = client.get(f"/v1/jobs/{job['id']}")
-    _check_success(job)
-    return job
+    return finished(client, job["id"])
 
 
 @click.command()
@@ -171,6 +169,15 @@ def _following(client: Client, job: str) -> Iterator[tuple[str, dict[str, Any]]]
         yield from client.follow(f"/v1/jobs/{job}")
     except Unavailable as error:
         raise Unavailable(f"{error.detail}; {job} is kept: `casemill watch {job}` goes on", code=error.code) from None
+
+
+def finished(client: Client, job: str) -> dict[str, Any]:
+    """The job once it has succeeded; raises its problem."""
+    for _ in _following(client, job):
+        pass
+    view = client.get(f"/v1/jobs/{job}")
+    _check_success(view)
+    return view
 
 
 def _show_jobs(found: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from gateway.following import event_stream, result_of
 from gateway.schemas import JobList, JobRequest, JobView
 from gateway.state import Gateway, Reader, Shared, Submitter
 from gateway.submissions import build_submission, choose
+from services.access import Principal
 from services.errors import NotFound
 from services.jobs import Job, State
 
@@ -30,8 +31,20 @@ def submit_job(
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> JobView:
     """Accept a job. With an ``Idempotency-Key`` a repeated request answers the same job."""
+    return accept(gateway, principal, body, request, response, idempotency_key)
+
+
+def accept(
+    gateway: Gateway,
+    principal: Principal,
+    job_request: JobRequest,
+    request: Request,
+    response: Response,
+    idempotency_key: str | None,
+) -> JobView:
+    """Submit a job for every route that takes one; answers its view. Raises as :func:`build_submission` does."""
     submission = replace(
-        build_submission(gateway, principal, body),
+        build_submission(gateway, principal, job_request),
         idempotency_key=idempotency_key,
         request_id=request.state.request_id,
     )

@@ -28,11 +28,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What one reader makes of one file: its type, the text of each page, and notes for a person."""
+    """What one reader makes of one file: its type, the text of each page, and notes for a person.
+
+    ``spans`` are the paragraphs of a single page where the format says what they are, ``labels`` their names.
+    """
 
     kind: str
     pages: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def chars(self) -> int:
@@ -48,10 +53,12 @@ def assemble(draft: Draft) -> DocumentText:
     start = 0
     for number, text in enumerate(texts, 1):
         pages.append(Page(number, start, start + len(text)))
-        paragraphs.extend(Paragraph(start + left, start + right) for left, right in find_paragraphs(text))
+        spans = draft.spans or find_paragraphs(text)
+        paragraphs.extend(Paragraph(start + left, start + right) for left, right in spans)
         start += len(text) + len(PAGE_BREAK)
     notes = tuple(_SURROGATE.sub("\ufffd", note) for note in draft.notes)
-    return DocumentText(draft.kind, PAGE_BREAK.join(texts), tuple(pages), tuple(paragraphs), notes)
+    labels = tuple(_SURROGATE.sub("\ufffd", label) for label in draft.labels)
+    return DocumentText(draft.kind, PAGE_BREAK.join(texts), tuple(pages), tuple(paragraphs), notes, labels)
 
 
 def find_paragraphs(text: str) -> list[tuple[int, int]]:

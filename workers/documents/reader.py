@@ -28,7 +28,16 @@ _ROOT = Path(__file__).resolve().parents[2]
 _BYTES_A_CHARACTER = 8
 _BYTES_AT_LEAST = 1 << 20
 
-_SUFFIXES = {"pdf": "pdf", "docx": "docx", "eml": "eml", "rtf": "rtf", "html": "html", "htm": "html", "doc": "doc"}
+_SUFFIXES = {
+    "pdf": "pdf",
+    "docx": "docx",
+    "eml": "eml",
+    "rtf": "rtf",
+    "html": "html",
+    "htm": "html",
+    "doc": "doc",
+    "jsonl": "jsonl",
+}
 
 
 def never_cancelled() -> bool:
@@ -117,7 +126,11 @@ def _received(output: bytes) -> DocumentText:
         spans = [0]
         for paragraph in document.paragraphs:
             spans.extend((paragraph.start, paragraph.end))
-        sound = all(sorted(offsets) == offsets and offsets[-1] <= len(document.text) for offsets in (ends, spans))
+        "".join(document.labels).encode()
+        named = len(document.labels) in (0, len(document.paragraphs))
+        sound = named and all(
+            sorted(offsets) == offsets and offsets[-1] <= len(document.text) for offsets in (ends, spans)
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _crashed("its answer cannot be read") from error
     if not sound or not document.pages:

@@ -46,6 +46,10 @@ def read_file(kind: str, data: bytes, limits: Limits) -> Draft:
         from workers.documents.rtf import read_rtf
 
         return read_rtf(data, limits)
+    if kind == "jsonl":
+        from workers.documents.jsonl import read_jsonl
+
+        return read_jsonl(data, limits)
     from workers.documents.txt import read_txt
 
     return read_txt(data, limits)

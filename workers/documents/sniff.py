@@ -8,6 +8,7 @@ import zipfile
 
 from services.errors import DocumentError, UnsupportedMedia
 from workers.documents.decoding import decode
+from workers.documents.jsonl import is_bank
 from workers.documents.limits import damaged
 
 HEAD = 4096
@@ -86,7 +87,7 @@ _HTML_START = re.compile(
 
 
 def sniff(data: bytes) -> str:
-    """The type of the content: ``pdf``, ``docx``, ``eml``, ``rtf``, ``html`` or ``txt``.
+    """The type of the content: ``pdf``, ``docx``, ``eml``, ``rtf``, ``html``, ``jsonl`` or ``txt``.
 
     Raises ``UnsupportedMedia``: ``document_type_unsupported`` for known types that are not read, else
     ``document_type_unknown``; ``DocumentError``: ``document_empty``, ``document_encrypted``, ``document_damaged``.
@@ -135,7 +136,7 @@ def _sniff_text(head: str) -> str:
         raise _unsupported("a Word 2003 XML document", _AS_DOCX)
     if start.startswith("BEGIN:VCALENDAR"):
         raise _unsupported("a calendar entry", _AS_PDF)
-    return "txt"
+    return "jsonl" if is_bank(head) else "txt"
 
 
 def _is_mail(head: str) -> bool:

@@ -6,10 +6,12 @@ from functools import partial
 
 from workers.slots import Task
 from workers.tasks.clauses import find_clauses
+from workers.tasks.compare import compare
 from workers.tasks.extract import extract
 from workers.tasks.generate import embed, generate
 from workers.tasks.report import report
 from workers.tasks.scan import scan_document
+from workers.tasks.search import search
 from workers.tasks.segments import embed_segments
 from workers.tasks.terms import extract_terms
 from workers.toolbox import Toolbox
@@ -26,5 +28,7 @@ def tasks(toolbox: Toolbox) -> dict[str, Task]:
         "clauses": find_clauses,
         "terms": extract_terms,
         "report": report,
+        "search": search,
+        "compare": compare,
     }
     return {name: partial(task, toolbox) for name, task in named.items()}

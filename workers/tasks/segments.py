@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -24,21 +25,29 @@ _category_vectors: dict[tuple[str, str], NDArray[np.float32]] = {}
 
 
 def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
-    """Embed the text; the output holds ``spans`` (n, 2), ``keys`` (n), ``vectors`` (n, d) and ``categories`` (c, d).
-
-    ``computed`` of the result counts the texts whose vectors no document of the tenant held.
-    """
+    """Embed the text of the extract step; answers as :func:`embed_document` does."""
     claim = execution.claim
     engine = execution.use(toolbox.engines.lease_embedding(str(claim.model), tick=execution.check))
-    playbook = default_playbook()
-    document = toolbox.text(claim)
+    return embed_document(toolbox, execution, engine, toolbox.input(claim)["document"], lambda: toolbox.text(claim))
+
+
+def embed_document(
+    toolbox: Toolbox, execution: Execution, engine: EmbeddingEngine, document: str, text: Callable[[], DocumentText]
+) -> dict[str, Any]:
+    """Embed a document of the tenant; the output holds what :func:`load_segments` reads and ``keys`` (n).
+
+    ``text`` is called where there are no vectors yet. ``computed`` of the result counts the texts whose vectors no
+    document of the tenant held.
+    """
+    claim, playbook = execution.claim, default_playbook()
     body, blobs, index = toolbox.input(claim), toolbox.blobs, toolbox.documents.vectors
     keys: list[str] = []
     missing: dict[str, str] = {}
 
     def run() -> bytes:
-        spans = segments(document, engine, execution.check)
-        texts = [document.text[start:end] for start, end in spans]
+        read = text()
+        spans = segments(read, engine, execution.check)
+        texts = [read.text[start:end] for start, end in spans]
         keys.extend(text_keys(blobs, claim.tenant, engine.model.sha256, texts))
         known = {} if body.get("force") else known_vectors(blobs, index, claim.tenant, keys, execution.check)
         missing.update((key, text) for key, text in zip(keys, texts, strict=True) if key not in known)
@@ -54,9 +63,9 @@ def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         return output.getvalue()
 
     version = f"{VERSION}:{engine.model.sha256}:{playbook.version}"
-    step = toolbox.derive(claim, "vectors", version, run)
+    step = toolbox.derive(claim, "vectors", version, run, document=document)
     if not step["reused"]:
-        index.add(claim.tenant, body["document"], step["output"], list(dict.fromkeys(keys)))
+        index.add(claim.tenant, document, step["output"], list(dict.fromkeys(keys)))
     return step | {"model": model_stamp(engine.model), "computed": len(missing)}
 
 
@@ -90,12 +99,12 @@ def prototypes(playbook: Playbook) -> list[str]:
 
 
 def segments(document: DocumentText, engine: EmbeddingEngine, check: Tick = no_tick) -> list[tuple[int, int]]:
-    """The paragraphs worth embedding; one that is too long for the model is halved at white space until it fits.
+    """The clauses of the document; one that is too long for the model is halved at white space until it fits.
 
     ``check`` is called before each text that is measured.
     """
     found: list[tuple[int, int]] = []
-    pending = [(item.start, item.end) for item in reversed(document.paragraphs) if item.end - item.start >= MIN_CHARS]
+    pending = clause_spans(document)[::-1]
     while pending:
         check()
         start, end = pending.pop()
@@ -109,8 +118,14 @@ def segments(document: DocumentText, engine: EmbeddingEngine, check: Tick = no_t
     return found
 
 
+def clause_spans(document: DocumentText) -> list[tuple[int, int]]:
+    """The paragraphs that say something: all of a clause bank, elsewhere those of :data:`MIN_CHARS` and more."""
+    least = 1 if document.labels else MIN_CHARS
+    return [(item.start, item.end) for item in document.paragraphs if item.end - item.start >= least]
+
+
 def load_segments(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """``spans``, ``vectors`` and ``categories`` of :func:`embed_segments`."""
+    """``spans``, ``vectors`` and ``categories`` of :func:`embed_document`: (n, 2), (n, d) and (c, d)."""
     arrays = np.load(io.BytesIO(data), allow_pickle=False)
     return (
         cast(NDArray[np.int64], arrays["spans"]),

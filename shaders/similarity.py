@@ -1,0 +1,103 @@
+"""Nearest vectors on the GPU: keeps a set of vectors there and says which of them are candidates for each query.
+
+The products are float32 and only choose; `workers/analysis/similarity.py` computes what is reported, on every device.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import Permanent
+from shaders.catalog import SIMILARITY
+from shaders.runtime import Dispatch, Runtime
+
+MAX_KEPT: Final = 512
+"""Most candidates of a query: half a block, so that each pass of the kernel leaves less than it was given."""
+MAX_QUERIES: Final = 64
+_TILE = 64
+_BLOCK = 1024
+_NOWHERE = 0xFFFFFFFF
+
+
+class GpuVectors:
+    """``vectors`` (n, d), float32, on one device in shards that its bindings hold; safe to share between threads."""
+
+    def __init__(self, vectors: NDArray[np.float32], runtime: Runtime) -> None:
+        """Upload; raises as in :mod:`shaders.runtime`."""
+        self.runtime = runtime
+        self.count, width = vectors.shape
+        self._quads = max(1, -(-width // 4))
+        # A shard's vectors and its scores for as many queries as one call takes each fit one binding.
+        most = runtime.binding_bytes // max(16 * self._quads, 4 * MAX_QUERIES)
+        if most < _TILE:
+            raise Permanent(f"the GPU {runtime.name} cannot bind {_TILE} vectors of {width}", code="gpu_limit")
+        self._shards: list[tuple[int, int, Any]] = []
+        for start in range(0, self.count, most):
+            part = self._padded(vectors[start : start + most])
+            self._shards.append((start, len(part), runtime.upload(part)))
+
+    def candidates(self, queries: NDArray[np.float32], keep: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and places of the best ``keep`` of each query, (q, kept) each, best first, of equal ones the first.
+
+        ``keep`` is at most :data:`MAX_KEPT`; where there are fewer vectors, all of them are kept.
+        """
+        size = 1 << max(0, keep - 1).bit_length()
+        if size > MAX_KEPT:
+            raise ValueError(f"at most {MAX_KEPT} candidates, not {keep}")
+        kept = min(keep, self.count)
+        scores = np.zeros((len(queries), kept), np.float32)
+        places = np.zeros((len(queries), kept), np.int64)
+        for first in range(0, len(queries) if kept else 0, MAX_QUERIES):
+            some = slice(first, first + MAX_QUERIES)
+            asked = self.runtime.upload(self._padded(queries[some]))
+            found = [self._best(shard, asked, len(queries[some]), size) for shard in self._shards]
+            all_scores = np.concatenate([part[0] for part in found], axis=1)
+            all_places = np.concatenate([part[1] for part in found], axis=1)
+            order = np.lexsort((all_places, -all_scores))[:, :kept]
+            scores[some] = np.take_along_axis(all_scores, order, 1)
+            places[some] = np.take_along_axis(all_places, order, 1)
+        return scores, places
+
+    def _best(
+        self, shard: tuple[int, int, Any], asked: Any, queries: int, size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The best of one shard, ``size`` a query; where it holds fewer, the rest are as far behind as can be."""
+        start, rows, vectors = shard
+        runtime = self.runtime
+        scores = runtime.empty(4 * rows * queries)
+        tiles = -(-rows // _TILE) * -(-queries // _TILE)
+        job = self._job(rows, queries, tiles, 0, 0, size)
+        dispatches = [self._dispatch("score", {0: job, 1: vectors, 2: asked, 3: scores}, tiles)]
+        entry, entries, places = "begin", rows, None
+        while True:
+            blocks = -(-entries // _BLOCK)
+            groups = blocks * queries
+            buffers = {0: self._job(rows, queries, groups, entries, blocks, size), 4: scores, 5: places}
+            scores, places = runtime.empty(4 * groups * size), runtime.empty(4 * groups * size)
+            dispatches.append(self._dispatch(entry, buffers | {6: scores, 7: places}, groups))
+            entry, entries = "go_on", blocks * size
+            if blocks == 1:
+                break
+        runtime.run(dispatches)
+        best = runtime.read(scores, queries * size).view(np.float32).reshape(queries, size)
+        found = runtime.read(places, queries * size).reshape(queries, size).astype(np.int64)
+        return np.where(found == _NOWHERE, -np.inf, best).astype(np.float32), found + start
+
+    def _job(self, rows: int, queries: int, groups: int, entries: int, blocks: int, size: int) -> Any:
+        values = [rows, self._quads, queries, groups, entries, blocks, size, 0]
+        return self.runtime.upload(np.array(values, np.uint32), uniform=True)
+
+    def _dispatch(self, entry: str, buffers: dict[int, Any], groups: int) -> Dispatch:
+        return Dispatch(SIMILARITY, entry, buffers, groups * SIMILARITY.workgroup)
+
+    def _padded(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The rows, each filled up with zeros to whole quads."""
+        width = 4 * self._quads
+        if rows.shape[1] == width:
+            return np.ascontiguousarray(rows, np.float32)
+        padded = np.zeros((len(rows), width), np.float32)
+        padded[:, : rows.shape[1]] = rows
+        return padded
