@@ -8,7 +8,6 @@ gives the same answer to the last bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -82,17 +81,14 @@ def _cpu_candidates(vectors: Vectors, queries: Vectors, k: int) -> list[NDArray[
     scores: list[NDArray[np.float32]] = []
     for start in range(0, count, block):
         products = queries @ vectors[start : start + block].T
-        # The first scores set a bar that few of the others pass.
-        cuts = (0, products.shape[1]) if start else (0, max(k, _FIRST), products.shape[1])
-        for cut, end in pairwise(cuts):
-            piece = products[:, cut:end]
-            owner, row = np.nonzero(piece >= least)
-            found = piece[owner, row]
-            owners.append(owner)
-            rows.append(row + (start + cut))
-            scores.append(found)
-            if not len(owner):
-                continue
+        if not start:  # the first scores set a bar that few of the others pass
+            least = np.partition(products[:, : max(k, _FIRST)], -k, axis=1)[:, -k:][:, :1] - slack
+        owner, row = np.divmod(np.flatnonzero(products >= least), products.shape[1])
+        found = products[owner, row]
+        owners.append(owner)
+        rows.append(row + start)
+        scores.append(found)
+        if len(owner):
             within = np.arange(len(owner)) - np.searchsorted(owner, owner)
             wide = np.full((asked, k + int(within.max()) + 1), -np.inf, np.float32)
             wide[:, :k] = best
