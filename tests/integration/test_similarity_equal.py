@@ -96,6 +96,14 @@ def test_the_candidates_of_the_gpu_are_the_best_alone(gpu: Runtime) -> None:
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
+def test_what_float32_cannot_tell_apart_is_told_apart(gpu: Runtime) -> None:
+    rng = np.random.default_rng(13)
+    query = unit(rng, 1, 64)
+    vectors = query + rng.standard_normal((400, 64)).astype(np.float32) * np.float32(1e-8)
+    check(nearest_on(GpuVectors(vectors, gpu), vectors, query, 5), vectors, query, 5)
+    check(nearest(vectors, query, 5), vectors, query, 5)
+
+
 def test_more_than_the_gpu_keeps_is_the_cpus(gpu: Runtime) -> None:
     rng = np.random.default_rng(9)
     vectors, queries = unit(rng, 700, 8), unit(rng, 2, 8)
