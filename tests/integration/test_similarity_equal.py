@@ -99,7 +99,7 @@ def test_the_candidates_of_the_gpu_are_the_best_alone(gpu: Runtime) -> None:
 def test_what_float32_cannot_tell_apart_is_told_apart(gpu: Runtime) -> None:
     rng = np.random.default_rng(13)
     query = unit(rng, 1, 64)
-    vectors = query + rng.standard_normal((400, 64)).astype(np.float32) * np.float32(1e-8)
+    vectors = (query + rng.standard_normal((400, 64)) * 1e-8).astype(np.float32)
     check(nearest_on(GpuVectors(vectors, gpu), vectors, query, 5), vectors, query, 5)
     check(nearest(vectors, query, 5), vectors, query, 5)
 
