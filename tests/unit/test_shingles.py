@@ -36,6 +36,8 @@ def reference(text: str, ignore_numbers: bool = False) -> set[tuple[str, ...]]:
 @example(one="a b c d e", other="A-B-C-D-E", ignore_numbers=False)
 @example(one="a a a a a a", other="a a a a a", ignore_numbers=True)
 @example(one="a b c d 1st e", other="a b c d e", ignore_numbers=True)
+@example(one=f"a b c d {'z' * 64}x", other=f"a b c d {'z' * 64}y", ignore_numbers=False)
+@example(one=f"a b c d {'z' * 65}", other=f"a b c d {'z' * 130}", ignore_numbers=False)
 @example(one="\u212a İ \u212a x y", other="k i k x y", ignore_numbers=False)
 def test_shingles_are_those_of_the_definition(one: str, other: str, ignore_numbers: bool) -> None:
     found = [shingles(text, ignore_numbers=ignore_numbers) for text in (one, other)]
