@@ -98,9 +98,9 @@ class Documents:
             return int(self._client.zcard(self._keys("matter", tenant=tenant, matter=matter)))
 
     def of_matter(self, tenant: str, matter: str) -> list[str]:
-        """The documents of a matter, in the order of their upload."""
+        """Ids of the documents that a matter has now, in the order in which they were uploaded."""
         with redis_errors():
-            return list(self._client.zrange(self._keys("matter", tenant=tenant, matter=matter), 0, -1))
+            return self._client.zrange(self._keys("matter", tenant=tenant, matter=matter), 0, -1)
 
     def output(self, tenant: str, document: str, version: str) -> str | None:
         """Blob of a step's output for this document, if that very version was computed before."""

@@ -77,6 +77,7 @@ class JobType(StrEnum):
     REVIEW = "review"
     SEARCH = "search"
     COMPARE = "compare"
+    DUPLICATES = "duplicates"
 
 
 LANE_OF_TYPE: Final = {
@@ -87,6 +88,7 @@ LANE_OF_TYPE: Final = {
     JobType.REVIEW: Lane.ANALYZE,
     JobType.SEARCH: Lane.EMBED,
     JobType.COMPARE: Lane.ANALYZE,
+    JobType.DUPLICATES: Lane.ANALYZE,
 }
 
 

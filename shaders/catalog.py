@@ -24,10 +24,11 @@ class Kernel:
 
 
 SCAN = Kernel("scan.wgsl", {"count": (0, 1, 2, 3), "scatter": (0, 1, 2, 4, 5)}, workgroup=64)
+MINHASH = Kernel("minhash.wgsl", {"minhash": (0, 1, 2, 3, 4)}, workgroup=128)
 SIMILARITY = Kernel(
     "similarity.wgsl",
     {"score": (0, 1, 2, 3), "begin": (0, 4, 6, 7), "go_on": (0, 4, 5, 6, 7)},
     workgroup=64,
 )
 
-KERNELS: tuple[Kernel, ...] = (SCAN, SIMILARITY)
+KERNELS: tuple[Kernel, ...] = (SCAN, MINHASH, SIMILARITY)

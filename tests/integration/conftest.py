@@ -21,17 +21,6 @@ from shaders.runtime import Runtime, runtime
 from tests.conftest import wait_until
 
 
-@pytest.fixture(scope="session")
-def gpu() -> Runtime:
-    """The first adapter; a missing one is a skip at home and a failure in CI."""
-    try:
-        return runtime()
-    except Permanent as error:
-        if os.environ.get("CI"):
-            pytest.fail(error.detail)
-        pytest.skip(error.detail)
-
-
 @dataclass(frozen=True)
 class Running:
     """A stack that serves; ``http`` carries its admin key."""
@@ -95,3 +84,14 @@ def fake_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A stack whose engine is fake."""
     with running(tmp_path_factory.mktemp("fake-stack")) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Runtime:
+    """The first adapter; a missing one is a skip at home and a failure in CI."""
+    try:
+        return runtime()
+    except Permanent as error:
+        if os.environ.get("CI"):
+            pytest.fail(error.detail)
+        pytest.skip(error.detail)

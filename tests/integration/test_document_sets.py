@@ -74,7 +74,7 @@ def test_a_clause_bank_names_its_clauses(fake_stack: Running) -> None:
     best = max(hits, key=lambda hit: hit["bm25"])
     assert (best["clause"], best["text"]) == ("law", LAW)
     assert {hit["clause"] for hit in hits if not hit["bm25"]} == {"fee", "short"}
-    assert found["documents"] == [{"id": bank, "name": "bank.jsonl"}]
+    assert found["documents"] == [bank]
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_searched(fake_stack: Running) -> None:

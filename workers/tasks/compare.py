@@ -31,7 +31,7 @@ def compare(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     return {
         "before": {"id": documents[0].id, "name": documents[0].name, "pages": len(versions[0].pages)},
         "after": {"id": documents[1].id, "name": documents[1].name, "pages": len(versions[1].pages)},
-        "documents": [{"id": document.id} for document in {item.id: item for item in documents}.values()],
+        "documents": list(dict.fromkeys(document.id for document in documents)),
         "counts": counts,
         "changes": changes,
         "seconds": round(time.monotonic() - started, 4),

@@ -141,7 +141,7 @@ class _Places:
     """Says where hits stand; reads the texts of their documents alone, each once. ``quoted`` are those documents."""
 
     def __init__(self, toolbox: Toolbox, execution: Execution, searched: list[_Searched]) -> None:
-        self.quoted: list[dict[str, str]] = []
+        self.quoted: list[str] = []
         self._toolbox = toolbox
         self._execution = execution
         self._searched = searched
@@ -172,5 +172,5 @@ class _Places:
             text = read_text(self._toolbox, self._execution, document)[0]
             name = self._toolbox.documents.get(self._execution.claim.tenant, document).name
             self._texts[document] = text, name
-            self.quoted.append({"id": document, "name": name})
+            self.quoted.append(document)
         return self._texts[document]
