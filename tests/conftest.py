@@ -36,6 +36,8 @@ PERMANENT = (
     "schedule:",
     "schedules",
     "dead:",
+    "playbooks:",
+    "playbook-versions:",
 )
 
 
