@@ -10,6 +10,7 @@ from services.texts import DocumentText
 
 REACH: Final = 2000
 """Characters to each side of a span that are looked at; a longer sentence is cut there."""
+HEADING_CHARS: Final = 100
 _END: Final = re.compile(r"[.!?][\"'”’»)\]]{0,2}\s+(?=[\"'“‘«(\[]?[^\W_a-zà-ÿ])")
 _BEFORE: Final = re.compile(r"[\w.&]+$")
 # fmt: off
@@ -29,11 +30,25 @@ class Sentences:
         self._starts = [paragraph.start for paragraph in document.paragraphs]
 
     def around(self, start: int, end: int) -> tuple[int, int]:
-        """The span of the sentence, or sentences, that ``text[start:end]`` stands in, without white space around it."""
+        """The span of the sentence, or sentences, that ``text[start:end]`` stands in, without white space around it.
+
+        A heading that is a paragraph of its own goes on with the first sentence of the next paragraph.
+        """
         row = bisect_right(self._starts, start) - 1
         inside = row >= 0 and start < self._paragraphs[row].end
-        low = max(self._paragraphs[row].start if inside else 0, start - REACH)
-        high = min(max(self._paragraphs[row].end, end) if inside else len(self._text), end + REACH)
+        if not inside:
+            return self._sentence(start, end, 0, len(self._text))
+        paragraph = self._paragraphs[row]
+        first, last = self._sentence(start, end, paragraph.start, max(paragraph.end, end))
+        heads = (first, last) == (paragraph.start, paragraph.end) and last - first <= HEADING_CHARS
+        if heads and self._text[last - 1].isalnum() and row + 1 < len(self._paragraphs):
+            following = self._paragraphs[row + 1]
+            last = self._sentence(following.start, following.start + 1, following.start, following.end)[1]
+        return first, last
+
+    def _sentence(self, start: int, end: int, low: int, high: int) -> tuple[int, int]:
+        """The sentence of ``text[start:end]`` inside ``text[low:high]``."""
+        low, high = max(low, start - REACH), min(high, end + REACH)
         first, last = low, high
         for match in _END.finditer(self._text, low, high):
             if self._abbreviated(low, match.start()):
