@@ -18,8 +18,8 @@ from services.patterns import Pattern
 from services.playbooks import Playbook, canonical, fold
 from services.rules import Rule
 from services.texts import DocumentText
+from workers.analysis.passages import Passages
 from workers.analysis.quantities import Quantity, comparable, compare, quantities
-from workers.analysis.sentences import Sentences
 
 Outcome = OneOf["breached", "unknown", "met"]
 Span = tuple[int, int]
@@ -66,12 +66,12 @@ def judge(
     """
     ruled = {rule.category for rule in playbook.rules}
     titles = {category.id: category.title for category in playbook.categories}
-    sentences = Sentences(document)
+    passages = Passages(document)
     places: defaultdict[str, dict[Span, _Place]] = defaultdict(dict)
     for finding in findings:
         if finding.category in ruled:
             check()
-            span = sentences.around(finding.start, finding.end)
+            span = passages.around(finding.start, finding.end)
             place = places[finding.category].setdefault(span, _Place(*span))
             place.anchors.append((finding.start, finding.end))
     judgements: list[Judgement] = []
