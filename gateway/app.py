@@ -13,7 +13,18 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from gateway.following import KEEPALIVE_SECONDS
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
-from gateway.routes import browser, dead_letters, documents, duplicates, jobs, openai, runs, schedules, system
+from gateway.routes import (
+    browser,
+    dead_letters,
+    documents,
+    duplicates,
+    jobs,
+    openai,
+    playbooks,
+    runs,
+    schedules,
+    system,
+)
 from gateway.state import Gateway
 from services.access import Access
 from services.blobs import Blobs
@@ -22,6 +33,7 @@ from services.documents import Documents
 from services.fleet import Fleet
 from services.lifecycle import Lifecycle
 from services.models import Catalog
+from services.playbook_store import PlaybookStore
 from services.redis_client import connect_async
 from services.runs import Runs
 from services.schedules import Schedules
@@ -40,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         access=Access(lifecycle.client, lifecycle.keys),
         blobs=blobs,
         documents=Documents(lifecycle.client, lifecycle.keys, blobs),
+        playbooks=PlaybookStore(lifecycle.client, lifecycle.keys, blobs),
         fleet=Fleet(lifecycle.client, lifecycle.keys),
         catalog=Catalog(settings.models_folder),
         events=connect_async(settings, block_seconds=KEEPALIVE_SECONDS),
@@ -70,6 +83,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
     app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes)
     app.mount("/assets", browser.documentation_assets())
-    for module in (system, documents, jobs, duplicates, dead_letters, runs, schedules, openai, browser):
+    for module in (system, documents, jobs, duplicates, dead_letters, runs, schedules, playbooks, openai, browser):
         app.include_router(module.router)
     return app

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from services.playbooks import Playbook, default_playbook
+from services.playbooks import Playbook
 from services.texts import DocumentText
 from workers.engines.base import EmbeddingEngine, Tick, WorkCancelled, no_tick
 from workers.execution import Execution, Stopped
@@ -30,7 +30,7 @@ def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """
     claim = execution.claim
     engine = execution.use(toolbox.engines.lease_embedding(str(claim.model), tick=execution.check))
-    playbook = default_playbook()
+    playbook = toolbox.playbook(claim)
     document = toolbox.text(claim)
     body, blobs, index = toolbox.input(claim), toolbox.blobs, toolbox.documents.vectors
     keys: list[str] = []
