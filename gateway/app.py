@@ -21,6 +21,7 @@ from gateway.routes import (
     duplicates,
     jobs,
     openai,
+    playbooks,
     runs,
     schedules,
     system,
@@ -33,6 +34,7 @@ from services.documents import Documents
 from services.fleet import Fleet
 from services.lifecycle import Lifecycle
 from services.models import Catalog
+from services.playbook_store import PlaybookStore
 from services.redis_client import connect_async
 from services.runs import Runs
 from services.schedules import Schedules
@@ -51,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         access=Access(lifecycle.client, lifecycle.keys),
         blobs=blobs,
         documents=Documents(lifecycle.client, lifecycle.keys, blobs),
+        playbooks=PlaybookStore(lifecycle.client, lifecycle.keys, blobs),
         fleet=Fleet(lifecycle.client, lifecycle.keys),
         catalog=Catalog(settings.models_folder),
         events=connect_async(settings, block_seconds=KEEPALIVE_SECONDS),
@@ -90,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
         dead_letters,
         runs,
         schedules,
+        playbooks,
         openai,
         browser,
     ):

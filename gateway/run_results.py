@@ -22,6 +22,7 @@ COLUMNS = (
     "risk",
     "clauses",
     "missing",
+    "breached",
     "terms",
     "personal_data",
     "reused",
@@ -84,6 +85,7 @@ def _summary(result: dict[str, Any]) -> dict[str, Any]:
         "risk": result["risk"]["score"] if "risk" in result else None,
         "clauses": "; ".join(titles),
         "missing": "; ".join(item["category"] for item in result.get("missing", ())),
+        "breached": "; ".join(rule["title"] for rule in result.get("rules", ()) if rule["outcome"] == "breached"),
         "terms": "; ".join(f"{term['term']}: {term['quote']}" for term in result.get("terms", ())),
         "personal_data": len(result["pii"]) if "pii" in result else None,
     }

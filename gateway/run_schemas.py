@@ -29,7 +29,7 @@ class RunRequest(BaseModel):
     priority: str = Field(default="bulk", description="critical, high, normal, low or bulk")
     device: str = Field(default="any", description="gpu, cpu or any")
     model: str | None = Field(default=None, description="generation model of a review; `none` leaves generation out")
-    playbook: str = "default"
+    playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
     force: bool = Field(default=False, description="compute again what was done for the same text and versions")
     metadata: Metadata = Field(default_factory=dict[str, str])
     not_before: datetime | None = None

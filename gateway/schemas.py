@@ -28,7 +28,7 @@ class JobRequest(BaseModel):
     device: str = Field(default="any", description="gpu, cpu or any")
     model: str | None = None
     document: str | None = Field(default=None, description="id from POST /v1/documents")
-    playbook: str = "default"
+    playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
     input: dict[str, Any] = Field(default_factory=dict[str, Any], description="prompt, messages or texts, and sampling")
     matter: str | None = None
     metadata: Metadata = Field(default_factory=dict[str, str])

@@ -16,6 +16,7 @@ from services.errors import Unauthorized
 from services.fleet import Fleet
 from services.lifecycle import Lifecycle
 from services.models import Catalog
+from services.playbook_store import PlaybookStore
 from services.redis_client import AsyncRedis
 from services.runs import Runs
 from services.schedules import Schedules
@@ -35,6 +36,7 @@ class Gateway:
     access: Access
     blobs: Blobs
     documents: Documents
+    playbooks: PlaybookStore
     fleet: Fleet
     catalog: Catalog
     events: AsyncRedis

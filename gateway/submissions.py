@@ -18,11 +18,10 @@ from gateway.state import Gateway
 from services.access import Principal
 from services.errors import InvalidRequest, NotFound
 from services.jobs import LANE_OF_TYPE, Device, JobType, Lane, Priority, Step, Submission, check_name
-from services.playbooks import default_playbook
+from services.playbooks import load_playbook
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
-DEFAULT_PLAYBOOK = "default"
 _ON_INPUT = (JobType.GENERATE, JobType.EMBED, JobType.DUPLICATES)
 
 Name = TypeVar("Name", bound=StrEnum)
@@ -37,8 +36,13 @@ def choose(kind: type[Name], value: str, what: str) -> Name:
         raise InvalidRequest(f"unknown {what} {value!r}; there are: {known}", code=f"{what}_unknown") from None
 
 
-def build_submission(gateway: Gateway, principal: Principal, request: JobRequest) -> Submission:
-    """The job that a request asks for. Raises ``InvalidRequest``, ``NotFound`` or ``Forbidden``; queues nothing."""
+def build_submission(
+    gateway: Gateway, principal: Principal, request: JobRequest, *, playbook_text: str | None = None
+) -> Submission:
+    """The job that a request asks for. Raises ``InvalidRequest``, ``NotFound`` or ``Forbidden``; queues nothing.
+
+    ``playbook_text`` is the YAML of a playbook that is not stored, which the job carries instead of the request's.
+    """
     job_type = choose(JobType, request.type, "type")
     priority, device = _names(principal, request)
     model, plan = None, ()
@@ -55,7 +59,7 @@ def build_submission(gateway: Gateway, principal: Principal, request: JobRequest
         body = set_job(gateway, principal, request, job_type)
         model = resolve_model(gateway, "embed", request.model) if job_type is JobType.SEARCH else None
     else:
-        body, plan, model = _document_job(gateway, principal, request, job_type, device)
+        body, plan, model = _document_job(gateway, principal, request, job_type, device, playbook_text)
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
     data = json.dumps(body, ensure_ascii=False).encode()
     inline = len(data) <= INLINE_BYTES
@@ -110,7 +114,7 @@ def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) 
     if job_type not in (JobType.REVIEW, JobType.ANALYZE, JobType.EXTRACT):
         raise InvalidRequest("a run goes over documents: its type is review, analyze or extract", code="type_unknown")
     priority, device = _names(principal, request)
-    playbook = _playbook_version(request.playbook)
+    playbook = _playbook_version(gateway, principal, request.playbook)
     plan, model = _plan(gateway, job_type, request.model, device)
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
     return Submission(
@@ -150,15 +154,23 @@ def epoch(moment: datetime | None) -> float | None:
 
 
 def _document_job(
-    gateway: Gateway, principal: Principal, request: JobRequest, job_type: JobType, device: Device
+    gateway: Gateway,
+    principal: Principal,
+    request: JobRequest,
+    job_type: JobType,
+    device: Device,
+    playbook_text: str | None,
 ) -> tuple[dict[str, Any], tuple[Step, ...], str | None]:
     if request.document is None:
         raise InvalidRequest(
             f"{job_type} needs `document`; upload it with POST /v1/documents", code="document_required"
         )
-    playbook = _playbook_version(request.playbook)
+    if playbook_text is None:
+        playbook = {"playbook": _playbook_version(gateway, principal, request.playbook)}
+    else:
+        playbook = {"playbook": load_playbook(playbook_text).version, "playbook_text": playbook_text}
     document = gateway.documents.get(principal.tenant, request.document)
-    body: dict[str, Any] = {"document": document.id, "name": document.name, "playbook": playbook}
+    body: dict[str, Any] = {"document": document.id, "name": document.name, **playbook}
     return body, *_plan(gateway, job_type, request.model, device)
 
 
@@ -181,11 +193,12 @@ def check_matter(gateway: Gateway, principal: Principal, matter: str) -> None:
         raise NotFound(f"the matter {matter!r} has no documents", code="matter_unknown")
 
 
-def _playbook_version(name: str) -> str:
-    version = default_playbook().version
-    if name not in (DEFAULT_PLAYBOOK, version):
-        raise InvalidRequest(f"unknown playbook {name!r}; there is: {DEFAULT_PLAYBOOK}", code="playbook_unknown")
-    return version
+def _playbook_version(gateway: Gateway, principal: Principal, name: str) -> str:
+    """The version that a job keeps, whatever is uploaded or removed later."""
+    try:
+        return gateway.playbooks.pin(principal.tenant, name)
+    except NotFound as error:
+        raise InvalidRequest(error.detail, code=error.code) from None
 
 
 def _plan(

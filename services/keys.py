@@ -21,6 +21,8 @@ TEMPLATES: Final = {
     "outputs": "outputs:{tenant}:{document}",  # hash "step:version" → blob; goes with the document
     "vectors": "vectors:{tenant}",  # hash keyed text → blob that holds its vector, bounded; 30 d after the last one
     "vectors_before": "vectors-before:{tenant}",  # the generation of "vectors" before; 30 d after its last one
+    "playbooks": "playbooks:{tenant}",  # hash name → latest version; until the playbook is removed
+    "playbook_versions": "playbook-versions:{tenant}",  # hash version → JSON; permanent, jobs and results name them
     "documents": "documents:{tenant}",  # zset document → time of upload; until deleted
     "matter": "matter:{tenant}:{matter}",  # zset document → time of upload; until its documents are deleted
     "runs": "runs:{tenant}",  # zset run → time of submission; trimmed with the runs, whose records are of the key `job`

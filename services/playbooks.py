@@ -8,7 +8,7 @@ A playbook is a YAML file (:func:`load_playbook`); ``services/default_playbook.y
       - id: rent_review
         title: Rent review
         description: When and how the rent changes.   # optional
-        kind: clause                # or personal_data; default clause
+        kind: clause                # personal_data, or anchor: found for rules alone; default clause
         weight: 0.4                 # 0 to 1: share in the risk
         required: true              # reported as missing when nothing is found; default false
         literals:                   # found whatever their case and white space
@@ -16,6 +16,7 @@ A playbook is a YAML file (:func:`load_playbook`); ``services/default_playbook.y
           - {text: indexat, whole_words: false}     # inside words too
         patterns: ['\brent of [£$€]\d{1,9}']        # see services/patterns.py
         risk: {present: Check the index., missing: The rent never changes.}     # optional
+    rules: []                       # what must or must not be and limits: see services/rules.py
 
 A literal stands where the folded text (:func:`fold`, one character for one character) equals it, any run of white
 space counting as one blank. With ``whole_words``, where a literal begins or ends with a word character (``\w``), the
@@ -27,25 +28,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
+from typing import Any, TypeAlias, TypeVar, cast
 from typing import Literal as OneOf
-from typing import TypeAlias, TypeVar
 
 import yaml
 
-from services.errors import InvalidRequest
-from services.patterns import Pattern, PatternError, parse_pattern
+from services.patterns import Pattern
+from services.playbook_yaml import Mapping, checked, compose, read_pattern, refusal, scalar
+from services.rules import Rule, read_rules
 
-MAX_BYTES = 1 << 20
 MAX_LITERAL = 200
 MAX_TOTAL = 100_000
-"""Limits: bytes of a playbook, characters of one literal and of all terms together."""
+MAX_CATEGORIES = 1000
+"""Limits: characters of one literal and of all terms together, categories of a playbook."""
 
-Kind: TypeAlias = OneOf["clause", "personal_data"]
+Kind: TypeAlias = OneOf["clause", "personal_data", "anchor"]
 _Term = TypeVar("_Term")
 
 
@@ -82,6 +83,14 @@ class Category:
     risk_present: str = ""
     risk_missing: str = ""
 
+    def content(self) -> dict[str, Any]:
+        """Everything the category says, as JSON values."""
+        return {
+            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
+            "literals": [asdict(literal) for literal in self.literals],
+            "patterns": [pattern.source for pattern in self.patterns],
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Playbook:
@@ -90,16 +99,13 @@ class Playbook:
     name: str
     title: str
     categories: tuple[Category, ...]
+    rules: tuple[Rule, ...] = ()
     version: str = field(init=False)
 
     def __post_init__(self) -> None:
-        content: list[dict[str, object]] = []
-        for category in self.categories:
-            patterns = [pattern.source for pattern in category.patterns]
-            literals = [asdict(literal) for literal in category.literals]
-            fields = {name: getattr(category, name) for name in _PLAIN_FIELDS}
-            content.append({**fields, "literals": literals, "patterns": patterns})
-        text = json.dumps([self.name, self.title, content], sort_keys=True)
+        categories = [category.content() for category in self.categories]
+        content = [self.name, self.title, categories, [rule.content() for rule in self.rules]]
+        text = json.dumps(content, sort_keys=True)
         object.__setattr__(self, "version", hashlib.sha256(text.encode()).hexdigest())
 
     def __eq__(self, other: object) -> bool:
@@ -115,7 +121,13 @@ _PLAIN_FIELDS = ("id", "title", "description", "kind", "weight", "required", "ri
 @cache
 def default_playbook() -> Playbook:
     """The playbook that comes with Casemill."""
-    return load_playbook(resources.files("services").joinpath("default_playbook.yaml").read_bytes())
+    return load_playbook(default_text())
+
+
+@cache
+def default_text() -> str:
+    """The YAML of :func:`default_playbook`."""
+    return resources.files("services").joinpath("default_playbook.yaml").read_text(encoding="utf-8")
 
 
 def load_playbook(data: bytes | str) -> Playbook:
@@ -123,122 +135,49 @@ def load_playbook(data: bytes | str) -> Playbook:
 
     Raises :class:`InvalidRequest` with code ``playbook_invalid``, naming the line and the reason.
     """
-    if len(data) > MAX_BYTES:
-        raise InvalidRequest(f"the playbook is larger than {MAX_BYTES} bytes", code="playbook_invalid")
-    try:
-        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"the playbook is not UTF-8: {error}", code="playbook_invalid") from None
-    except RecursionError:
-        raise InvalidRequest("the playbook is nested too deeply", code="playbook_invalid") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InvalidRequest(f"line {line}: not YAML: {error.problem}", code="playbook_invalid") from None
-    except yaml.YAMLError as error:
-        raise InvalidRequest(f"not YAML: {error}", code="playbook_invalid") from None
-    if root is None:
-        raise InvalidRequest("line 1: the playbook is empty", code="playbook_invalid")
-    return _read_playbook(root)
-
-
-def _bad(node: yaml.Node, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"line {node.start_mark.line + 1}: {reason}", code="playbook_invalid")
-
-
-class _Mapping:
-    """A YAML mapping whose keys are taken one by one; keys nobody knows are refused when it is made."""
-
-    def __init__(self, node: yaml.Node, what: str, known: str) -> None:
-        if not isinstance(node, yaml.MappingNode):
-            raise _bad(node, f"{what} must be a mapping with the keys {known.replace(' ', ', ')}")
-        self.node = node
-        self.what = what
-        self.values: dict[str, yaml.Node] = {}
-        for key, value in node.value:
-            name = _scalar(key, f"a key of {what}")
-            if name not in known.split():
-                raise _bad(key, f"{what} has no key `{name}`; known are {known.replace(' ', ', ')}")
-            if name in self.values:
-                raise _bad(key, f"`{name}` stands twice")
-            self.values[name] = value
-
-    def need(self, key: str) -> yaml.Node:
-        if key not in self.values:
-            raise _bad(self.node, f"{self.what} needs `{key}`")
-        return self.values[key]
-
-    def text(self, key: str, default: str | None = None) -> str:
-        if default is not None and key not in self.values:
-            return default
-        return _scalar(self.need(key), f"`{key}`")
-
-    def flag(self, key: str, default: bool) -> bool:
-        word = self.text(key, str(default)).lower()
-        if word not in ("true", "false"):
-            raise _bad(self.values[key], f"`{key}` must be true or false, not `{word}`")
-        return word == "true"
-
-    def items(self, key: str) -> list[yaml.Node]:
-        node = self.values.get(key)
-        if node is None:
-            return []
-        if not isinstance(node, yaml.SequenceNode):
-            raise _bad(node, f"`{key}` must be a list")
-        return list(node.value)
-
-
-def _scalar(node: yaml.Node, what: str) -> str:
-    if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:null":
-        raise _bad(node, f"{what} must be a text")
-    value = str(node.value)
-    if not value.strip():
-        raise _bad(node, f"{what} is empty")
-    return value
+    return _read_playbook(compose(data))
 
 
 def _read_playbook(root: yaml.Node) -> Playbook:
-    top = _Mapping(root, "a playbook", "name title categories")
-    name = _checked(top.need("name"), "`name`", r"[A-Za-z0-9_-]{1,64}", "up to 64 letters, digits, - and _")
-    categories: list[Category] = []
+    top = Mapping(root, "a playbook", "name title categories rules")
+    name = checked(top.need("name"), "`name`", r"[A-Za-z0-9_-]{1,64}", "up to 64 letters, digits, - and _")
+    categories: dict[str, Category] = {}
+    titles: set[str] = set()
     total = 0
     for node in top.items("categories"):
         category = _read_category(node)
-        if any(category.id == other.id for other in categories):
-            raise _bad(node, f"the id `{category.id}` stands twice")
+        if category.id in categories:
+            raise refusal(node, f"the id `{category.id}` stands twice")
+        if category.title in titles:
+            raise refusal(node, f"the title `{category.title}` stands at two categories")
         total += sum(len(term.text) for term in category.literals)
         total += sum(len(pattern.source) for pattern in category.patterns)
         if total > MAX_TOTAL:
-            raise _bad(node, f"the terms together are longer than {MAX_TOTAL} characters; split the playbook")
-        categories.append(category)
+            raise refusal(node, f"the terms together are longer than {MAX_TOTAL} characters; split the playbook")
+        if len(categories) == MAX_CATEGORIES:
+            raise refusal(node, f"a playbook has {MAX_CATEGORIES} categories at most; split it")
+        categories[category.id] = category
+        titles.add(category.title)
     if not categories:
-        raise _bad(root, "the playbook has no categories")
-    return Playbook(name=name, title=top.text("title", name), categories=tuple(categories))
-
-
-def _checked(node: yaml.Node, what: str, form: str, words: str) -> str:
-    value = _scalar(node, what)
-    if not re.fullmatch(form, value):
-        raise _bad(node, f"{what} must be {words}, not `{value}`")
-    return value
+        raise refusal(root, "the playbook has no categories")
+    rules = read_rules(top.items("rules"), categories)
+    return Playbook(name=name, title=top.text("title", name), categories=tuple(categories.values()), rules=rules)
 
 
 def _read_category(node: yaml.Node) -> Category:
-    raw = _Mapping(node, "a category", "id title description kind weight required literals patterns risk")
-    ident = _checked(raw.need("id"), "`id`", r"[a-z0-9_]{1,64}", "up to 64 lower-case letters, digits and _")
-    kind = raw.text("kind", "clause")
-    if kind not in ("clause", "personal_data"):
-        raise _bad(raw.need("kind"), f"`kind` must be clause or personal_data, not `{kind}`")
-    weight = _checked(raw.need("weight"), "`weight`", r"0|1|0?\.[0-9]{1,9}|1\.0{1,9}", "a number from 0 to 1")
+    raw = Mapping(node, "a category", "id title description kind weight required literals patterns risk")
+    ident = checked(raw.need("id"), "`id`", r"[a-z0-9_]{1,64}", "up to 64 lower-case letters, digits and _")
+    kind = cast(Kind, raw.choice("kind", ("clause", "personal_data", "anchor"), "clause"))
+    weight = checked(raw.need("weight"), "`weight`", r"0|1|0?\.[0-9]{1,9}|1\.0{1,9}", "a number from 0 to 1")
     literals = _distinct(raw.items("literals"), _read_literal, lambda item: canonical(item.text))
-    patterns = _distinct(raw.items("patterns"), _read_pattern, lambda item: item.source)
+    patterns = _distinct(raw.items("patterns"), read_pattern, lambda item: item.source)
     written = {literal.text for literal in literals}
     for item, pattern in zip(raw.items("patterns"), patterns, strict=True):
         if pattern.source in written:
-            raise _bad(item, f"the term `{pattern.source}` stands among the literals too")
+            raise refusal(item, f"the term `{pattern.source}` stands among the literals too")
     if not literals and not patterns:
-        raise _bad(node, f"the category `{ident}` has no terms; give it literals or patterns")
-    risk = _Mapping(raw.values["risk"], "`risk`", "present missing") if "risk" in raw.values else None
+        raise refusal(node, f"the category `{ident}` has no terms; give it literals or patterns")
+    risk = Mapping(raw.values["risk"], "`risk`", "present missing") if "risk" in raw.values else None
     return Category(
         id=ident,
         title=raw.text("title"),
@@ -260,24 +199,17 @@ def _distinct(
     for node in nodes:
         term = read(node)
         if same(term) in terms:
-            raise _bad(node, f"the term `{same(term)}` stands twice in this category")
+            raise refusal(node, f"the term `{same(term)}` stands twice in this category")
         terms[same(term)] = term
     return tuple(terms.values())
 
 
 def _read_literal(node: yaml.Node) -> Literal:
     if isinstance(node, yaml.MappingNode):
-        raw = _Mapping(node, "a literal", "text whole_words")
+        raw = Mapping(node, "a literal", "text whole_words")
         literal = Literal(raw.text("text"), raw.flag("whole_words", True))
     else:
-        literal = Literal(_scalar(node, "a literal"))
+        literal = Literal(scalar(node, "a literal"))
     if len(literal.text) > MAX_LITERAL:
-        raise _bad(node, f"a literal has {len(literal.text)} characters, the limit is {MAX_LITERAL}")
+        raise refusal(node, f"a literal has {len(literal.text)} characters, the limit is {MAX_LITERAL}")
     return literal
-
-
-def _read_pattern(node: yaml.Node) -> Pattern:
-    try:
-        return parse_pattern(_scalar(node, "a pattern"))
-    except PatternError as error:
-        raise _bad(node, f"pattern `{node.value}`: {error}") from None

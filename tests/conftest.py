@@ -41,6 +41,8 @@ PERMANENT = (
     "schedule:",
     "schedules",
     "dead:",
+    "playbooks:",
+    "playbook-versions:",
 )
 
 

@@ -12,6 +12,8 @@ from services.blobs import Blobs
 from services.documents import Documents
 from services.errors import NotFound, Transient
 from services.jobs import Claim
+from services.playbook_store import PlaybookStore
+from services.playbooks import Playbook, load_playbook
 from services.settings import Settings
 from services.texts import DocumentText
 from workers.engines.registry import Engines
@@ -25,6 +27,7 @@ class Toolbox:
     blobs: Blobs
     documents: Documents
     engines: Engines
+    playbooks: PlaybookStore
 
     def input(self, claim: Claim) -> dict[str, Any]:
         """The job's input; a large one lies in a blob that the record names."""
@@ -73,6 +76,13 @@ class Toolbox:
     def step_output(self, claim: Claim, step: str) -> bytes:
         """The derived output that an earlier step named."""
         return self.blobs.get(claim.tenant, self.step(claim, step)["output"])
+
+    def playbook(self, claim: Claim) -> Playbook:
+        """The playbook of the job: the version it was given, or the text it carries because it is not stored."""
+        body = self.input(claim)
+        if text := body.get("playbook_text"):
+            return load_playbook(str(text))
+        return self.playbooks.read(claim.tenant, str(body["playbook"]))
 
     def text(self, claim: Claim) -> DocumentText:
         """The document's text, from the extract step of the same parent."""

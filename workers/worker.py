@@ -23,6 +23,7 @@ from services.fleet import Announcement, Fleet, WorkerModel
 from services.jobs import Device, Lane
 from services.lifecycle import Lifecycle
 from services.models import FAKE, Catalog, Model, fake_model
+from services.playbook_store import PlaybookStore
 from services.settings import PULL, Settings
 from services.tickets import ticket_queue
 from workers.engines.registry import Engines
@@ -83,7 +84,8 @@ class Worker:
         self._pulse = Pulse(
             self._lifecycle, self._fleet, self._announcement, self._engines.stalled, self._consumer.look
         )
-        toolbox = Toolbox(settings, blobs, documents, self._engines)
+        playbooks = PlaybookStore(self._lifecycle.client, self._lifecycle.keys, blobs)
+        toolbox = Toolbox(settings, blobs, documents, self._engines, playbooks)
         self._slots = Slots(
             self._lifecycle,
             self._pulse,

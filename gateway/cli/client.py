@@ -37,6 +37,10 @@ class Client:
         """JSON of a POST."""
         return self._call("POST", path, json=body, headers=headers)
 
+    def post_text(self, path: str, text: bytes) -> Any:
+        """JSON of a POST whose body is a text as it is."""
+        return self._call("POST", path, content=text, headers={"Content-Type": "application/yaml"})
+
     def patch(self, path: str, body: dict[str, Any]) -> Any:
         """JSON of a PATCH."""
         return self._call("PATCH", path, json=body)

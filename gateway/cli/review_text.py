@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import click
@@ -24,6 +24,7 @@ def print_review(result: dict[str, Any]) -> None:
         click.echo(f"  {risk:.2f}  {category}")
     if len(ranked) > 8:
         click.echo(f"        and {len(ranked) - 8} more, in --json")
+    print_rules(result["rules"])
     if result["missing"]:
         click.echo("\nMissing")
         for item in result["missing"]:
@@ -33,21 +34,45 @@ def print_review(result: dict[str, Any]) -> None:
     if result["pii"]:
         click.echo("\nPersonal data")
         for item in result["pii"][:10]:
-            click.echo(f"  p. {item['page']}  {item['type']}: {_quote(item['text'])}")
+            click.echo(f"  p. {item['page']}  {item['type']}: {quote(item['text'])}")
         if len(result["pii"]) > 10:
             click.echo(f"  and {len(result['pii']) - 10} more, in --json")
     _print_provenance(result)
+
+
+def print_rules(rules: list[dict[str, Any]]) -> None:
+    """The rules as lines of text: those breached with their places, those nobody could judge, and how many are met."""
+    if not rules:
+        return
+    counts = Counter(rule["outcome"] for rule in rules)
+    click.echo("\nRules (" + ", ".join(f"{counts[name]} {name}" for name in ("breached", "unknown", "met")) + ")")
+    for rule in rules:
+        if rule["outcome"] == "breached":
+            click.secho(f"  breached  {rule['severity']:6s}  {rule['title']}", fg="red")
+            click.echo(f"            {rule['reason']}")
+            click.echo(f"            {rule['found']}")
+            for span in rule["spans"][:SHOWN_CLAUSES]:
+                click.echo(f"            p. {span['page']}  {quote(span['text'])}")
+            if len(rule["spans"]) > SHOWN_CLAUSES:
+                click.echo(f"            and {len(rule['spans']) - SHOWN_CLAUSES} more, in --json")
+    for rule in rules:
+        if rule["outcome"] == "unknown":
+            click.secho(f"  unknown   {rule['severity']:6s}  {rule['title']}", fg="yellow")
+            click.echo(f"            {rule['found']}")
+    for rule in rules:
+        if rule["outcome"] == "met":
+            click.echo(f"  met       {rule['severity']:6s}  {rule['title']}")
 
 
 def _print_terms(result: dict[str, Any]) -> None:
     if result.get("terms"):
         click.echo("\nTerms (each quote stands verbatim on its page)")
         for term in result["terms"]:
-            click.echo(f"  p. {term['page']}  {term['term']}: {_quote(term['quote'])}   by the demo model {term['by']}")
+            click.echo(f"  p. {term['page']}  {term['term']}: {quote(term['quote'])}   by the demo model {term['by']}")
     if result.get("unsupported_terms"):
         click.echo("\nAnswers of the model that no quote supports (not counted)")
         for term in result["unsupported_terms"]:
-            click.echo(f"  {term['term']}: {_quote(term['quote'])}")
+            click.echo(f"  {term['term']}: {quote(term['quote'])}")
 
 
 def _print_clauses(clauses: list[dict[str, Any]]) -> None:
@@ -61,7 +86,7 @@ def _print_clauses(clauses: list[dict[str, Any]]) -> None:
         more = f"  (+{len(best) - SHOWN_CLAUSES} more)" if len(best) > SHOWN_CLAUSES else ""
         click.echo(f"  {category}{more}")
         for clause in best[:SHOWN_CLAUSES]:
-            click.echo(f"    p. {clause['page']}  {clause['score']:.2f}  {_quote(clause['text'])}")
+            click.echo(f"    p. {clause['page']}  {clause['score']:.2f}  {quote(clause['text'])}")
 
 
 def _print_provenance(result: dict[str, Any]) -> None:
@@ -83,6 +108,7 @@ def _print_provenance(result: dict[str, Any]) -> None:
     click.echo(result["notice"])
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """A text on one line in quotes, cut where it is long."""
     line = " ".join(text.split())
     return f"“{line}”" if len(line) <= QUOTE_CHARS else f"“{line[:QUOTE_CHARS]}…”"

@@ -18,6 +18,7 @@ from services.settings import Settings
 
 # Documents that are named to the run in one request.
 ADD_BATCH = 50
+_CHOSEN = ("matter", "priority", "model", "playbook", "force")
 
 
 @click.command()
@@ -27,6 +28,7 @@ ADD_BATCH = 50
 @click.option("--matter", help="The matter that the documents belong to.")
 @click.option("--priority", type=PRIORITIES, default="bulk", show_default=True)
 @click.option("--model", help="Generation model; `none` leaves generation out.")
+@click.option("--playbook", help="A name or version of `casemill playbooks list`; else the one that comes along.")
 @click.option("--force", is_flag=True, help="Compute again what was done for the same text and versions.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Results at the end: a .jsonl or .csv file."
@@ -38,7 +40,7 @@ def run(settings: Settings, places: tuple[str, ...], out: Path | None, detach: b
     client = Client(settings)
     documents = sources(places)
     request = {"name": options["name"] or places[0], "type": options["job_type"], "open": True}
-    request |= {name: options[name] for name in ("matter", "priority", "model", "force") if options[name] is not None}
+    request |= {name: options[name] for name in _CHOSEN if options[name] is not None}
     created = client.post("/v1/runs", request)
     note(f"{created['id']}: {len(documents)} documents; `casemill runs show {created['id']}` shows it from anywhere")
     refused = _upload(client, settings, created["id"], documents, options["matter"])

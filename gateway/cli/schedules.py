@@ -27,6 +27,7 @@ def schedule() -> None:
 @click.option("--type", "job_type", type=click.Choice(["review", "analyze", "extract"]), default="review")
 @click.option("--priority", type=PRIORITIES, default="bulk", show_default=True)
 @click.option("--model", help="Generation model; `none` leaves generation out.")
+@click.option("--playbook", help="A name or version of `casemill playbooks list`; its version of now is kept.")
 @click.option("--force", is_flag=True, help="Compute again what was done for the same text and versions.")
 @click.pass_obj
 def add(settings: Settings, name: str, cron: str | None, rrule: str | None, zone: str, missed: str, **run: Any) -> None:

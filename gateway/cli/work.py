@@ -21,13 +21,16 @@ from services.settings import Settings
 PRIORITIES = click.Choice([priority.value for priority in Priority])
 
 
-def review_one(client: Client, file: Path, *, priority: str, model: str | None, matter: str | None) -> dict[str, Any]:
-    """Upload, review and wait, with progress on the terminal; answers the job. Raises the job's problem."""
+def review_one(client: Client, file: Path, **options: str | None) -> dict[str, Any]:
+    """Upload, review and wait, with progress on the terminal; answers the job. Raises the job's problem.
+
+    ``options`` are priority, model, matter and playbook of the job; those that are ``None`` are left to the gateway.
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn())
     with Progress(*columns, transient=True, disable=not sys.stderr.isatty(), console=stderr()) as progress:
         task = progress.add_task(f"{file.name}: upload", total=None)
-        document = client.upload(file.read_bytes(), file.name, matter)
-        request = {"type": "review", "document": document["id"], "priority": priority, "model": model, "matter": matter}
+        document = client.upload(file.read_bytes(), file.name, options.get("matter"))
+        request = {"type": "review", "document": document["id"], **options}
         job = client.post("/v1/jobs", {name: value for name, value in request.items() if value is not None})
         steps: list[str] = job["steps"]
         progress.update(task, total=len(steps), description=f"{file.name}: {steps[0]}")
@@ -43,14 +46,15 @@ def review_one(client: Client, file: Path, *, priority: str, model: str | None, 
 @click.option("--priority", type=PRIORITIES, default="high", show_default=True)
 @click.option("--model", help="Generation model; `none` leaves generation out.")
 @click.option("--matter", help="The matter that the documents belong to.")
+@click.option("--playbook", help="A name or version of `casemill playbooks list`; else the one that comes along.")
 @click.pass_obj
-def review(settings: Settings, files: tuple[Path, ...], priority: str, model: str | None, matter: str | None) -> None:
+def review(settings: Settings, files: tuple[Path, ...], **options: str | None) -> None:
     """Review documents and print what was found."""
     client = Client(settings)
     failed = 0
     for file in files:
         try:
-            job = review_one(client, file, priority=priority, model=model, matter=matter)
+            job = review_one(client, file, **options)
         except CasemillError as error:
             if error.code in ("gateway_away", "unauthorized"):
                 raise
@@ -78,6 +82,7 @@ def review(settings: Settings, files: tuple[Path, ...], priority: str, model: st
 @click.option("--device", default="any", show_default=True)
 @click.option("--model")
 @click.option("--matter")
+@click.option("--playbook")
 @click.option("--wait", is_flag=True, help="Follow the job to its end.")
 @click.pass_obj
 def submit(
@@ -163,21 +168,21 @@ def cancel(settings: Settings, job: str) -> None:
         click.echo("cancelling" if answer["cancelling"] else answer["state"])
 
 
+def finished(client: Client, job: str) -> dict[str, Any]:
+    """The job once it has succeeded. Raises its problem where it has not."""
+    for _ in following(client, job):
+        pass
+    view = client.get(f"/v1/jobs/{job}")
+    check_success(view)
+    return view
+
+
 def following(client: Client, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The job's events; a gateway that stays away does not take the job along, and the message says so."""
     try:
         yield from client.follow(f"/v1/jobs/{job}")
     except Unavailable as error:
         raise Unavailable(f"{error.detail}; {job} is kept: `casemill watch {job}` goes on", code=error.code) from None
-
-
-def finished(client: Client, job: str) -> dict[str, Any]:
-    """The job once it has succeeded; raises its problem."""
-    for _ in following(client, job):
-        pass
-    view = client.get(f"/v1/jobs/{job}")
-    check_success(view)
-    return view
 
 
 def _show_jobs(found: list[dict[str, Any]]) -> None:

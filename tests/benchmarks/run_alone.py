@@ -18,6 +18,7 @@ from services.documents import Documents
 from services.jobs import Claim, Lane, Priority
 from services.lifecycle import Lifecycle
 from services.models import Catalog
+from services.playbook_store import PlaybookStore
 from services.playbooks import default_playbook
 from services.settings import Settings
 from workers.engines.registry import Engines
@@ -41,7 +42,8 @@ def main() -> int:
     catalog = Catalog(base.models_folder)
     embedder = next(model.name for model in catalog.list() if model.kind == "embed")
     engines = Engines(own, catalog, len(usable_cores()))
-    toolbox = Toolbox(own, blobs, documents, engines)
+    playbooks = PlaybookStore(lifecycle.client, lifecycle.keys, blobs)
+    toolbox = Toolbox(own, blobs, documents, engines, playbooks)
     named = tasks(toolbox)
     stored = [(documents.add("bench", file.read_bytes(), name=file.name).id, file.name) for file in files]
     engines.embedding(embedder)

@@ -44,7 +44,7 @@ class Office:
 
     @property
     def toolbox(self) -> Toolbox:
-        return Toolbox(self.settings, self.documents.blobs, self.documents, cast(Any, None))
+        return Toolbox(self.settings, self.documents.blobs, self.documents, cast(Any, None), cast(Any, None))
 
     def add(self, text: str | bytes, name: str = "a.txt", *, tenant: str = "acme", matter: str | None = "m-1") -> str:
         data = text.encode() if isinstance(text, str) else text

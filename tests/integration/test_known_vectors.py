@@ -16,6 +16,7 @@ from services.documents import Documents
 from services.jobs import Claim, Lane, Priority
 from services.lifecycle import Lifecycle
 from services.models import fake_model
+from services.playbooks import Playbook, default_playbook
 from services.settings import Settings
 from services.texts import DocumentText, Page, Paragraph
 from services.vector_index import VectorIndex
@@ -59,7 +60,7 @@ class Office:
         engines = SimpleNamespace(lease_embedding=lambda _name, **_options: nullcontext(engine))
         body = {"document": document, "force": force}
         claim = Claim(tenant, "j", 1, "x", Lane.EMBED, Priority.NORMAL, body, "model", document, None, {}, None)
-        toolbox = _Toolbox(cast(Any, None), self.documents.blobs, self.documents, cast(Any, engines))
+        toolbox = _Toolbox(cast(Any, None), self.documents.blobs, self.documents, cast(Any, engines), cast(Any, None))
         _texts[document] = text
         step = embed_segments(toolbox, Execution(claim, cast(Any, None), lambda: False))
         vectors = load_segments(self.documents.blobs.get(tenant, step["output"]))[1]
@@ -73,6 +74,9 @@ _texts: dict[str, DocumentText] = {}
 
 
 class _Toolbox(Toolbox):
+    def playbook(self, claim: Claim) -> Playbook:
+        return default_playbook()
+
     def text(self, claim: Claim) -> DocumentText:
         return _texts[claim.input["document"]]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.findings import Finding
-from services.playbooks import Playbook, default_playbook
+from services.playbooks import Playbook
 from services.texts import DocumentText
 from workers.analysis.risk import assess
 from workers.execution import Execution
@@ -41,7 +41,7 @@ def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Combine scan and embeddings into clauses with pages, texts and risks."""
     execution.check()
     claim = execution.claim
-    playbook = default_playbook()
+    playbook = toolbox.playbook(claim)
     document = toolbox.text(claim)
     findings = findings_of(toolbox, claim)
     if "embed" in claim.outputs:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections import defaultdict
 from typing import Any
 
 from services.findings import Finding
-from services.playbooks import default_playbook
+from services.playbooks import Playbook
 from services.texts import DocumentText
+from workers.analysis.reasons import reasons, rule_views
 from workers.analysis.risk import assess
+from workers.analysis.rules import Span, judge
 from workers.execution import Execution
 from workers.tasks.scan import findings_of
 from workers.toolbox import Toolbox
@@ -23,14 +26,15 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     execution.check()
     claim = execution.claim
     steps = {name: toolbox.step(claim, name) for name in claim.outputs}
-    playbook = default_playbook()
+    playbook = toolbox.playbook(claim)
     document = toolbox.text(claim)
     findings = findings_of(toolbox, claim)
     clauses: list[dict[str, Any]] = steps["clauses"]["clauses"] if "clauses" in steps else []
     answers: list[dict[str, Any]] = json.loads(toolbox.step_output(claim, "terms")) if "terms" in steps else []
-    shown = {clause["category"] for clause in clauses}
-    present = {category.id for category in playbook.categories if category.title in shown}
-    risk = assess(playbook, findings, present=present | {answer["term"] for answer in answers if answer["supported"]})
+    present = _present(playbook, clauses, answers)
+    judgements = judge(playbook, document, findings, present=present, check=execution.check)
+    breached = {item.rule.id for item in judgements if item.outcome == "breached"}
+    risk = assess(playbook, findings, present=present, breached=breached)
     categories = {category.id: category for category in playbook.categories}
     personal = [finding for finding in findings if categories[finding.category].kind == "personal_data"]
     result: dict[str, Any] = {
@@ -43,7 +47,9 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
             "by_category": {
                 categories[category].title: round(value, 4) for category, value in risk.by_category.items() if value
             },
+            "reasons": reasons(playbook, document, findings, risk, judgements),
         },
+        "rules": rule_views(document, judgements),
         "findings": [
             _place(document, finding) | {"category": categories[finding.category].title} for finding in findings
         ],
@@ -63,6 +69,18 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         result["terms"] = [answer | {"by": model} for answer in answers if answer["supported"]]
         result["unsupported_terms"] = [answer | {"by": model} for answer in answers if not answer["supported"]]
     return result
+
+
+def _present(playbook: Playbook, clauses: list[dict[str, Any]], answers: list[dict[str, Any]]) -> dict[str, list[Span]]:
+    """Where clauses and supported terms were found, by the id of their category."""
+    ids = {category.title: category.id for category in playbook.categories}
+    present: defaultdict[str, list[Span]] = defaultdict(list)
+    for clause in clauses:
+        present[ids[clause["category"]]].append((clause["start"], clause["end"]))
+    for answer in answers:
+        if answer["supported"]:
+            present[answer["term"]].append((answer["start"], answer["end"]))
+    return dict(present)
 
 
 def _place(document: DocumentText, finding: Finding) -> dict[str, Any]:

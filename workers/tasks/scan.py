@@ -7,7 +7,6 @@ from typing import Any
 
 from services.findings import Finding
 from services.jobs import Claim
-from services.playbooks import default_playbook
 from workers.analysis.scan import Device, scan
 from workers.execution import Execution
 from workers.toolbox import Toolbox
@@ -20,7 +19,7 @@ def scan_document(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Scan the text of the extract step; the output is a list of findings."""
     execution.check()
     claim = execution.claim
-    playbook = default_playbook()
+    playbook = toolbox.playbook(claim)
     document = toolbox.text(claim)
 
     def run() -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidRequest, ModelError, Permanent
+from services.playbooks import default_playbook
 from services.texts import DocumentText
 from workers.analysis.bm25 import VERSION as WORDS_VERSION
 from workers.analysis.bm25 import Words
@@ -105,7 +106,8 @@ def _searched(toolbox: Toolbox, execution: Execution, engine: EmbeddingEngine, d
     version = f"{TEXT_VERSION}:{SEGMENTS_VERSION}:{WORDS_VERSION}"
     counted = toolbox.derive(claim, "words", version, count, document=document)
     words = Words.from_bytes(toolbox.blobs.get(claim.tenant, counted["output"]))
-    step = embed_document(toolbox, execution, engine, document, text)
+    # Under the label of a review by the default playbook; vectors of another's are known by their texts.
+    step = embed_document(toolbox, execution, engine, default_playbook(), document, text)
     spans, vectors, _ = load_segments(toolbox.blobs.get(claim.tenant, step["output"]))
     # A clause too long for the model has several parts.
     owners = np.searchsorted(words.spans[:, 0], spans[:, 0], side="right") - 1

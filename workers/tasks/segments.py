@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from services.playbooks import Playbook, default_playbook
+from services.playbooks import Playbook
 from services.texts import DocumentText
 from workers.engines.base import EmbeddingEngine, Tick, WorkCancelled, no_tick
 from workers.execution import Execution, Stopped
@@ -28,18 +28,24 @@ def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Embed the text of the extract step; answers as :func:`embed_document` does."""
     claim = execution.claim
     engine = execution.use(toolbox.engines.lease_embedding(str(claim.model), tick=execution.check))
-    return embed_document(toolbox, execution, engine, toolbox.input(claim)["document"], lambda: toolbox.text(claim))
+    document = toolbox.input(claim)["document"]
+    return embed_document(toolbox, execution, engine, toolbox.playbook(claim), document, lambda: toolbox.text(claim))
 
 
 def embed_document(
-    toolbox: Toolbox, execution: Execution, engine: EmbeddingEngine, document: str, text: Callable[[], DocumentText]
+    toolbox: Toolbox,
+    execution: Execution,
+    engine: EmbeddingEngine,
+    playbook: Playbook,
+    document: str,
+    text: Callable[[], DocumentText],
 ) -> dict[str, Any]:
     """Embed a document of the tenant; the output holds what :func:`load_segments` reads and ``keys`` (n).
 
     ``text`` is called where there are no vectors yet. ``computed`` of the result counts the texts whose vectors no
     document of the tenant held.
     """
-    claim, playbook = execution.claim, default_playbook()
+    claim = execution.claim
     body, blobs, index = toolbox.input(claim), toolbox.blobs, toolbox.documents.vectors
     keys: list[str] = []
     missing: dict[str, str] = {}

@@ -1,0 +1,115 @@
+"""``/v1/playbooks``: a firm's own playbooks: upload, validate, test, list, compare, remove.
+
+Uploading takes the scope ``submit``, not ``admin``: a playbook acts inside its tenant, an admin sees all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from gateway.playbook_schemas import (
+    PlaybookCheck,
+    PlaybookDiff,
+    PlaybookList,
+    PlaybookTest,
+    PlaybookText,
+    PlaybookUpload,
+    PlaybookVersion,
+    PlaybookView,
+)
+from gateway.schemas import JobRequest, JobView
+from gateway.state import Reader, Shared, Submitter
+from gateway.submissions import build_submission
+from services.errors import InvalidRequest
+from services.playbook_diff import diff
+from services.playbook_store import DEFAULT
+from services.playbooks import load_playbook
+
+router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
+
+
+@router.get("")
+def list_playbooks(gateway: Shared, principal: Reader) -> PlaybookList:
+    """The playbooks of the tenant, first the one that comes along."""
+    return PlaybookList(data=[PlaybookView.of(stored) for stored in gateway.playbooks.list(principal.tenant)])
+
+
+@router.post("", status_code=201)
+async def upload_playbook(
+    request: Request, response: Response, gateway: Shared, principal: Submitter
+) -> PlaybookUpload:
+    """Keep the YAML of the body as the latest version of the playbook that it names; 200 when it was there already.
+
+    Jobs that are queued keep the version that they were given. Anything wrong is refused with line and reason.
+    """
+    data = await request.body()
+    stored, created = await run_in_threadpool(gateway.playbooks.upload, principal.tenant, data)
+    playbook = await run_in_threadpool(gateway.playbooks.read, principal.tenant, stored.version)
+    response.headers["Location"] = f"/v1/playbooks/{stored.name}"
+    response.status_code = 201 if created else 200
+    return PlaybookUpload(**PlaybookCheck.of(playbook).model_dump(), created=created)
+
+
+@router.post("/validate")
+async def validate_playbook(request: Request, principal: Reader) -> PlaybookCheck:  # noqa: ARG001
+    """Check the YAML of the body and keep nothing: how many terms it has, and what is odd about it."""
+    playbook = await run_in_threadpool(load_playbook, await request.body())
+    return PlaybookCheck.of(playbook)
+
+
+@router.post("/test", status_code=202)
+def test_playbook(
+    body: PlaybookTest, request: Request, response: Response, gateway: Shared, principal: Submitter
+) -> JobView:
+    """Run a playbook over a document: a job of type analyze, whose result has the findings, rules and risk."""
+    if body.playbook is not None and body.text is not None:
+        raise InvalidRequest("give `playbook` or `text`, not both", code="playbook_ambiguous")
+    job = JobRequest(type="analyze", document=body.document, playbook=body.playbook or DEFAULT, priority=body.priority)
+    submission = build_submission(gateway, principal, job, playbook_text=body.text)
+    submitted, _ = gateway.lifecycle.submit(replace(submission, request_id=request.state.request_id))
+    response.headers["Location"] = f"/v1/jobs/{submitted.id}"
+    return JobView.of(submitted)
+
+
+@router.get("/{playbook}")
+def get_playbook(playbook: str, gateway: Shared, principal: Reader) -> PlaybookText:
+    """A playbook by its name, or one version of it by the first 8 digits or more, with its text."""
+    stored = gateway.playbooks.find(principal.tenant, playbook)
+    return PlaybookText(
+        **PlaybookView.of(stored).model_dump(),
+        text=gateway.playbooks.text(principal.tenant, stored),
+        versions=[PlaybookVersion.of(item) for item in gateway.playbooks.versions(principal.tenant, stored.name)],
+    )
+
+
+@router.get("/{playbook}/diff")
+def diff_playbook(
+    playbook: str,
+    gateway: Shared,
+    principal: Reader,
+    old: Annotated[str | None, Query(alias="from", description="name or version; the version before")] = None,
+    new: Annotated[str | None, Query(alias="to", description="name or version; the playbook's latest")] = None,
+) -> PlaybookDiff:
+    """What changed from one playbook or version to another."""
+    store, tenant = gateway.playbooks, principal.tenant
+    after = store.find(tenant, new or playbook)
+    if old is None:
+        versions = store.versions(tenant, after.name)
+        place = [item.version for item in versions].index(after.version) + 1
+        if place == len(versions):
+            raise InvalidRequest("there is no version before; name one by `from`", code="playbook_version_first")
+        before = versions[place]
+    else:
+        before = store.find(tenant, old)
+    texts = (load_playbook(store.text(tenant, stored)) for stored in (before, after))
+    return PlaybookDiff(**{"from": PlaybookView.of(before), "to": PlaybookView.of(after)}, **diff(*texts))
+
+
+@router.delete("/{playbook}", status_code=204)
+def remove_playbook(playbook: str, gateway: Shared, principal: Submitter) -> None:
+    """Take a playbook's name away; jobs, schedules and results that name its versions keep them."""
+    gateway.playbooks.remove(principal.tenant, playbook)
