@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 from services.findings import Finding
-from services.playbooks import default_playbook
+from services.playbooks import Playbook, default_playbook
 from services.texts import DocumentText
 from workers.analysis.risk import assess
 from workers.execution import Execution
 from workers.tasks.scan import findings_of
+from workers.tasks.sensitive import sensitive_of
 from workers.toolbox import Toolbox
 
-_STEPS = ("extract", "scan", "embed", "clauses", "terms")
+_STEPS = ("extract", "scan", "sensitive", "embed", "clauses", "terms")
 NOTICE = "Screening by software, not legal advice. Check every finding against the document."
 
 
@@ -32,7 +35,7 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     present = {category.id for category in playbook.categories if category.title in shown}
     risk = assess(playbook, findings, present=present | {answer["term"] for answer in answers if answer["supported"]})
     categories = {category.id: category for category in playbook.categories}
-    personal = [finding for finding in findings if categories[finding.category].kind == "personal_data"]
+    sensitive = sensitive_of(toolbox, claim)
     result: dict[str, Any] = {
         "document": {"id": steps["extract"]["document"], "name": toolbox.input(claim).get("name")},
         "kind": document.kind,
@@ -47,7 +50,8 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         "findings": [
             _place(document, finding) | {"category": categories[finding.category].title} for finding in findings
         ],
-        "pii": [_place(document, finding) | {"type": categories[finding.category].title} for finding in personal],
+        "pii": personal_data(playbook, document, findings, sensitive["personal"]),
+        "privilege": [_where(document, sign["start"], sign["end"]) | _reason(sign) for sign in sensitive["privilege"]],
         "missing": [
             {"category": categories[category].title, "why": categories[category].risk_missing}
             for category in risk.missing
@@ -65,14 +69,41 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     return result
 
 
+def personal_data(
+    playbook: Playbook, document: DocumentText, findings: Sequence[Finding], found: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Personal data in order of place: what the finders ``found``, and of the playbook's own what they have not.
+
+    A playbook's finding that shares a character with one of the finders' is the same datum and left out.
+    """
+    titles = {category.id: category.title for category in playbook.categories if category.kind == "personal_data"}
+    ends = [datum["end"] for datum in found]
+
+    def is_new(finding: Finding) -> bool:
+        following = bisect_right(ends, finding.start)
+        return following == len(found) or found[following]["start"] >= finding.end
+
+    own = [finding for finding in findings if finding.category in titles and is_new(finding)]
+    data = [
+        _where(document, datum["start"], datum["end"]) | _reason(datum) | {"type": datum["type"]} for datum in found
+    ]
+    data += [
+        _place(document, finding) | {"type": titles[finding.category], "why": f"term of the playbook: {finding.term}"}
+        for finding in own
+    ]
+    return sorted(data, key=lambda datum: (datum["start"], datum["end"]))
+
+
 def _place(document: DocumentText, finding: Finding) -> dict[str, Any]:
-    return {
-        "start": finding.start,
-        "end": finding.end,
-        "page": document.page_at(finding.start),
-        "text": document.text[finding.start : finding.end],
-        "term": finding.term,
-    }
+    return _where(document, finding.start, finding.end) | {"term": finding.term}
+
+
+def _where(document: DocumentText, start: int, end: int) -> dict[str, Any]:
+    return {"start": start, "end": end, "page": document.page_at(start), "text": document.text[start:end]}
+
+
+def _reason(found: dict[str, Any]) -> dict[str, Any]:
+    return {"score": found["score"], "why": found["why"]}
 
 
 def _provenance(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
