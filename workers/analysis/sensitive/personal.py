@@ -13,7 +13,7 @@ from workers.analysis.sensitive.structured import structured
 from workers.analysis.sensitive.tagger import Weights, tag
 from workers.analysis.sensitive.tokens import tokenize
 
-_LEAST = 0.5
+_LEAST = 0.4
 """A name or an address of less score is not reported."""
 _LONGEST = 200
 

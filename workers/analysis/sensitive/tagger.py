@@ -32,8 +32,6 @@ TAGGED = (
 )
 LABELS = ("O", *(f"{part}-{name}" for name in TAGGED for part in "BI"))
 """Outside, and for each type its first token and its further ones."""
-OUTSIDE = 0.5
-"""What the chance of being no datum counts beside the others: one left out costs more than one too many."""
 _WINDOW, _MARGIN = 192, 24
 _BLOCK = 200_000  # tokens whose scores are in memory at once
 
@@ -83,9 +81,7 @@ def shipped() -> Weights:
 def tag(tokens: Tokens, weights: Weights | None = None) -> list[Datum]:
     """The names and addresses among ``tokens``, in order of place; ``weights`` are those that come along."""
     chances = label_chances(tokens.keys, weights or shipped())[1:-1]
-    weighed = chances.copy()
-    weighed[:, 0] *= OUTSIDE
-    labels = weighed.argmax(axis=1)
+    labels = chances.argmax(axis=1)
     found: list[Datum] = []
     run: list[int] = []
     for place in [*np.flatnonzero(labels).tolist(), -1]:

@@ -17,9 +17,9 @@ from faker import Faker
 from workers.analysis.sensitive.training.words import FLAGS, WORDS
 
 _LOCALES = (
-    *["en_US"] * 8, *["en_GB"] * 3, "en_AU", "en_CA", "en_IN", "de_DE", "de_AT", "de_CH", "fr_FR", "es_ES", "es_MX",
-    "it_IT", "pt_PT", "pt_BR", "nl_NL", "nl_BE", "da_DK", "sv_SE", "no_NO", "fi_FI", "pl_PL", "cs_CZ", "sk_SK", "hu_HU", "sl_SI",
-    "hr_HR", "ro_RO", "tr_TR", "lt_LT", "lv_LV", "el_GR",
+    *["en_US"] * 8, *["en_GB"] * 3, "en_AU", "en_CA", "en_IN", "de_DE", "de_AT", "de_CH", "fr_FR", "es_ES",
+    "es_MX", "it_IT", "pt_PT", "pt_BR", "nl_NL", "nl_BE", "da_DK", "sv_SE", "no_NO", "fi_FI", "pl_PL", "cs_CZ",
+    "sk_SK", "hu_HU", "sl_SI", "hr_HR", "ro_RO", "tr_TR", "lt_LT", "lv_LV", "el_GR",
 )  # fmt: skip
 _SLOT = re.compile(r"\{(\w+)\}")
 _LABEL = {
