@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from gateway.stack.valkey import EmbeddedValkey, find_server
@@ -16,6 +17,10 @@ from services.keys import Keys
 from services.lifecycle import Lifecycle
 from services.redis_client import Redis, connect
 from services.settings import Settings
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("casemill", deadline=None)
+hypothesis.settings.load_profile("casemill")
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 # Keys that live as long as the installation, as services/keys.py says.

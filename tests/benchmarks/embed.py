@@ -150,7 +150,7 @@ def ours(folder: Path, _texts: list[str]) -> tuple[Run, str]:
         vectors = engine.embed(texts).vectors
         return lambda: vectors
 
-    return run, "F16, as a worker loads it"
+    return run, "F32, as a worker loads it"
 
 
 def xllamacpp(folder: Path, texts: list[str]) -> tuple[Run, str]:

@@ -107,7 +107,7 @@ SAMPLINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(TEXTS, SAMPLINGS, FORMS)
 def test_every_request_ends_and_the_engine_goes_on(
     engine: LlamaGeneration, prompt: str, values: dict[str, Any], form: dict[str, Any]
@@ -124,7 +124,7 @@ def test_every_request_ends_and_the_engine_goes_on(
     assert not engine.broken
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.fixed_dictionaries({"role": st.text(max_size=8), "content": TEXTS}), max_size=4))
 def test_no_conversation_writes_control_tokens(engine: LlamaGeneration, messages: list[dict[str, str]]) -> None:
     try:

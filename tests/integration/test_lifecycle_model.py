@@ -220,7 +220,6 @@ def test_random_lives_agree_with_the_model(server: EmbeddedValkey, lives: int) -
     profile = settings(
         max_examples=lives,
         stateful_step_count=40,
-        deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
     run_state_machine_as_test(machine(server.url), settings=profile)

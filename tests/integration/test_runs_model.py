@@ -217,7 +217,6 @@ def test_random_lives_of_runs_agree_with_the_model(server: EmbeddedValkey) -> No
     profile = settings(
         max_examples=25,
         stateful_step_count=40,
-        deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
     run_state_machine_as_test(machine(server.url), settings=profile)

