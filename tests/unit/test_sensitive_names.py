@@ -108,6 +108,7 @@ def test_any_text_gives_ordered_places_inside_it(noise: str, times: int) -> None
         "Ann ",
     ],
 )
+@pytest.mark.slow
 def test_a_megabyte_of_one_unit_ends(unit: str) -> None:
     size = 1_000_000 if len(unit) == 1 and unit != "@" and unit != ":" else 200_000
     assert isinstance(find_personal_data(unit * (size // len(unit))), list)

@@ -35,7 +35,7 @@ def token_features(key: str) -> tuple[str, ...]:
     if token.isdecimal():
         return (f"g={gap}", f"d={min(len(token), 7)}", f"gd={gap}{min(len(token), 6)}", "digits")
     if not token[0].isalpha():
-        return (f"g={gap}", f"p={token if token.isascii() else unicodedata.category(token)}")
+        return (f"g={gap}", f"p={token if token.isascii() else unicodedata.category(token[0])}")
     word = unicodedata.normalize("NFC", token)
     lower = word.lower()
     flags = flags_of(lower)

@@ -82,6 +82,8 @@ def tag(tokens: Tokens, weights: Weights | None = None) -> list[Datum]:
     """The names and addresses among ``tokens``, in order of place; ``weights`` are those that come along."""
     chances = label_chances(tokens.keys, weights or shipped())[1:-1]
     labels = chances.argmax(axis=1)
+    # A structured datum is one already: no name runs over it.
+    labels[[number for number, key in enumerate(tokens.keys[1:-1]) if key[1] == "<" and len(key) > 2]] = 0
     found: list[Datum] = []
     run: list[int] = []
     for place in [*np.flatnonzero(labels).tolist(), -1]:
