@@ -74,7 +74,8 @@ def _providers(package: Any) -> Iterator[Any]:
 
 
 def _attributes(provider: Any) -> Iterator[tuple[str, Any]]:
-    yield from vars(provider).items()
+    attributes: dict[str, Any] = dict(vars(provider))
+    yield from attributes.items()
 
 
 def _words(names: Any) -> Iterator[str]:
