@@ -74,8 +74,8 @@ def _providers(package: Any) -> Iterator[Any]:
 
 
 def _attributes(provider: Any) -> Iterator[tuple[str, Any]]:
-    attributes: dict[str, Any] = dict(vars(provider))
-    yield from attributes.items()
+    for name in dir(provider):
+        yield name, getattr(provider, name)
 
 
 def _words(names: Any) -> Iterator[str]:
