@@ -13,7 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from gateway.following import KEEPALIVE_SECONDS
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
-from gateway.routes import browser, dead_letters, documents, jobs, openai, runs, schedules, system
+from gateway.routes import browser, dead_letters, documents, duplicates, jobs, openai, runs, schedules, system
 from gateway.state import Gateway
 from services.access import Access
 from services.blobs import Blobs
@@ -70,6 +70,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
     app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes)
     app.mount("/assets", browser.documentation_assets())
-    for module in (system, documents, jobs, dead_letters, runs, schedules, openai, browser):
+    for module in (system, documents, jobs, duplicates, dead_letters, runs, schedules, openai, browser):
         app.include_router(module.router)
     return app

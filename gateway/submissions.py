@@ -10,18 +10,19 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from gateway.job_inputs import EmbedInput, GenerateInput, checked_input
+from gateway.job_inputs import DuplicatesInput, EmbedInput, GenerateInput, checked_input
 from gateway.run_schemas import RunRequest
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from services.access import Principal
-from services.errors import InvalidRequest
+from services.errors import InvalidRequest, NotFound
 from services.jobs import LANE_OF_TYPE, Device, JobType, Lane, Priority, Step, Submission, check_name
 from services.playbooks import default_playbook
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
 DEFAULT_PLAYBOOK = "default"
+_ON_INPUT = (JobType.GENERATE, JobType.EMBED, JobType.DUPLICATES)
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -40,11 +41,13 @@ def build_submission(gateway: Gateway, principal: Principal, request: JobRequest
     job_type = choose(JobType, request.type, "type")
     priority, device = _names(principal, request)
     model, plan = None, ()
-    if job_type in (JobType.GENERATE, JobType.EMBED):
-        if request.document is not None:
-            raise InvalidRequest(
-                f"{job_type} takes `input` (on the command line --input), not a document", code="input_invalid"
-            )
+    if job_type in _ON_INPUT and request.document is not None:
+        raise InvalidRequest(
+            f"{job_type} takes `input` (on the command line --input), not a document", code="input_invalid"
+        )
+    if job_type is JobType.DUPLICATES:
+        body = _duplicates_input(gateway, principal, request)
+    elif job_type in (JobType.GENERATE, JobType.EMBED):
         body = checked_input(GenerateInput if job_type is JobType.GENERATE else EmbedInput, request.input)
         model = resolve_model(gateway, job_type.value, request.model)
     else:
@@ -63,7 +66,7 @@ def build_submission(gateway: Gateway, principal: Principal, request: JobRequest
         matter=request.matter,
         metadata=request.metadata,
         plan=plan,
-        cost=_cost(job_type, body),
+        cost=_cost(gateway, principal, job_type, body),
         not_before=epoch(request.not_before),
         expires_at=epoch(request.expires_at),
         request_hash=request_hash(request),
@@ -100,7 +103,7 @@ def _default_model(gateway: Gateway, kind: str) -> str | None:
 def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) -> Submission:
     """The job of each document of a run, its input without the document. Raises as :func:`build_submission` does."""
     job_type = choose(JobType, request.type, "type")
-    if job_type in (JobType.GENERATE, JobType.EMBED):
+    if job_type in _ON_INPUT:
         raise InvalidRequest("a run goes over documents: its type is review, analyze or extract", code="type_unknown")
     priority, device = _names(principal, request)
     playbook = _playbook_version(request.playbook)
@@ -155,6 +158,25 @@ def _document_job(
     return body, *_plan(gateway, job_type, request.model, device)
 
 
+def _duplicates_input(gateway: Gateway, principal: Principal, request: JobRequest) -> dict[str, Any]:
+    """The input of a job that compares documents, once it is known that there are such documents."""
+    body = checked_input(DuplicatesInput, request.input)
+    for document in body.get("documents", ()):
+        gateway.documents.get(principal.tenant, document)
+    if "documents" in body:
+        return body | {"documents": list(dict.fromkeys(body["documents"]))}
+    if request.matter is None:
+        raise InvalidRequest("name `documents` or a `matter`", code="documents_required")
+    check_matter(gateway, principal, request.matter)
+    return body | {"matter": request.matter}
+
+
+def check_matter(gateway: Gateway, principal: Principal, matter: str) -> None:
+    """Raise code ``matter_unknown`` where a matter has no documents."""
+    if not gateway.documents.in_matter(principal.tenant, matter):
+        raise NotFound(f"the matter {matter!r} has no documents", code="matter_unknown")
+
+
 def _playbook_version(name: str) -> str:
     version = default_playbook().version
     if name not in (DEFAULT_PLAYBOOK, version):
@@ -199,10 +221,14 @@ def _check_device(gateway: Gateway, device: Device, lanes: list[Lane]) -> None:
             )
 
 
-def _cost(job_type: JobType, body: dict[str, Any]) -> float:
+def _cost(gateway: Gateway, principal: Principal, job_type: JobType, body: dict[str, Any]) -> float:
     """Expected seconds, for fairness between tenants: roughly the length of what is asked."""
     if job_type is JobType.GENERATE:
         return 0.2 + float(body.get("max_tokens") or 256) / 50
     if job_type is JobType.EMBED:
         return 0.05 + 0.01 * len(body["texts"])
+    if job_type is JobType.DUPLICATES:
+        listed = body.get("documents")
+        count = len(listed) if listed else gateway.documents.in_matter(principal.tenant, body["matter"])
+        return 0.1 + 0.02 * count
     return 1.0

@@ -97,6 +97,11 @@ class Documents:
         with redis_errors():
             return int(self._client.zcard(self._keys("matter", tenant=tenant, matter=matter)))
 
+    def of_matter(self, tenant: str, matter: str) -> list[str]:
+        """Ids of the documents that a matter has now, in the order in which they were uploaded."""
+        with redis_errors():
+            return self._client.zrange(self._keys("matter", tenant=tenant, matter=matter), 0, -1)
+
     def output(self, tenant: str, document: str, version: str) -> str | None:
         """Blob of a step's output for this document, if that very version was computed before."""
         with redis_errors():

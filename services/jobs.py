@@ -75,6 +75,7 @@ class JobType(StrEnum):
     ANALYZE = "analyze"
     EXTRACT = "extract"
     REVIEW = "review"
+    DUPLICATES = "duplicates"
 
 
 LANE_OF_TYPE: Final = {
@@ -83,6 +84,7 @@ LANE_OF_TYPE: Final = {
     JobType.ANALYZE: Lane.ANALYZE,
     JobType.EXTRACT: Lane.EXTRACT,
     JobType.REVIEW: Lane.ANALYZE,
+    JobType.DUPLICATES: Lane.ANALYZE,
 }
 
 

@@ -24,5 +24,6 @@ class Kernel:
 
 
 SCAN = Kernel("scan.wgsl", {"count": (0, 1, 2, 3), "scatter": (0, 1, 2, 4, 5)}, workgroup=64)
+MINHASH = Kernel("minhash.wgsl", {"minhash": (0, 1, 2, 3, 4)}, workgroup=128)
 
-KERNELS: tuple[Kernel, ...] = (SCAN,)
+KERNELS: tuple[Kernel, ...] = (SCAN, MINHASH)

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.blobs import Blobs
 from services.documents import Documents
+from services.errors import NotFound, Transient
 from services.jobs import Claim
 from services.settings import Settings
 from services.texts import DocumentText
@@ -49,12 +50,20 @@ class Toolbox:
         return {"output": blob, "reused": False, "seconds": round(time.monotonic() - started, 4)}
 
     def keep_result(self, claim: Claim, result: dict[str, Any]) -> str:
-        """Store a job's result; one about a document is erased with it."""
+        """Store a job's result; one about a document, or with several under ``documents``, is erased with any of them.
+
+        Raises ``NotFound`` when the job's document was deleted meanwhile, ``Transient`` when one of several was.
+        """
         document = str(self.input(claim).get("document", ""))
         data = json.dumps(result, ensure_ascii=False).encode()
         blob = self.blobs.put(claim.tenant, "res", data, scope=document or claim.root)
         if document:
             self.documents.keep_output(claim.tenant, document, f"result:{claim.id}", blob)
+        for named in result.get("documents", ()):
+            try:
+                self.documents.keep_output(claim.tenant, named, f"result:{claim.id}", blob)
+            except NotFound as error:  # the next attempt leaves it out
+                raise Transient(error.detail, code="document_deleted") from None
         return blob
 
     def step(self, claim: Claim, step: str) -> dict[str, Any]:

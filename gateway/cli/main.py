@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gateway.cli import administration, roles, runs, schedules, work
+from gateway.cli import administration, duplicates, roles, runs, schedules, work
 from gateway.cli.output import show_json
 from services.errors import CasemillError
 from services.settings import load_settings
@@ -52,8 +52,9 @@ def _json_too(command: click.Command) -> click.Command:
     return command
 
 
-for verb in (*roles.COMMANDS, *work.COMMANDS, *runs.COMMANDS, *schedules.COMMANDS, *administration.COMMANDS):
-    casemill.add_command(_json_too(verb))
+for module in (roles, work, runs, schedules, duplicates, administration):
+    for verb in module.COMMANDS:
+        casemill.add_command(_json_too(verb))
 
 
 def main() -> None:

@@ -31,12 +31,12 @@ def review_one(client: Client, file: Path, *, priority: str, model: str | None, 
         job = client.post("/v1/jobs", {name: value for name, value in request.items() if value is not None})
         steps: list[str] = job["steps"]
         progress.update(task, total=len(steps), description=f"{file.name}: {steps[0]}")
-        for event, data in _following(client, job["id"]):
+        for event, data in following(client, job["id"]):
             if event == "step":
                 done = steps.index(data["step"]) + (data["state"] == "succeeded")
                 progress.update(task, completed=done, description=f"{file.name}: {data['step']} {data['state']}")
     job = client.get(f"/v1/jobs/{job['id']}")
-    _check_success(job)
+    check_success(job)
     return job
 
 
@@ -165,7 +165,7 @@ def cancel(settings: Settings, job: str) -> None:
         click.echo("cancelling" if answer["cancelling"] else answer["state"])
 
 
-def _following(client: Client, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def following(client: Client, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The job's events; a gateway that stays away does not take the job along, and the message says so."""
     try:
         yield from client.follow(f"/v1/jobs/{job}")
@@ -212,10 +212,11 @@ def _watch(client: Client, job: str) -> None:
     view = client.get(f"/v1/jobs/{job}")
     if wants_json():
         show_json(view)
-    _check_success(view)
+    check_success(view)
 
 
-def _check_success(job: dict[str, Any]) -> None:
+def check_success(job: dict[str, Any]) -> None:
+    """Raise the problem of a job that has not succeeded."""
     if job["problem"]:
         raise from_problem(job["problem"])
     if job["state"] != "succeeded":

@@ -19,8 +19,8 @@ from gateway.run_schemas import (
     RunView,
 )
 from gateway.state import Reader, Shared, Submitter
-from gateway.submissions import build_run_work, epoch, request_hash
-from services.errors import InvalidRequest, NotFound
+from gateway.submissions import build_run_work, check_matter, epoch, request_hash
+from services.errors import InvalidRequest
 from services.runs import RunSubmission
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -44,8 +44,8 @@ def create_run(
     whole_matter = body.documents is None and not body.open
     if whole_matter and body.matter is None:
         raise InvalidRequest("name `documents` or a `matter`, or set `open`", code="documents_required")
-    if whole_matter and not gateway.documents.in_matter(principal.tenant, str(body.matter)):
-        raise NotFound(f"the matter {body.matter!r} has no documents", code="matter_unknown")
+    if whole_matter:
+        check_matter(gateway, principal, str(body.matter))
     for document in body.documents or ():
         gateway.documents.get(principal.tenant, document)
     work = replace(

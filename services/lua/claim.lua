@@ -3,6 +3,7 @@
 
 local PATIENCE = {normal = 120, low = 1200, bulk = 14400}
 local MODEL_WINDOW = 8     -- how far into a backlog a slot looks for a job whose model is loaded
+local SMALL_COST = 1       -- expected seconds of a job that may share a claim; others would wait behind a longer one
 local MODEL_PATIENCE = 30  -- seconds that the head may wait behind such jobs
 
 -- The job of one backlog that suits a worker best, and its score: the head, or close behind it one whose model is
@@ -64,7 +65,8 @@ local function choose(C)
   return found
 end
 
--- Claims up to C.n jobs for C.worker. Answers pairs of flat arrays: the job's fields, then its parent's.
+-- Claims up to C.n jobs for C.worker, a long one alone. Answers pairs of flat arrays: the job's fields, then its
+-- parent's.
 local function claim(C)
   local out = {}
   while #out < C.n do
@@ -72,6 +74,8 @@ local function claim(C)
     if not member then break end
     local tenant, id = split(member)
     local k = key.job(tenant, id)
+    local long = C.n > 1 and tonumber(redis.call('HGET', k, 'cost') or 0) > SMALL_COST
+    if long and #out > 0 then break end
     local priority, waited = leave(tenant, id)
     if priority then measure('wait', C.lane, priority, waited) end
     local attempt = redis.call('HINCRBY', k, 'attempt', 1)
@@ -87,6 +91,7 @@ local function claim(C)
       outputs = redis.call('HGETALL', key.job(tenant, parent))
     end
     out[#out + 1] = {redis.call('HGETALL', k), outputs}
+    if long then break end
   end
   return out
 end

@@ -87,6 +87,14 @@ def test_a_claim_may_take_a_batch(lifecycle: Lifecycle) -> None:
     assert [held.id for held in claim(lifecycle, Lane.EMBED, n=8)] == jobs[:8]
 
 
+def test_a_long_job_shares_no_claim(lifecycle: Lifecycle) -> None:
+    """Others of its claim would wait behind it, in a slot of their own, until it ends."""
+    costs = [0.5, 1.0, 1.1, 1.0, 30.0, 30.0, 1.0]
+    jobs = [submit(lifecycle, type=JobType.DUPLICATES, input={"matter": "m"}, cost=cost) for cost in costs]
+    held = [[job.id for job in claim(lifecycle, Lane.ANALYZE, n=4)] for _ in range(6)]
+    assert held == [jobs[:2], jobs[2:3], jobs[3:4], jobs[4:5], jobs[5:6], jobs[6:]]
+
+
 def test_the_limits_of_a_tenant_hold_and_are_given_back(settings: Settings, lifecycle: Lifecycle) -> None:
     small = Lifecycle(
         settings.model_copy(update={"max_tenant_backlog": 2, "max_tenant_backlog_bytes": 200}), lifecycle.client

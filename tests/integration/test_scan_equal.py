@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from services.errors import Permanent
 from services.patterns import PatternError, parse_pattern
 from services.playbooks import Category, Literal, Playbook, canonical, default_playbook
 from shaders.factors import ScanPlan
-from shaders.runtime import Runtime, runtime
+from shaders.runtime import Runtime
 from shaders.scan import GpuScanner
 from workers.analysis import scan as scanning
 from workers.analysis.ahocorasick_engine import AhoCorasickEngine
@@ -26,17 +25,6 @@ from workers.analysis.scan import scan
 
 Spans = set[tuple[str, int, int, str]]
 ENGINES = ["hyperscan", "pyahocorasick", "gpu"]
-
-
-@pytest.fixture(scope="session")
-def gpu() -> Runtime:
-    """The first adapter; a missing one is a skip at home and a failure in CI."""
-    try:
-        return runtime()
-    except Permanent as error:
-        if os.environ.get("CI"):
-            pytest.fail(error.detail)
-        pytest.skip(error.detail)
 
 
 def one_by_one(text: str) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 
 from workers.slots import Task
 from workers.tasks.clauses import find_clauses
+from workers.tasks.duplicates import find_near_duplicates
 from workers.tasks.extract import extract
 from workers.tasks.generate import embed, generate
 from workers.tasks.report import report
@@ -28,5 +29,6 @@ def tasks(toolbox: Toolbox) -> dict[str, Task]:
         "clauses": find_clauses,
         "terms": extract_terms,
         "report": report,
+        "duplicates": find_near_duplicates,
     }
     return {name: partial(task, toolbox) for name, task in named.items()}
