@@ -207,12 +207,13 @@ def _plan(
     """The steps of a job on a document, and the generation model among them, if any."""
     extract = Step("extract", "extract", Lane.EXTRACT)
     scan = Step("scan", "scan", Lane.ANALYZE, device=device)
+    sensitive = Step("sensitive", "sensitive", Lane.ANALYZE)
     report = Step("report", "report", Lane.ANALYZE)
     if job_type is JobType.EXTRACT:
         return (), None
     if job_type is JobType.ANALYZE:
-        return (extract, scan, report), None
-    steps = [extract, scan]
+        return (extract, scan, sensitive, report), None
+    steps = [extract, scan, sensitive]
     if _models(gateway, "embed"):
         embedder = resolve_model(gateway, "embed", None)
         steps.append(Step("embed", "segments", Lane.EMBED, device=device, model=embedder))

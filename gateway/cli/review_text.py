@@ -1,4 +1,4 @@
-"""Prints a review for a person: risk first, then what is missing, terms, clauses and personal data with their pages."""
+"""Prints a review for a person: risk first, then what is missing, terms, clauses, personal data and privilege."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import click
 
 QUOTE_CHARS = 110
 SHOWN_CLAUSES = 2
+SHOWN_DATA = 3
+SHOWN_SIGNS = 5
 
 
 def print_review(result: dict[str, Any]) -> None:
@@ -31,12 +33,8 @@ def print_review(result: dict[str, Any]) -> None:
             click.echo(f"  {item['category']}" + (f": {item['why']}" if item["why"] else ""))
     _print_terms(result)
     _print_clauses(result["clauses"])
-    if result["pii"]:
-        click.echo("\nPersonal data")
-        for item in result["pii"][:10]:
-            click.echo(f"  p. {item['page']}  {item['type']}: {quote(item['text'])}")
-        if len(result["pii"]) > 10:
-            click.echo(f"  and {len(result['pii']) - 10} more, in --json")
+    _print_personal_data(result["pii"])
+    _print_privilege(result.get("privilege", []))
     _print_provenance(result)
 
 
@@ -87,6 +85,27 @@ def _print_clauses(clauses: list[dict[str, Any]]) -> None:
         click.echo(f"  {category}{more}")
         for clause in best[:SHOWN_CLAUSES]:
             click.echo(f"    p. {clause['page']}  {clause['score']:.2f}  {quote(clause['text'])}")
+
+
+def _print_personal_data(data: list[dict[str, Any]]) -> None:
+    grouped: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for datum in data:
+        grouped[datum["type"]].append(datum)
+    if grouped:
+        click.echo(f"\nPersonal data ({len(data)} places)")
+    for name, found in sorted(grouped.items()):
+        more = f"  (+{len(found) - SHOWN_DATA} more)" if len(found) > SHOWN_DATA else ""
+        shown = ", ".join(f"p. {datum['page']} {quote(datum['text'])}" for datum in found[:SHOWN_DATA])
+        click.echo(f"  {name}: {shown}{more}")
+
+
+def _print_privilege(signs: list[dict[str, Any]]) -> None:
+    if signs:
+        click.echo("\nMay be privileged: a lawyer should look")
+    for sign in sorted(signs, key=lambda sign: -sign["score"])[:SHOWN_SIGNS]:
+        click.echo(f"  p. {sign['page']}  {quote(sign['text'])}: {sign['why']}")
+    if len(signs) > SHOWN_SIGNS:
+        click.echo(f"  and {len(signs) - SHOWN_SIGNS} more, in --json")
 
 
 def _print_provenance(result: dict[str, Any]) -> None:

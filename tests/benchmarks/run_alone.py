@@ -27,7 +27,14 @@ from workers.hardware import usable_cores
 from workers.tasks import tasks
 from workers.toolbox import Toolbox
 
-STEPS = {"extract": "extract", "scan": "scan", "embed": "segments", "clauses": "clauses", "report": "report"}
+STEPS = {
+    "extract": "extract",
+    "scan": "scan",
+    "sensitive": "sensitive",
+    "embed": "segments",
+    "clauses": "clauses",
+    "report": "report",
+}
 
 
 def main() -> int:

@@ -248,10 +248,10 @@ def test_a_review_reports_places_that_stand_in_the_text(fake_stack: Running) -> 
     job = fake_stack.submit(type="review", document=document, priority="high")
     view = fake_stack.finished(job["id"])
     assert view["state"] == "succeeded", view
-    assert view["steps"] == ["extract", "scan", "embed", "clauses", "terms", "report"]
+    assert view["steps"] == ["extract", "scan", "sensitive", "embed", "clauses", "terms", "report"]
     result = view["result"]
     assert any(finding["category"] == "Governing Law" for finding in result["findings"])
-    for place in [*result["findings"], *result["clauses"]]:
+    for place in [*result["findings"], *result["clauses"], *result["pii"], *result["privilege"]]:
         assert TEXT.decode()[place["start"] : place["end"]] == place["text"]
     assert result["terms"] == []
     assert result["unsupported_terms"]

@@ -14,6 +14,7 @@ from workers.tasks.report import report
 from workers.tasks.scan import scan_document
 from workers.tasks.search import search
 from workers.tasks.segments import embed_segments
+from workers.tasks.sensitive import find_sensitive
 from workers.tasks.terms import extract_terms
 from workers.toolbox import Toolbox
 
@@ -25,6 +26,7 @@ def tasks(toolbox: Toolbox) -> dict[str, Task]:
         "embed": embed,
         "extract": extract,
         "scan": scan_document,
+        "sensitive": find_sensitive,
         "segments": embed_segments,
         "clauses": find_clauses,
         "terms": extract_terms,

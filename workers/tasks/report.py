@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from services.findings import Finding
@@ -15,9 +17,10 @@ from workers.analysis.risk import assess
 from workers.analysis.rules import Span, judge
 from workers.execution import Execution
 from workers.tasks.scan import findings_of
+from workers.tasks.sensitive import sensitive_of
 from workers.toolbox import Toolbox
 
-_STEPS = ("extract", "scan", "embed", "clauses", "terms")
+_STEPS = ("extract", "scan", "sensitive", "embed", "clauses", "terms")
 NOTICE = "Screening by software, not legal advice. Check every finding against the document."
 
 
@@ -36,7 +39,7 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     breached = {item.rule.id for item in judgements if item.outcome == "breached"}
     risk = assess(playbook, findings, present=present, breached=breached)
     categories = {category.id: category for category in playbook.categories}
-    personal = [finding for finding in findings if categories[finding.category].kind == "personal_data"]
+    sensitive = sensitive_of(toolbox, claim)
     result: dict[str, Any] = {
         "document": {"id": steps["extract"]["document"], "name": toolbox.input(claim).get("name")},
         "kind": document.kind,
@@ -53,7 +56,8 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         "findings": [
             _place(document, finding) | {"category": categories[finding.category].title} for finding in findings
         ],
-        "pii": [_place(document, finding) | {"type": categories[finding.category].title} for finding in personal],
+        "pii": personal_data(playbook, document, findings, sensitive["personal"]),
+        "privilege": [_where(document, sign["start"], sign["end"]) | _reason(sign) for sign in sensitive["privilege"]],
         "missing": [
             {"category": categories[category].title, "why": categories[category].risk_missing}
             for category in risk.missing
@@ -83,14 +87,41 @@ def _present(playbook: Playbook, clauses: list[dict[str, Any]], answers: list[di
     return dict(present)
 
 
+def personal_data(
+    playbook: Playbook, document: DocumentText, findings: Sequence[Finding], found: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Personal data in order of place: what the finders ``found``, and of the playbook's own what they have not.
+
+    A playbook's finding that shares a character with one of the finders' is the same datum and left out.
+    """
+    titles = {category.id: category.title for category in playbook.categories if category.kind == "personal_data"}
+    ends = [datum["end"] for datum in found]
+
+    def is_new(finding: Finding) -> bool:
+        following = bisect_right(ends, finding.start)
+        return following == len(found) or found[following]["start"] >= finding.end
+
+    own = [finding for finding in findings if finding.category in titles and is_new(finding)]
+    data = [
+        _where(document, datum["start"], datum["end"]) | _reason(datum) | {"type": datum["type"]} for datum in found
+    ]
+    data += [
+        _place(document, finding) | {"type": titles[finding.category], "why": f"term of the playbook: {finding.term}"}
+        for finding in own
+    ]
+    return sorted(data, key=lambda datum: (datum["start"], datum["end"]))
+
+
 def _place(document: DocumentText, finding: Finding) -> dict[str, Any]:
-    return {
-        "start": finding.start,
-        "end": finding.end,
-        "page": document.page_at(finding.start),
-        "text": document.text[finding.start : finding.end],
-        "term": finding.term,
-    }
+    return _where(document, finding.start, finding.end) | {"term": finding.term}
+
+
+def _where(document: DocumentText, start: int, end: int) -> dict[str, Any]:
+    return {"start": start, "end": end, "page": document.page_at(start), "text": document.text[start:end]}
+
+
+def _reason(found: dict[str, Any]) -> dict[str, Any]:
+    return {"score": found["score"], "why": found["why"]}
 
 
 def _provenance(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
