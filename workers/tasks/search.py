@@ -108,10 +108,10 @@ def _searched(toolbox: Toolbox, execution: Execution, engine: EmbeddingEngine, d
     words = Words.from_bytes(toolbox.blobs.get(claim.tenant, counted["output"]))
     # Under the label of a review by the default playbook; vectors of another's are known by their texts.
     step = embed_document(toolbox, execution, engine, default_playbook(), document, text)
-    spans, vectors, _ = load_segments(toolbox.blobs.get(claim.tenant, step["output"]))
+    segments = load_segments(toolbox.blobs.get(claim.tenant, step["output"]))
     # A clause too long for the model has several parts.
-    owners = np.searchsorted(words.spans[:, 0], spans[:, 0], side="right") - 1
-    return _Searched(document, words, vectors, owners, step["computed"])
+    owners = np.searchsorted(words.spans[:, 0], segments.spans[:, 0], side="right") - 1
+    return _Searched(document, words, segments.vectors, owners, step["computed"])
 
 
 def _rank(
