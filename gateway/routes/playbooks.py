@@ -26,7 +26,7 @@ from gateway.state import Reader, Shared, Submitter
 from gateway.submissions import build_submission
 from services.errors import InvalidRequest
 from services.playbook_diff import diff
-from services.playbook_store import DEFAULT
+from services.playbooks import INCLUDED
 from services.playbooks import load_playbook
 
 router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
@@ -68,7 +68,9 @@ def test_playbook(
     """Run a playbook over a document: a job of type analyze, whose result has the findings, rules and risk."""
     if body.playbook is not None and body.text is not None:
         raise InvalidRequest("give `playbook` or `text`, not both", code="playbook_ambiguous")
-    job = JobRequest(type="analyze", document=body.document, playbook=body.playbook or DEFAULT, priority=body.priority)
+    job = JobRequest(
+        type="analyze", document=body.document, playbook=body.playbook or INCLUDED[0], priority=body.priority
+    )
     submission = build_submission(gateway, principal, job, playbook_text=body.text)
     submitted, _ = gateway.lifecycle.submit(replace(submission, request_id=request.state.request_id))
     response.headers["Location"] = f"/v1/jobs/{submitted.id}"
