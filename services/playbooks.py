@@ -45,7 +45,7 @@ MAX_LITERAL = 200
 MAX_TOTAL = 100_000
 MAX_CATEGORIES = 1000
 """Limits: characters of one literal and of all terms together, categories of a playbook."""
-INCLUDED: Final = ("default", "nda")
+INCLUDED: Final = ("default", "nda", "consumer_terms")
 """The names of the playbooks that come with Casemill, first the one that is taken where none is named."""
 
 Kind: TypeAlias = OneOf["clause", "personal_data", "anchor"]

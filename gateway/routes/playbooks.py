@@ -26,8 +26,7 @@ from gateway.state import Reader, Shared, Submitter
 from gateway.submissions import build_submission
 from services.errors import InvalidRequest
 from services.playbook_diff import diff
-from services.playbooks import INCLUDED
-from services.playbooks import load_playbook
+from services.playbooks import INCLUDED, load_playbook
 
 router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
 
