@@ -61,9 +61,16 @@ def main() -> int:
     rows = [json.loads(line) for line in (DATA / "spans.jsonl").read_text(encoding="utf-8").splitlines()]
     order = sorted({row["service"] for row in rows})
     services = [_service(row, seen=order.index(row["service"]) % 2 == 0) for row in rows]
-    figures: dict[str, float] = {}
+    figures: dict[str, Any] = {}
     for lang in LANGUAGES:
         chosen = [service for service in services if service.lang == lang]
+        figures[f"{lang}_by_category"] = {
+            category: {
+                "span_p_r_f1": [round(value, 4) for value in _measures(_spans(chosen, [category]))],
+                "service_p_r_f1": [round(value, 4) for value in _measures(_presence(chosen, [category]))],
+            }
+            for category in RULES
+        }
         for category in RULES:
             spans = _spans(chosen, [category])
             print(f"{lang} {category:24s} spans {_shown(spans)}   services {_shown(_presence(chosen, [category]))}")
@@ -73,6 +80,9 @@ def main() -> int:
             ("_unseen", [service for service in chosen if not service.seen]),
         ):
             figures |= {f"{lang}_{key}{name}": value for key, value in _figures(part).items()}
+        # What a rule that is always breached would have: most services have most categories.
+        share = sum(len(service.labelled) for service in chosen) / (len(chosen) * len(RULES))
+        figures[f"{lang}_service_f1_of_always"] = round(2 * share / (1 + share), 4)
     print(json.dumps(figures))
     return 0
 

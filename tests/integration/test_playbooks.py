@@ -120,6 +120,20 @@ def test_a_playbook_that_comes_along_is_listed_and_nobody_takes_its_name(store: 
         assert caught.value.code == "playbook_reserved"
 
 
+def test_a_review_by_the_nda_playbook_answers_with_evidence(fake_stack: Running) -> None:
+    text = (
+        b"MUTUAL NDA\n\nThe obligations under this Agreement survive its termination.\n\nThe Recipient may keep it.\n"
+    )
+    document = fake_stack.upload(text).json()["id"]
+    review = fake_stack.finished(fake_stack.submit(type="review", document=document, playbook="nda")["id"])["result"]
+    rules = {rule["id"]: rule for rule in review["rules"]}
+    assert set(rules) == {rule.id for rule in included_playbook("nda").rules}
+    (span,) = rules["obligations_survive"]["spans"]
+    assert rules["obligations_survive"]["outcome"] == "met"
+    assert text.decode()[span["start"] : span["end"]] == "The obligations under this Agreement survive its termination."
+    assert rules["notice_of_compulsion"]["outcome"] == "breached"
+
+
 def test_a_job_keeps_the_version_that_it_was_given(fake_stack: Running) -> None:
     http = fake_stack.http
     first = http.post("/v1/playbooks", content=playbook("pinned"))
