@@ -33,7 +33,7 @@ router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
 
 @router.get("")
 def list_playbooks(gateway: Shared, principal: Reader) -> PlaybookList:
-    """The playbooks of the tenant, first the one that comes along."""
+    """The playbooks of the tenant, first those that come along."""
     return PlaybookList(data=[PlaybookView.of(stored) for stored in gateway.playbooks.list(principal.tenant)])
 
 
