@@ -16,7 +16,10 @@ from workers.analysis.clause_heads.weights import Floats
 
 PRESENT: Final = 0.4
 """Probability from which a document counts as holding a clause."""
+FAR: Final = -6.0
+"""First logit from which on a sentence is looked at again; those below are no clause, whatever stands beside them."""
 _LEAST, _MOST = -8.0, 8.0
+_NONE = -9.0
 _MIDDLE_LENGTH = 4.9  # ln of the characters of a middling sentence
 _MIDDLE_COUNT = 5.3  # ln of the sentences of a middling contract
 
@@ -56,13 +59,14 @@ def second_logits(context: Floats, first: Floats, found: Floats, texts: Sequence
     """
     if not len(texts):
         return first
-    return np.einsum("nhk,hk->nh", sides(first, found, texts), context[:, :-1]) + context[:, -1]
+    second = np.einsum("nhk,hk->nh", sides(first, found, texts), context[:, :-1]) + context[:, -1]
+    return np.where(first > FAR, second, _NONE).astype(np.float32)
 
 
 def signs(second: Floats, found: Floats) -> Floats:
     """What tells that a document holds a clause, (h, SIGNS): its best three sentences, all together, and the scan."""
-    s = np.clip(second, -9, 9)
-    best = -np.sort(-np.concatenate([s, np.full((3, s.shape[1]), -9, np.float32)]), axis=0)[:3]
+    s = np.clip(second, _NONE, -_NONE)
+    best = -np.sort(-np.concatenate([s, np.full((3, s.shape[1]), _NONE, np.float32)]), axis=0)[:3]
     none = np.prod(1 - 1 / (1 + np.exp(-s.astype(np.float64))), axis=0)
     hits = found.sum(axis=0)
     count = np.full(s.shape[1], np.log(max(1, len(s))) - _MIDDLE_COUNT)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.analysis.clause_heads.context import second_logits, sides, signs
+from workers.analysis.clause_heads.context import FAR, second_logits, sides, signs
 from workers.analysis.clause_heads.logits import first_logits, word_values
 from workers.analysis.clause_heads.training.examples import HEADS, Contract, Flags
 from workers.analysis.clause_heads.training.fit import fit_heads, fit_one
@@ -28,8 +28,6 @@ DENSE_PENALTY: Final = 12.0
 CONTEXT_PENALTY: Final = 3.0
 PRESENCE_PENALTY: Final = 5.0
 ROUNDS: Final = 130
-# Sentences below this first logit teach the second stage nothing.
-_FAR = -6.0
 
 
 def train_first(contracts: Sequence[Contract], vectors: Sequence[Floats], probe: Floats) -> Weights:
@@ -64,7 +62,7 @@ def train_context(contracts: Sequence[Contract], first: Sequence[Floats]) -> Flo
     logits = np.concatenate(list(first))
     context = np.zeros((len(HEADS), SIDES + 1), np.float32)
     for head in range(len(HEADS)):
-        near = (logits[:, head] > _FAR) | labels[:, head]
+        near = (logits[:, head] > FAR) | labels[:, head]
         context[head] = fit_one(columns[near, head], labels[near, head], penalty=CONTEXT_PENALTY)
     return context
 
@@ -101,8 +99,8 @@ def _vocabulary(contracts: Sequence[Contract], labels: Flags) -> tuple[tuple[str
         here[places] += labels[row]
     share = labels.sum(axis=0) / len(texts)
     expected = total[:, None] * share
-    standing_out = np.maximum(here - expected, 0) / np.sqrt(expected * (1 - share) + 0.5)
-    best: NDArray[np.float64] = standing_out.max(axis=1)
+    standing_out: NDArray[np.float64] = np.maximum(here - expected, 0) / np.sqrt(expected * (1 - share) + 0.5)
+    best = standing_out.max(axis=1)
     chosen = np.sort(np.argsort(-best, kind="stable")[:VOCABULARY])
     rarity = np.log((1 + len(texts)) / (1 + total[chosen])) + 1
     return tuple(names[place] for place in chosen.tolist()), rarity.astype(np.float32)

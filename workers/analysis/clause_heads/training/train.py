@@ -1,9 +1,9 @@
 """Trains and measures the clause heads: `python -m workers.analysis.clause_heads.training.train DATA VECTORS`.
 
 DATA is the folder of CUAD's developer part; VECTORS is a folder for the sentences' vectors, made at the first run,
-which takes about 25 minutes of two cores. Five folds by contract (seed 0): a contract's first logits come from the model
-of the four other folds; second and third stage are measured on the fold that they were not trained on. The figures are
-those of the folds, the weights written are trained on all contracts. The last line is one JSON object.
+which takes about 25 minutes of two cores. Five folds by contract (seed 0): a contract's first logits come from the
+model of the four other folds; second and third stage are measured on the fold that they were not trained on. The
+figures are those of the folds, the weights written are trained on all contracts. The last line is one JSON object.
 """
 
 from __future__ import annotations
