@@ -84,7 +84,7 @@ class Stream:
 
 
 class Alphabet:
-    """The symbols that tell apart whatever ``members`` tell apart."""
+    """The symbols that tell apart whatever ``members`` tell apart; where it ``is_shared`` there are too few."""
 
     def __init__(self, members: Iterable[Ranges]) -> None:
         sets = list(dict.fromkeys(members))
@@ -101,6 +101,7 @@ class Alphabet:
             if mask not in symbol_of and not mask & white_bit:
                 own = 2 + len(symbol_of)
                 symbol_of[mask] = own if own < _OWN else _OWN + (own - _OWN) % (_SYMBOLS - _OWN)
+        self.is_shared = len(symbol_of) > _OWN - 2
         self._cuts = cuts
         self._segments = [WHITE if mask & white_bit else symbol_of[mask] for mask in masks]
         self.size = 1 + max(self._segments)

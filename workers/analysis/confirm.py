@@ -16,6 +16,7 @@ from services.playbooks import Literal, Playbook, canonical
 from shaders.alphabet import Stream
 from shaders.factors import ScanPlan
 from shaders.scan import Hits
+from shaders.tally import is_letter
 
 _Span = tuple[int, int]
 
@@ -42,7 +43,7 @@ def confirm(text: str, stream: Stream, hits: Hits, plan: ScanPlan, playbook: Pla
         if isinstance(pattern, Pattern):
             spans += [(start, end, number) for start, end in _patterns(text, pattern, np.concatenate(parts))]
     spans.sort()
-    names = [_name(plan, playbook, number) for number in range(len(plan.terms))]
+    names = {number: _name(plan, playbook, number) for number in {number for _, _, number in spans}}
     return tuple(Finding(names[number][0], start, end, names[number][1]) for start, end, number in spans)
 
 
@@ -52,18 +53,14 @@ def _name(plan: ScanPlan, playbook: Playbook, number: int) -> tuple[str, str]:
     return playbook.categories[term.category].id, source
 
 
-def _is_word(char: str) -> bool:
-    return char.isalnum() or char == "_"
-
-
 def _literals(text: str, literal: Literal, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[_Span]:
     wanted = canonical(literal.text)
-    check_left = literal.whole_words and _is_word(wanted[0])
-    check_right = literal.whole_words and _is_word(wanted[-1])
+    check_left = literal.whole_words and is_letter(wanted[0])
+    check_right = literal.whole_words and is_letter(wanted[-1])
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        if check_left and start > 0 and _is_word(text[start - 1]):
+        if check_left and start > 0 and is_letter(text[start - 1]):
             continue
-        if check_right and end < len(text) and _is_word(text[end]):
+        if check_right and end < len(text) and is_letter(text[end]):
             continue
         if canonical(text[start:end]) == wanted:
             yield start, end
