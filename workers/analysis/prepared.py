@@ -10,15 +10,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from services.playbooks import Playbook
+from shaders.alphabet import Stream
 from shaders.automaton import MAX_CELLS
 from shaders.factors import ScanPlan
 from shaders.runtime import Runtime
-from shaders.scan import GpuScanner
+from shaders.scan import GpuScanner, Hits
 from shaders.tally import GpuTally
 from workers.analysis.ahocorasick_engine import AhoCorasickEngine
 
@@ -26,6 +27,17 @@ try:
     from workers.analysis.hyperscan_engine import HyperscanEngine as CpuEngine
 except ModuleNotFoundError:  # no wheel for this system
     CpuEngine = AhoCorasickEngine  # the same hits, slower
+
+
+class Engine(Protocol):
+    """Finds a plan's factors on the CPU; safe to share between threads."""
+
+    name: str
+
+    def scan(self, stream: Stream) -> Hits:
+        """The factors in ``stream``."""
+        ...
+
 
 _Made = TypeVar("_Made")
 _KEPT = 32
@@ -73,7 +85,7 @@ class GpuCounter:
 
 
 _plans = Kept[ScanPlan]()
-_engines = Kept[CpuEngine]()
+_engines = Kept[Engine]()
 _scanners = Kept[GpuScanner]()
 _counters = Kept[GpuCounter]()
 
@@ -83,7 +95,7 @@ def plan_of(playbook: Playbook) -> ScanPlan:
     return _plans.get((playbook.version,), _size(playbook), partial(ScanPlan, playbook))
 
 
-def cpu_engine(playbook: Playbook) -> CpuEngine:
+def cpu_engine(playbook: Playbook) -> Engine:
     """The engine of a playbook on the CPU."""
     return _engines.get((playbook.version,), _size(playbook), lambda: CpuEngine(plan_of(playbook)))
 
