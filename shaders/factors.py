@@ -17,6 +17,7 @@ from services.patterns import Boundary, Chars, Choice, Node, Pattern, Repeat, le
 from services.patterns import Sequence as InOrder
 from services.playbooks import Literal, Playbook, canonical
 from shaders.alphabet import WHITE, Alphabet, literal_members, pattern_members
+from shaders.literals import LiteralTable
 
 Sets = tuple[frozenset[int], ...]
 
@@ -80,7 +81,9 @@ class ScanPlan:
                 self.factors.append(Factor(number, self._literal(term.term)))
             else:
                 self.factors += [replace(factor, term=number) for factor in finder.best(term.term.tree)]
+        self.term_of = np.array([factor.term for factor in self.factors], np.int64)
         self.lengths = np.array([len(factor.sets) for factor in self.factors], np.int64)
+        self.literals = LiteralTable(self.terms, self.factors, self.alphabet)
 
     def _literal(self, literal: Literal) -> Sets:
         return tuple(self._symbols[char] for char in canonical(literal.text))

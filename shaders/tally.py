@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.playbooks import Literal, canonical
-from shaders.alphabet import pattern_members
 from shaders.catalog import MAX_TURNS, TALLY
 from shaders.corpus import LEAD, Corpus, Shard
 from shaders.factors import ScanPlan
@@ -21,11 +19,6 @@ from shaders.scan import Loaded, chunk_for
 from shaders.words import word_automata
 
 _MOST_ENDS = MAX_TURNS // (2 * LEAD) - 1  # each is a turn of a loop
-
-
-def is_letter(char: str) -> bool:
-    """Whether a word goes on with ``char``."""
-    return char.isalnum() or char == "_"
 
 
 class GpuTally:
@@ -37,13 +30,10 @@ class GpuTally:
         Too many words that end in one place, as only a playbook made for it has, are not counted here.
         """
         self.runtime = runtime
-        self.counted = _exact(plan)
+        self.counted = plan.literals.is_exact.copy()
         self._categories = 1 + max(term.category for term in plan.terms)
-        letters = np.zeros(256, np.uint8)
-        letters[list(plan.alphabet.symbols_of(pattern_members(r"\w")))] = 1
-        self._letters = np.packbits(letters, bitorder="little").view(np.uint32)
-        packed = np.zeros(len(plan.factors), np.uint32)
-        packed[self.counted] = [_packed(plan, number) for number in np.flatnonzero(self.counted).tolist()]
+        self._letters = np.packbits(plan.literals.letters, bitorder="little").view(np.uint32)
+        packed = _packed(plan)
         words = {number: plan.factors[number].word for number in np.flatnonzero(self.counted).tolist()}
         self._tables: list[tuple[Loaded, Any, Any, int]] = []
         for automaton in word_automata(words, plan.alphabet.size, cells):
@@ -95,22 +85,8 @@ class GpuTally:
         return counts
 
 
-def _packed(plan: ScanPlan, number: int) -> int:
+def _packed(plan: ScanPlan) -> NDArray[np.uint32]:
     """Category, length, and whether a word may go on to the right and to the left, as ``tally.wgsl`` reads them."""
-    term = plan.terms[plan.factors[number].term]
-    if not isinstance(term.term, Literal):
-        raise AssertionError("only literals are counted on the GPU")
-    text, alone = canonical(term.term.text), term.term.whole_words
-    left, right = alone and is_letter(text[0]), alone and is_letter(text[-1])
-    return term.category << 16 | len(text) << 2 | right << 1 | left
-
-
-def _exact(plan: ScanPlan) -> NDArray[np.bool_]:
-    """Which factors are literals that symbols alone decide."""
-    return np.array(
-        [
-            not plan.alphabet.is_shared and factor.is_word and isinstance(plan.terms[factor.term].term, Literal)
-            for factor in plan.factors
-        ],
-        np.bool_,
-    )
+    categories = np.array([plan.terms[factor.term].category for factor in plan.factors], np.uint32)
+    alone = plan.literals.right.astype(np.uint32) << 1 | plan.literals.left.astype(np.uint32)
+    return categories << 16 | plan.lengths.astype(np.uint32) << 2 | alone

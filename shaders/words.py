@@ -57,7 +57,8 @@ def word_automata(words: Mapping[int, bytes], row: int, cells: int) -> Iterator[
 def _shared(symbols: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many symbols each word has in common with the word before."""
     differs = symbols[1:] != symbols[:-1]
-    first: NDArray[np.int64] = np.where(differs.any(axis=1), differs.argmax(axis=1), symbols.shape[1])
+    first = differs.argmax(axis=1).astype(np.int64)
+    first[~differs.any(axis=1)] = symbols.shape[1]
     return np.minimum(np.concatenate([np.zeros(1, np.int64), first]), lengths)
 
 
