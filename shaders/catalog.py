@@ -34,5 +34,6 @@ SIMILARITY = Kernel(
     {"score": (0, 1, 2, 3), "begin": (0, 4, 6, 7), "go_on": (0, 4, 5, 6, 7)},
     workgroup=64,
 )
+HEADS = Kernel("heads.wgsl", {"multiply": (0, 1, 2, 3)}, workgroup=64)
 
-KERNELS: tuple[Kernel, ...] = (SCAN, TALLY, MINHASH, SIMILARITY)
+KERNELS: tuple[Kernel, ...] = (SCAN, TALLY, MINHASH, SIMILARITY, HEADS)

@@ -16,6 +16,7 @@ from shaders.automaton import MAX_CELLS
 from shaders.catalog import KERNELS, MINHASH, SIMILARITY
 from shaders.corpus import Corpus
 from shaders.factors import ScanPlan
+from shaders.heads import fixed, multiply
 from shaders.minhash import GpuMinHash
 from shaders.scan import GpuScanner
 from shaders.similarity import GpuVectors
@@ -87,6 +88,15 @@ def test_similarity(browser: Any, count: int, width: int, keep: int) -> None:
     expected = np.argsort(-products, axis=1, kind="stable")[:, :keep]
     assert np.array_equal(places, expected)
     assert np.array_equal(scores, np.take_along_axis(products, expected, 1))
+
+
+def test_heads(browser: Any) -> None:
+    dice = np.random.default_rng(3)
+    vectors, weights = dice.standard_normal((70, 384)), dice.standard_normal((384, 41))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    weights /= np.linalg.norm(weights, axis=0)
+    both = fixed(vectors.astype(np.float32)), fixed(weights.astype(np.float32))
+    assert np.array_equal(multiply(*both, browser), multiply(*both, None))
 
 
 def test_every_kernel_has_run(browser: BrowserRuntime) -> None:
