@@ -89,4 +89,4 @@ def _packed(plan: ScanPlan) -> NDArray[np.uint32]:
     """Category, length, and whether a word may go on to the right and to the left, as ``tally.wgsl`` reads them."""
     categories = np.array([plan.terms[factor.term].category for factor in plan.factors], np.uint32)
     alone = plan.literals.right.astype(np.uint32) << 1 | plan.literals.left.astype(np.uint32)
-    return categories << 16 | plan.lengths.astype(np.uint32) << 2 | alone
+    return (categories << 16 | plan.lengths.astype(np.uint32) << 2 | alone).astype(np.uint32)
