@@ -85,8 +85,8 @@ def main() -> int:
             {
                 "hyperscan": raw,
                 "hyperscan, all cores": lambda: pool.map(scan_part, parts),
-                "ours, same literals": lambda: [scan(text, literals, device="cpu") for text in texts],
-                "ours, whole playbook": lambda: [scan(text, whole, device="cpu") for text in texts],
+                "ours, same literals": lambda: findings(literals, texts),
+                "ours, whole playbook": lambda: findings(whole, texts),
             }
             | steps(literals, texts)
         )
@@ -105,6 +105,11 @@ def main() -> int:
         figures |= on_gpu(runtime(adapter), literals, whole, texts, size / seconds["hyperscan, all cores"])
     print(json.dumps(figures))
     return 0
+
+
+def findings(playbook: Playbook, texts: list[str]) -> int:
+    """How much our path finds, text by text, as the step of a review does it."""
+    return sum(len(scan(text, playbook, device="cpu").findings) for text in texts)
 
 
 def steps(playbook: Playbook, texts: list[str]) -> dict[str, Callable[[], object]]:

@@ -5,6 +5,7 @@ All engines share this step, so that they agree by construction; an engine can o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,7 @@ from shaders.literals import is_letter
 from shaders.scan import Hits
 
 _Span = tuple[int, int]
+_NARROW = 8  # places that are tried one by one; measured
 
 
 def confirm(text: str, stream: Stream, hits: Hits, plan: ScanPlan, playbook: Playbook) -> tuple[Finding, ...]:
@@ -98,9 +100,20 @@ def _patterns(text: str, pattern: Pattern, windows: NDArray[np.int64]) -> Iterat
         at = max(low, after, 0)
         # A match that starts in the window ends by `stop`, and `\b` looks one character further.
         stop = min(len(text), high + pattern.longest + 1)
-        while at <= high and (match := compiled.search(text, at, stop)) and match.start() <= high:
+        while match := _first(compiled, text, at, high, stop):
             yield match.span()
             at = after = match.end()
+
+
+def _first(compiled: re.Pattern[str], text: str, low: int, high: int, stop: int) -> re.Match[str] | None:
+    """The first match that begins from ``low`` to ``high``; a search would go on to ``stop``, far behind."""
+    if high - low > _NARROW:
+        match = compiled.search(text, low, stop)
+        return match if match and match.start() <= high else None
+    for place in range(low, high + 1):
+        if match := compiled.match(text, place, stop):
+            return match
+    return None
 
 
 def _merged(windows: NDArray[np.int64]) -> Iterator[_Span]:
