@@ -3,6 +3,8 @@ UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 RUN := $(UV) run --frozen --all-extras --no-sync
 SYNCED := .venv/.synced
+# Those of tests/benchmarks that measure accuracy.
+EVALUATIONS := accuracy nli unfair pii ranking
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-all check bench eval clean
@@ -14,7 +16,7 @@ help:
 	@echo "make test-all   all tests, at most 40 minutes"
 	@echo "make check      formatting, lint, types, layers, sizes, links"
 	@echo "make bench NAME=…   one benchmark of tests/benchmarks"
-	@echo "make eval       accuracy on the shared data"
+	@echo "make eval       accuracy on the shared data: $(EVALUATIONS)"
 
 $(UV):
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Casemill needs Python 3.11 or newer as python3"; exit 1; }
@@ -52,7 +54,7 @@ bench: $(SYNCED)
 	$(RUN) python -m tests.benchmarks.$(NAME)
 
 eval: $(SYNCED)
-	$(RUN) python -m tests.benchmarks.accuracy
+	@for name in $(EVALUATIONS); do echo "== $$name"; $(RUN) python -m tests.benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf .venv .tools dist

@@ -39,7 +39,7 @@ class PlaybookView(PlaybookVersion):
 
 
 class PlaybookList(BaseModel):
-    """The latest version of each playbook, first the one that comes along."""
+    """The latest version of each playbook, first those that come along."""
 
     data: list[PlaybookView]
 

@@ -2,7 +2,7 @@
 
 A version is the SHA-256 of a playbook's content. Its YAML is a blob of the tenant; Redis names the latest version of
 each playbook. Removing a playbook takes its name away; its versions stay for the jobs, schedules and results that name
-them. The playbook that comes along is kept too as soon as a job is given it, as the next release may change it.
+them. A playbook that comes along is kept too as soon as a job is given it, as the next release may change it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from typing import Final
 from services.blobs import Blobs
 from services.errors import InvalidRequest, NotFound
 from services.keys import Keys
-from services.playbooks import Playbook, default_playbook, default_text, load_playbook
+from services.playbooks import INCLUDED, Playbook, included_playbook, included_text, load_playbook
 from services.redis_client import Redis, redis_errors, server_time
 
-DEFAULT: Final = "default"
-"""The name of the playbook that comes along, which no upload can take."""
 _KEPT: Final = 32  # playbooks read, in a process
 _VERSION: Final = re.compile(r"[0-9a-f]{8,64}")
 
@@ -46,7 +44,7 @@ class PlaybookStore:
         self._blobs = blobs
         self._lock = threading.Lock()
         self._read: OrderedDict[tuple[str, str], Playbook] = OrderedDict()
-        self._pinned: set[str] = set()
+        self._pinned: set[tuple[str, str]] = set()
 
     def upload(self, tenant: str, data: bytes) -> tuple[StoredVersion, bool]:
         """Keep a playbook as the latest version of its name; answers it, and whether it was new.
@@ -55,9 +53,9 @@ class PlaybookStore:
         ``playbook_invalid`` with line and reason, or ``playbook_reserved``.
         """
         playbook = load_playbook(data)
-        if playbook.name == DEFAULT:
+        if playbook.name in INCLUDED:
             raise InvalidRequest(
-                f"`{DEFAULT}` is the playbook that comes along; give yours another name", code="playbook_reserved"
+                f"`{playbook.name}` is a playbook that comes along; give yours another name", code="playbook_reserved"
             )
         new = self._keep(tenant, playbook, data)
         with redis_errors():
@@ -65,11 +63,12 @@ class PlaybookStore:
         return self._versions(tenant)[playbook.version], new
 
     def list(self, tenant: str) -> list[StoredVersion]:
-        """The latest version of each playbook by name, first the one that comes along."""
+        """The latest version of each playbook by name, first those that come along."""
         with redis_errors():
             latest: dict[str, str] = self._client.hgetall(self._keys("playbooks", tenant=tenant))
         versions = self._versions(tenant)
-        return [_default(), *(versions[version] for _, version in sorted(latest.items()))]
+        own = (versions[version] for name, version in sorted(latest.items()) if name not in INCLUDED)
+        return [*map(_included, INCLUDED), *own]
 
     def versions(self, tenant: str, name: str) -> list[StoredVersion]:
         """All versions of a playbook, newest first; raises ``NotFound``."""
@@ -83,38 +82,41 @@ class PlaybookStore:
 
         Versions of a playbook that was removed are not found.
         """
-        if reference in (DEFAULT, default_playbook().version):
-            return _default()
+        included = [_included(name) for name in INCLUDED]
+        for item in included:
+            if reference in (item.name, item.version):
+                return item
         with redis_errors():
             latest: dict[str, str] = self._client.hgetall(self._keys("playbooks", tenant=tenant))
         versions = self._versions(tenant)
         if reference in latest:
             return versions[latest[reference]]
         if _VERSION.fullmatch(reference):
-            known = {_default().version: _default()}
-            known |= {item.version: item for item in versions.values() if item.name in latest or item.name == DEFAULT}
+            known = {item.version: item for item in versions.values() if item.name in latest or item.name in INCLUDED}
+            known |= {item.version: item for item in included}
             found = [item for version, item in known.items() if version.startswith(reference)]
             if len(found) == 1:
                 return found[0]
-        names = ", ".join([DEFAULT, *sorted(latest)])
+        names = ", ".join([*INCLUDED, *sorted(latest.keys() - INCLUDED)])
         raise NotFound(f"unknown playbook {reference!r}; there is: {names}", code="playbook_unknown")
 
     def text(self, tenant: str, stored: StoredVersion) -> str:
         """The YAML of a version as it was uploaded."""
-        return self._blobs.get(tenant, stored.blob).decode("utf-8-sig") if stored.blob else default_text()
+        return self._blobs.get(tenant, stored.blob).decode("utf-8-sig") if stored.blob else included_text(stored.name)
 
     def pin(self, tenant: str, reference: str) -> str:
         """The version for a job that asks for a playbook; from then on it can be read. Raises ``NotFound``."""
         stored = self.find(tenant, reference)
-        if not stored.blob and tenant not in self._pinned:
-            self._keep(tenant, default_playbook(), default_text().encode())
-            self._pinned.add(tenant)
+        if not stored.blob and (tenant, stored.name) not in self._pinned:
+            self._keep(tenant, included_playbook(stored.name), included_text(stored.name).encode())
+            self._pinned.add((tenant, stored.name))
         return stored.version
 
     def read(self, tenant: str, version: str) -> Playbook:
         """The playbook of a version that was pinned, removed or not; raises ``NotFound``."""
-        if version == default_playbook().version:
-            return default_playbook()
+        for name in INCLUDED:
+            if version == included_playbook(name).version:
+                return included_playbook(name)
         with self._lock:
             if known := self._read.get((tenant, version)):
                 self._read.move_to_end((tenant, version))
@@ -132,8 +134,8 @@ class PlaybookStore:
 
     def remove(self, tenant: str, name: str) -> None:
         """Take a playbook's name away; its versions stay for what names them. Raises ``NotFound``."""
-        if name == DEFAULT:
-            raise InvalidRequest(f"`{DEFAULT}` comes along and cannot be removed", code="playbook_reserved")
+        if name in INCLUDED:
+            raise InvalidRequest(f"`{name}` comes along and cannot be removed", code="playbook_reserved")
         with redis_errors():
             removed = self._client.hdel(self._keys("playbooks", tenant=tenant), name)
         if not removed:
@@ -160,6 +162,6 @@ class PlaybookStore:
         return {version: StoredVersion(version=version, **json.loads(record)) for version, record in raw.items()}
 
 
-def _default() -> StoredVersion:
-    playbook = default_playbook()
+def _included(name: str) -> StoredVersion:
+    playbook = included_playbook(name)
     return StoredVersion(playbook.version, playbook.name, playbook.title, 0.0, "")

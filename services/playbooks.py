@@ -1,6 +1,6 @@
 r"""Playbooks: which clauses and personal data a firm looks for, by which terms and how much they weigh.
 
-A playbook is a YAML file (:func:`load_playbook`); ``services/default_playbook.yaml`` is the one that comes along::
+A playbook is a YAML file (:func:`load_playbook`); those that come along stand beside this file::
 
     name: leases                    # letters, digits, - and _
     title: Commercial leases
@@ -32,7 +32,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 from typing import Literal as OneOf
 
 import yaml
@@ -46,6 +46,8 @@ MAX_LITERALS = 4_000_000
 MAX_PATTERNS = 100_000
 MAX_CATEGORIES = 1000
 """Limits: characters of one literal, of all literals and of all patterns together, categories of a playbook."""
+INCLUDED: Final = ("default", "nda", "consumer_terms")
+"""The names of the playbooks that come with Casemill, first the one that is taken where none is named."""
 
 Kind: TypeAlias = OneOf["clause", "personal_data", "anchor"]
 _Term = TypeVar("_Term")
@@ -119,16 +121,26 @@ class Playbook:
 _PLAIN_FIELDS = ("id", "title", "description", "kind", "weight", "required", "risk_present", "risk_missing")
 
 
-@cache
 def default_playbook() -> Playbook:
-    """The playbook that comes with Casemill."""
-    return load_playbook(default_text())
+    """The playbook that is taken where none is named."""
+    return included_playbook(INCLUDED[0])
 
 
-@cache
 def default_text() -> str:
     """The YAML of :func:`default_playbook`."""
-    return resources.files("services").joinpath("default_playbook.yaml").read_text(encoding="utf-8")
+    return included_text(INCLUDED[0])
+
+
+@cache
+def included_playbook(name: str) -> Playbook:
+    """A playbook of :data:`INCLUDED`."""
+    return load_playbook(included_text(name))
+
+
+@cache
+def included_text(name: str) -> str:
+    """The YAML of :func:`included_playbook`."""
+    return resources.files("services").joinpath(f"{name}_playbook.yaml").read_text(encoding="utf-8")
 
 
 def load_playbook(data: bytes | str) -> Playbook:

@@ -11,6 +11,7 @@ A rule looks at the places where a category was found, each the sentence around 
         at_most: 90 days               # limit: at_most, at_least or both; UNITS has the units
         reason: A long notice is easily missed.
         where: ['\bnot to renew\b']  # optional: only sentences that one of these patterns matches
+        also: ['\bwritten\b']       # optional: of those, only sentences that one of these matches too
         unless: ['\bat any time\b']  # optional: no sentence that one of these matches
 
 - ``required`` is breached where there is no such place, ``forbidden`` where there is one.
@@ -46,7 +47,7 @@ MAX_RULES: Final = 200
 MAX_PATTERNS: Final = 20_000
 """Rules of a playbook, and characters of all their patterns and values together."""
 
-_KEYS: Final = "id title kind category severity reason where unless at_least at_most values"
+_KEYS: Final = "id title kind category severity reason where also unless at_least at_most values"
 _AMOUNT: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,4})?) ?(%|[a-z]+(?: days?)?)")
 _VALUE_CHARS: Final = 100
 
@@ -73,6 +74,7 @@ class Rule:
     severity: Severity
     reason: str
     where: tuple[Pattern, ...] = ()
+    also: tuple[Pattern, ...] = ()
     unless: tuple[Pattern, ...] = ()
     at_least: Amount | None = None
     at_most: Amount | None = None
@@ -93,6 +95,8 @@ class Rule:
             "severity": self.severity,
             "reason": self.reason,
             "where": [item.source for item in self.where],
+            # Versions that were kept before rules had this key stay what they are.
+            **({"also": [item.source for item in self.also]} if self.also else {}),
             "unless": [item.source for item in self.unless],
             "at_least": str(self.at_least) if self.at_least else None,
             "at_most": str(self.at_most) if self.at_most else None,
@@ -110,7 +114,7 @@ def read_rules(nodes: list[yaml.Node], categories: Collection[str]) -> tuple[Rul
             raise refusal(node, f"the rule `{rule.id}` stands twice")
         if any(rule.title == other.title for other in rules.values()):
             raise refusal(node, f"the title `{rule.title}` stands at two rules")
-        total += sum(len(item.source) for item in rule.where + rule.unless) + sum(map(len, rule.values))
+        total += sum(len(item.source) for item in rule.where + rule.also + rule.unless) + sum(map(len, rule.values))
         if total > MAX_PATTERNS:
             raise refusal(node, f"patterns and values of the rules are longer than {MAX_PATTERNS} characters together")
         if len(rules) == MAX_RULES:
@@ -138,6 +142,7 @@ def _read_rule(node: yaml.Node, categories: Collection[str]) -> Rule:
         severity=cast(Severity, raw.choice("severity", tuple(SEVERITIES))),
         reason=raw.text("reason"),
         where=tuple(read_pattern(item) for item in raw.items("where")),
+        also=tuple(read_pattern(item) for item in raw.items("also")),
         unless=tuple(read_pattern(item) for item in raw.items("unless")),
         at_least=least,
         at_most=most,

@@ -108,6 +108,12 @@ class Settings(BaseSettings):
         description="time limit of the process that reads a document",
     )
     reader_memory_bytes: int = Field(default=2 * 2**30, ge=2**27, description="memory limit of that process")
+    ocr_languages: str = Field(
+        default="eng",
+        pattern=r"^[A-Za-z0-9_]{2,20}(\+[A-Za-z0-9_]{2,20}){0,7}$",
+        description="languages in which tesseract, where installed, reads scanned pages: `eng+deu`",
+    )
+    ocr_page_seconds: float = Field(default=60.0, gt=0, description="time limit of tesseract for one page")
 
     default_model: str | None = Field(default=None, description="generation model of reviews; unset: first installed")
     embedding_model: str | None = Field(default=None, description="embedding model; unset: first installed")

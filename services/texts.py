@@ -36,6 +36,7 @@ class DocumentText:
     ``kind`` is the type found in the content (``pdf``, ``docx``, ``eml``, ``rtf``, ``html``, ``txt``, ``jsonl``).
     ``notes`` tell a person what the reader saw and could not take along (an attachment of an unknown type, say).
     ``labels`` name the paragraphs of a clause bank (``jsonl``), in their order; other documents have none.
+    ``unread`` are numbers of scanned pages whose text is missing although OCR was tried.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class DocumentText:
     paragraphs: tuple[Paragraph, ...]
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    unread: tuple[int, ...] = ()
 
     @cached_property
     def _page_starts(self) -> list[int]:
@@ -68,4 +70,5 @@ class DocumentText:
             paragraphs=tuple(Paragraph(**paragraph) for paragraph in raw["paragraphs"]),
             notes=tuple(raw["notes"]),
             labels=tuple(raw.get("labels", ())),
+            unread=tuple(raw.get("unread", ())),
         )

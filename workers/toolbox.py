@@ -16,6 +16,7 @@ from services.playbook_store import PlaybookStore
 from services.playbooks import Playbook, load_playbook
 from services.settings import Settings
 from services.texts import DocumentText
+from workers.documents.reader import reader_version
 from workers.engines.registry import Engines
 
 
@@ -39,10 +40,10 @@ class Toolbox:
     ) -> dict[str, Any]:
         """A step's result: the blob of an output of a document, computed unless this very version is there already.
 
-        ``version`` names all that the output depends on beside the document's bytes, ``document`` another one than the
+        ``version`` names all that the output depends on beside the document's text, ``document`` another one than the
         job's own. An input with ``force`` has it computed again.
         """
-        body, label = self.input(claim), f"{kind}:{version}"
+        body, label = self.input(claim), f"{kind}:{reader_version(self.settings)}:{version}"
         document = document or str(body["document"])
         blob = None if body.get("force") else self.documents.output(claim.tenant, document, label)
         if blob:

@@ -28,7 +28,7 @@ _CHOSEN = ("matter", "priority", "model", "playbook", "force")
 @click.option("--matter", help="The matter that the documents belong to.")
 @click.option("--priority", type=PRIORITIES, default="bulk", show_default=True)
 @click.option("--model", help="Generation model; `none` leaves generation out.")
-@click.option("--playbook", help="A name or version of `casemill playbooks list`; else the one that comes along.")
+@click.option("--playbook", help="A name or version of `casemill playbooks list`; else `default`.")
 @click.option("--force", is_flag=True, help="Compute again what was done for the same text and versions.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Results at the end: a .jsonl or .csv file."

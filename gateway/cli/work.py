@@ -46,7 +46,7 @@ def review_one(client: Client, file: Path, **options: str | None) -> dict[str, A
 @click.option("--priority", type=PRIORITIES, default="high", show_default=True)
 @click.option("--model", help="Generation model; `none` leaves generation out.")
 @click.option("--matter", help="The matter that the documents belong to.")
-@click.option("--playbook", help="A name or version of `casemill playbooks list`; else the one that comes along.")
+@click.option("--playbook", help="A name or version of `casemill playbooks list`; else `default`.")
 @click.pass_obj
 def review(settings: Settings, files: tuple[Path, ...], **options: str | None) -> None:
     """Review documents and print what was found."""

@@ -26,15 +26,14 @@ from gateway.state import Reader, Shared, Submitter
 from gateway.submissions import build_submission
 from services.errors import InvalidRequest
 from services.playbook_diff import diff
-from services.playbook_store import DEFAULT
-from services.playbooks import load_playbook
+from services.playbooks import INCLUDED, load_playbook
 
 router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
 
 
 @router.get("")
 def list_playbooks(gateway: Shared, principal: Reader) -> PlaybookList:
-    """The playbooks of the tenant, first the one that comes along."""
+    """The playbooks of the tenant, first those that come along."""
     return PlaybookList(data=[PlaybookView.of(stored) for stored in gateway.playbooks.list(principal.tenant)])
 
 
@@ -68,7 +67,9 @@ def test_playbook(
     """Run a playbook over a document: a job of type analyze, whose result has the findings, rules and risk."""
     if body.playbook is not None and body.text is not None:
         raise InvalidRequest("give `playbook` or `text`, not both", code="playbook_ambiguous")
-    job = JobRequest(type="analyze", document=body.document, playbook=body.playbook or DEFAULT, priority=body.priority)
+    job = JobRequest(
+        type="analyze", document=body.document, playbook=body.playbook or INCLUDED[0], priority=body.priority
+    )
     submission = build_submission(gateway, principal, job, playbook_text=body.text)
     submitted, _ = gateway.lifecycle.submit(replace(submission, request_id=request.state.request_id))
     response.headers["Location"] = f"/v1/jobs/{submitted.id}"

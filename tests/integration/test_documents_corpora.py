@@ -14,6 +14,7 @@ import pytest
 from services.errors import CasemillError
 from services.settings import Settings
 from services.texts import DocumentText
+from workers.documents import ocr
 from workers.documents.assembly import MOST
 from workers.documents.limits import Limits
 from workers.documents.reader import read_document
@@ -73,7 +74,10 @@ def test_the_words_of_a_contract_agree_with_its_text(contract: str) -> None:
 
 
 @pytest.mark.parametrize("entry", FORMATS, ids=lambda entry: Path(entry["file"]).name)
-def test_each_format_is_read_or_refused_with_the_right_reason(entry: dict[str, Any]) -> None:
+def test_each_format_is_read_or_refused_with_the_right_reason(
+    entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ocr, "program", lambda: None)
     path = DATA / "formats" / entry["file"]
     if entry["file"] in REFUSED:
         with pytest.raises(CasemillError) as caught:

@@ -60,10 +60,10 @@ class Office:
         engines = SimpleNamespace(lease_embedding=lambda _name, **_options: nullcontext(engine))
         body = {"document": document, "force": force}
         claim = Claim(tenant, "j", 1, "x", Lane.EMBED, Priority.NORMAL, body, "model", document, None, {}, None)
-        toolbox = _Toolbox(cast(Any, None), self.documents.blobs, self.documents, cast(Any, engines), cast(Any, None))
+        toolbox = _Toolbox(Settings(), self.documents.blobs, self.documents, cast(Any, engines), cast(Any, None))
         _texts[document] = text
         step = embed_segments(toolbox, Execution(claim, cast(Any, None), lambda: False))
-        vectors = load_segments(self.documents.blobs.get(tenant, step["output"]))[1]
+        vectors = load_segments(self.documents.blobs.get(tenant, step["output"])).vectors
         assert np.array_equal(vectors, FakeEmbeddings().embed(clauses).vectors)
         self.computed = engine.asked
         assert step["computed"] == len(engine.asked)

@@ -22,13 +22,14 @@ from packaging.markers import Marker, default_environment
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from services.playbooks import INCLUDED
 from tests.conftest import missing
 
 ROOT = Path(__file__).parents[2]
 FILES = (
     "gateway/cli/sample_contract.pdf",
     "gateway/console/index.html",
-    "services/default_playbook.yaml",
+    *(f"services/{name}_playbook.yaml" for name in INCLUDED),
 )
 NATIVE = ("llama_cpp", "wgpu", "numpy", "hyperscan")
 # Compiled on Windows from the sdist, which needs Visual Studio's C++ tools: there is no wheel for any system.

@@ -18,7 +18,7 @@ from services.errors import InvalidRequest, NotFound
 from services.keys import Keys
 from services.lifecycle import Lifecycle
 from services.playbook_store import PlaybookStore
-from services.playbooks import default_playbook, default_text, load_playbook
+from services.playbooks import INCLUDED, default_playbook, default_text, included_playbook, load_playbook
 from services.redis_client import connect
 from services.settings import Settings
 from tests.integration.conftest import Running
@@ -72,12 +72,12 @@ def test_a_version_is_its_content_and_the_last_upload_is_the_latest(store: Playb
     assert store.text("acme", first).encode() == playbook("mine")
     store.upload("acme", playbook("mine"))
     assert store.find("acme", "mine").version == first.version
-    assert [item.name for item in store.list("acme")] == ["default", "mine"]
+    assert [item.name for item in store.list("acme")] == [*INCLUDED, "mine"]
 
 
 def test_no_tenant_sees_anothers(store: PlaybookStore) -> None:
     version = store.upload("acme", playbook("mine"))[0].version
-    assert [item.name for item in store.list("other")] == ["default"]
+    assert [item.name for item in store.list("other")] == list(INCLUDED)
     for reference in ("mine", version, version[:8]):
         with pytest.raises(NotFound):
             store.pin("other", reference)
@@ -104,14 +104,34 @@ def test_the_playbook_that_comes_along_is_kept_as_it_was_given(
 ) -> None:
     pinned = store.pin("acme", "default")
     following = load_playbook(default_text().replace("title: Commercial contracts", "title: The next release", 1))
-    monkeypatch.setattr("services.playbook_store.default_playbook", lambda: following)
+    monkeypatch.setattr("services.playbook_store.included_playbook", lambda name: following)
     assert again().find("acme", "default").version == following.version != pinned
     assert again().read("acme", pinned) == default_playbook()
     assert [item.version for item in again().versions("acme", "default")] == [pinned, following.version]
-    for refused in (lambda: store.upload("acme", playbook("default")), lambda: store.remove("acme", "default")):
+
+
+@pytest.mark.parametrize("name", INCLUDED)
+def test_a_playbook_that_comes_along_is_listed_and_nobody_takes_its_name(store: PlaybookStore, name: str) -> None:
+    assert store.read("acme", store.pin("acme", name)) == included_playbook(name)
+    assert load_playbook(store.text("acme", store.find("acme", name))) == included_playbook(name)
+    for refused in (lambda: store.upload("acme", playbook(name)), lambda: store.remove("acme", name)):
         with pytest.raises(InvalidRequest) as caught:
             refused()
         assert caught.value.code == "playbook_reserved"
+
+
+def test_a_review_by_the_nda_playbook_answers_with_evidence(fake_stack: Running) -> None:
+    text = (
+        b"MUTUAL NDA\n\nThe obligations under this Agreement survive its termination.\n\nThe Recipient may keep it.\n"
+    )
+    document = fake_stack.upload(text).json()["id"]
+    review = fake_stack.finished(fake_stack.submit(type="review", document=document, playbook="nda")["id"])["result"]
+    rules = {rule["id"]: rule for rule in review["rules"]}
+    assert set(rules) == {rule.id for rule in included_playbook("nda").rules}
+    (span,) = rules["obligations_survive"]["spans"]
+    assert rules["obligations_survive"]["outcome"] == "met"
+    assert text.decode()[span["start"] : span["end"]] == "The obligations under this Agreement survive its termination."
+    assert rules["notice_of_compulsion"]["outcome"] == "breached"
 
 
 def test_a_job_keeps_the_version_that_it_was_given(fake_stack: Running) -> None:
@@ -199,7 +219,7 @@ def test_scopes_and_tenants_hold(fake_stack: Running) -> None:
     secret = access.create("reader", tenant="elsewhere", scopes=("read",))
     headers = {"Authorization": f"Bearer {secret}"}
     with httpx.Client(base_url=fake_stack.url, headers=headers, trust_env=False) as reader:
-        assert [view["name"] for view in reader.get("/v1/playbooks").json()["data"]] == ["default"]
+        assert [view["name"] for view in reader.get("/v1/playbooks").json()["data"]] == list(INCLUDED)
         problem(reader.get("/v1/playbooks/ours"), 404, "playbook_unknown")
         problem(reader.post("/v1/playbooks", content=playbook("ours")), 403, "forbidden")
         problem(reader.delete("/v1/playbooks/ours"), 403, "forbidden")
@@ -228,7 +248,7 @@ def test_the_command_line_carries_a_playbook_from_file_to_review(fake_stack: Run
     assert reviewed.index("breached  high    Short") < reviewed.index("Clauses (")
     assert "Playbook cli" in reviewed
     names = [line.split("\t")[0] for line in shell("playbooks", "list").splitlines()]
-    assert {"default", "cli"} <= set(names)
+    assert {*INCLUDED, "cli"} <= set(names)
     assert "removed cli" in shell("playbooks", "remove", "cli")
     file.write_text("name: x\ncategories:\n\t- a\n")
     assert "line 3" in shell("playbooks", "validate", str(file), status=1)

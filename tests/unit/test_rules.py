@@ -252,6 +252,10 @@ def test_required_and_forbidden_look_at_sentences_that_where_and_unless_admit() 
     where = ", where: ['in writing'], unless: ['is not']"
     found = judged(text, rule.format("required", where) + rule.format("forbidden", where))
     assert quoted(text, found["required"]) == ["A notice in\nwriting is due."]
+    also = ", where: ['a notice'], also: ['is due', 'by fax']"
+    found = judged(text, rule.format("required", also) + rule.format("forbidden", ", also: ['by fax']"))
+    assert quoted(text, found["required"]) == ["A notice in\nwriting is due."]
+    assert found["forbidden"].outcome == "met"
     never = ", where: ['by fax']"
     found = judged(text, rule.format("required", never) + rule.format("forbidden", never))
     assert (found["required"].outcome, found["forbidden"].outcome) == ("breached", "met")

@@ -90,12 +90,14 @@ def judge(
 
 
 def _admitted(document: DocumentText, rule: Rule, place: _Place, check: Callable[[], None]) -> _Place | None:
-    """The place if ``where`` and ``unless`` admit it; its anchors are what ``where`` matches, if that is given."""
-    if not rule.where and not rule.unless:
+    """The place if ``where``, ``also`` and ``unless`` admit it; its anchors are then what ``where`` matches, if any."""
+    if not rule.where and not rule.also and not rule.unless:
         return place
     check()
     flat, offsets = _flat(document.text, place)
     if any(pattern.compiled().search(flat) for pattern in rule.unless):
+        return None
+    if rule.also and not any(pattern.compiled().search(flat) for pattern in rule.also):
         return None
     if not rule.where:
         return place
@@ -120,9 +122,10 @@ def _matches(patterns: Sequence[Pattern], flat: str) -> list[re.Match[str]]:
 def _required(rule: Rule, title: str, places: list[_Place], elsewhere: Sequence[Span]) -> Judgement:
     if places:
         return Judgement(rule, "met", f"{title} was found", tuple(place.span for place in places))
-    if elsewhere and not rule.where and not rule.unless:
+    narrowed = rule.where or rule.also or rule.unless
+    if elsewhere and not narrowed:
         return Judgement(rule, "met", f"{title} was found", tuple(elsewhere))
-    what = "no such place of" if rule.where or rule.unless else "nothing of"
+    what = "no such place of" if narrowed else "nothing of"
     return Judgement(rule, "breached", f"{what} {title} was found")
 
 

@@ -31,6 +31,7 @@ class Draft:
     """What one reader makes of one file: its type, the text of each page, and notes for a person.
 
     ``spans`` are the paragraphs of a single page where the format says what they are, ``labels`` their names.
+    ``unread`` are numbers of pages that OCR is to read.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Draft:
     notes: tuple[str, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
     labels: tuple[str, ...] = ()
+    unread: tuple[int, ...] = ()
 
     @property
     def chars(self) -> int:
@@ -58,7 +60,9 @@ def assemble(draft: Draft) -> DocumentText:
         start += len(text) + len(PAGE_BREAK)
     notes = tuple(_SURROGATE.sub("\ufffd", note) for note in draft.notes)
     labels = tuple(_SURROGATE.sub("\ufffd", label) for label in draft.labels)
-    return DocumentText(draft.kind, PAGE_BREAK.join(texts), tuple(pages), tuple(paragraphs), notes, labels)
+    return DocumentText(
+        draft.kind, PAGE_BREAK.join(texts), tuple(pages), tuple(paragraphs), notes, labels, draft.unread
+    )
 
 
 def find_paragraphs(text: str) -> list[tuple[int, int]]:

@@ -1,5 +1,7 @@
 """The reading process: one file from stdin, one JSON answer to stdout, then gone; started by the sandbox only.
 
+With the number of a page it answers that page's picture instead.
+
 Exit status 0: the answer is a document text; 3: a problem (RFC 9457 members). Anything else is a crash.
 """
 
@@ -22,13 +24,13 @@ PROBLEM_STATUS = 3
 _CRASH_STATUS = 4
 
 
-def main(argument: str) -> None:
-    """Read the file on stdin under the limits in ``argument`` and leave the process."""
+def main(argument: str, page: str = "") -> None:
+    """Read the file on stdin, or draw a page of it, under the limits in ``argument`` and leave the process."""
     limits = Limits.from_argument(argument)
     confine(limits)
     warnings.simplefilter("ignore")
     try:
-        status, answer = 0, _read(limits).to_json()
+        status, answer = 0, _draw(int(page)) if page else _read(limits).to_json()
     except CasemillError as error:
         status, answer = PROBLEM_STATUS, _problem(error)
     except RecursionError:
@@ -52,6 +54,12 @@ def _read(limits: Limits) -> DocumentText:
     from workers.documents.readers import read_bytes
 
     return read_bytes(sys.stdin.buffer.read(), limits)
+
+
+def _draw(number: int) -> bytes:
+    from workers.documents.pdf import draw_page
+
+    return draw_page(sys.stdin.buffer.read(), number)
 
 
 def _problem(error: CasemillError) -> bytes:

@@ -14,19 +14,26 @@ if TYPE_CHECKING:
 MAX_ATTACHMENT_DEPTH = 3
 """Messages within messages that are followed; what lies deeper is named in a note."""
 
+MAX_PICTURE_BYTES = 40_000_000
+"""A page drawn for OCR, a byte a point: A3 has 17 million; larger pages are drawn coarser."""
+
 MAX_ATTACHMENTS = 100
 """Attachments read from one upload, all depths together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one reading: characters of text, pages, bytes unpacked, bytes of memory, seconds."""
+    """Bounds of one reading: characters of text, pages, bytes unpacked, bytes of memory, seconds.
+
+    ``ocr`` says that scanned pages are named for OCR, where a reader would else refuse or note them.
+    """
 
     text_chars: int
     pages: int
     unpacked_bytes: int
     memory_bytes: int
     seconds: float
+    ocr: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:

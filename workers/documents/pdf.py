@@ -1,10 +1,11 @@
-"""Reads PDFs that have a text layer: the text of each page, parted into paragraphs; names pages that need OCR."""
+"""Reads the text layer of PDFs: the text of each page, parted into paragraphs; names pages that need OCR."""
 
 from __future__ import annotations
 
 from services.errors import DocumentError
 from workers.documents.assembly import Draft
 from workers.documents.limits import Limits, damaged
+from workers.documents.page_numbers import pages_are
 from workers.documents.pdf_lines import Hyphens, join_lines
 from workers.documents.pdfium import open_pdf
 
@@ -19,8 +20,10 @@ _STROKES = 100
 def read_pdf(data: bytes, limits: Limits) -> Draft:
     """Read one PDF; only its text layer and what is filled into its forms, no images.
 
+    With ``limits.ocr`` the draft's ``unread`` names the pages whose image somebody else reads; else they are noted.
+
     Raises ``document_encrypted``, ``document_damaged``, ``document_too_many_pages``, ``document_text_too_long``,
-    ``document_needs_ocr`` where no page has text, ``document_empty`` where pages hold nothing at all.
+    ``document_needs_ocr`` where no page has text and none is left to OCR, ``document_empty`` where pages hold nothing.
     """
     _check_whole(data)
     start = data.find(b"%PDF-")
@@ -45,9 +48,20 @@ def read_pdf(data: bytes, limits: Limits) -> Draft:
                 stamped.append(index + 1)
         attachments = pdf.attachments()
     if not any(texts):
-        raise _without_text(len(texts), drawn)
+        if not (drawn and limits.ocr):
+            raise _without_text(len(texts), drawn)
+        without_text = without_text or list(range(1, len(texts) + 1))
+    unread = tuple(sorted(without_text + stamped)) if limits.ocr else ()
+    notes = _notes([] if unread else without_text, [] if unread else stamped, attachments)
     hyphens = Hyphens(texts)
-    return Draft("pdf", tuple(map(hyphens.mend, texts)), tuple(_notes(without_text, stamped, attachments)))
+    return Draft("pdf", tuple(map(hyphens.mend, texts)), tuple(notes), unread=unread)
+
+
+def draw_page(data: bytes, number: int) -> bytes:
+    """Page ``number``, from 1, as a picture: see :meth:`Pdf.picture`."""
+    start = data.find(b"%PDF-")
+    with open_pdf(data[start:] if start > 0 else data) as pdf:
+        return pdf.picture(number - 1)
 
 
 def _check_whole(data: bytes) -> None:
@@ -64,7 +78,8 @@ def _without_text(pages: int, drawn: bool) -> DocumentError:
         return DocumentError("The PDF has only empty pages.", code="document_empty")
     which = f"none of its {pages} pages has" if pages > 1 else "its one page does not have"
     return DocumentError(
-        f"The PDF is a scan: {which} any text. Run it through OCR (text recognition) and send the result.",
+        f"The PDF is a scan: {which} any text. Run it through OCR (text recognition) and "
+        "send the result, or install tesseract on the machines of the workers that read documents.",
         code="document_needs_ocr",
     )
 
@@ -72,23 +87,9 @@ def _without_text(pages: int, drawn: bool) -> DocumentError:
 def _notes(without_text: list[int], stamped: list[int], attachments: int) -> list[str]:
     notes: list[str] = []
     if without_text:
-        notes.append(f"{_pages(without_text)} without a text layer, not read: OCR is needed.")
+        notes.append(f"{pages_are(without_text)} without a text layer, not read: OCR is needed.")
     if stamped:
-        notes.append(f"{_pages(stamped)} mostly an image; only the little text over it was read.")
+        notes.append(f"{pages_are(stamped)} mostly an image; only the little text over it was read.")
     if attachments:
         notes.append(f"{attachments} files are embedded in the PDF and were not read.")
     return notes
-
-
-def _pages(numbers: list[int]) -> str:
-    """Page numbers as a person writes them: ``Pages 2-4 and 9 are``."""
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    names = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
-    if len(numbers) == 1:
-        return f"Page {names[0]} is"
-    return f"Pages {', '.join(names[:-1]) + ' and ' + names[-1] if len(names) > 1 else names[0]} are"

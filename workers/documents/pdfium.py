@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.errors import DocumentError
-from workers.documents.limits import damaged
+from workers.documents.limits import MAX_PICTURE_BYTES, damaged
 
 _pdfium: Any = importlib.import_module("pypdfium2")
 _raw: Any = importlib.import_module("pypdfium2.raw")
@@ -20,6 +20,8 @@ _SPACES = frozenset(map(ord, "\t\n\r\f\v \u00a0\u200b\ufeff")) | {0}
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top in points, y upwards."""
+
+PICTURE_DPI = 300
 
 HYPHEN_MARKS = (0xFFFE, 0x02)
 """What PDFium puts for a hyphen at a line's end, the line end behind it dropped; 2 in older versions."""
@@ -79,6 +81,21 @@ class Pdf:
         finally:
             text_page.close()
             page.close()
+
+    def picture(self, index: int) -> bytes:
+        """Page ``index``, from 0, in shades of grey: a binary PGM. Raises ``document_damaged``."""
+        try:
+            page = self._document[index]
+            width, height = page.get_size()
+            scale = min(PICTURE_DPI / 72, (0.95 * MAX_PICTURE_BYTES / max(1.0, width * height)) ** 0.5)
+            bitmap = page.render(scale=scale, grayscale=True)
+        except _pdfium.PdfiumError as error:
+            raise damaged(f"Page {index + 1} of the PDF is broken.") from error
+        points = memoryview(bitmap.buffer).cast("B")
+        rows = (
+            points[start : start + bitmap.width] for start in range(0, bitmap.stride * bitmap.height, bitmap.stride)
+        )
+        return b"P5 %d %d 255\n" % (bitmap.width, bitmap.height) + b"".join(rows)
 
     def attachments(self) -> int:
         """How many files are embedded in the PDF."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from services.errors import CasemillError, DocumentError, NotFound, PayloadTooLarge, Permanent, from_problem
 from services.settings import Settings
 from services.texts import DocumentText
+from workers.documents import ocr
 from workers.documents.limits import Limits
 from workers.documents.sandbox import run_process
 
+_VERSION = "3"  # Raise when a reader's output changes, so that kept texts and what comes of them are made anew.
 _PROBLEM_STATUS = 3
 # Runs isolated (-I): no environment, no user packages, not the working folder. Our packages are put before the
 # installed ones, so that the child runs the same code as its parent, from a checkout as from an installation.
@@ -21,7 +24,7 @@ import sys
 at = next((i for i, p in enumerate(sys.path) if "-packages" in p), len(sys.path))
 sys.path.insert(at, sys.argv[1])
 from workers.documents.child import main
-main(sys.argv[2])
+main(*sys.argv[2:])
 """
 _ROOT = Path(__file__).resolve().parents[2]
 # JSON of a text: up to six bytes a character, and the offsets of its paragraphs.
@@ -52,7 +55,7 @@ def read_document(
     name: str | None = None,
     cancelled: Callable[[], bool] = never_cancelled,
 ) -> DocumentText:
-    """Read the file at ``path`` in a subprocess.
+    """Read the file at ``path`` in a subprocess, its scanned pages by tesseract where that is installed.
 
     ``name`` is what the user calls the file; it decides nothing, but a note tells where it contradicts the content.
     Raises ``UnsupportedMedia``-like, ``DocumentError``-like and other permanent errors by their code:
@@ -62,7 +65,8 @@ def read_document(
     ``reader_timeout``, ``reader_crashed``, ``reader_out_of_memory``, ``cancelled``.
     """
     _check_size(path, settings)
-    limits = Limits.of(settings)
+    tesseract = ocr.program()
+    limits = replace(Limits.of(settings), ocr=tesseract is not None)
     outcome = run_process(
         child_command(limits),
         path,
@@ -83,10 +87,19 @@ def read_document(
     if outcome.ending != "exited" or outcome.status != 0:
         raise _crashed(f"status {outcome.status}" if outcome.ending == "exited" else "it wrote without end")
     document = _received(outcome.output)
+    if tesseract and document.unread:
+        document = ocr.read_scanned(
+            path, document, settings, tesseract=tesseract, reading=child_command(limits), cancelled=cancelled
+        )
     note = _contradiction(name, document.kind)
     if note is None:
         return document
-    return DocumentText(document.kind, document.text, document.pages, document.paragraphs, (note, *document.notes))
+    return replace(document, notes=(note, *document.notes))
+
+
+def reader_version(settings: Settings) -> str:
+    """What a text depends on beside the bytes of its file: with tesseract, or other languages of it, it is another."""
+    return f"{_VERSION} ocr {settings.ocr_languages}" if ocr.program() else _VERSION
 
 
 def child_command(limits: Limits) -> list[str]:
@@ -127,7 +140,8 @@ def _received(output: bytes) -> DocumentText:
         for paragraph in document.paragraphs:
             spans.extend((paragraph.start, paragraph.end))
         "".join(document.labels).encode()
-        named = len(document.labels) in (0, len(document.paragraphs))
+        unread = set(document.unread) <= {page.number for page in document.pages}
+        named = unread and len(document.labels) in (0, len(document.paragraphs))
         sound = named and all(
             sorted(offsets) == offsets and offsets[-1] <= len(document.text) for offsets in (ends, spans)
         )

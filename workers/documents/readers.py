@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.errors import DocumentError
 from services.texts import DocumentText
 from workers.documents.assembly import Draft, assemble
@@ -18,12 +20,13 @@ def read_bytes(data: bytes, limits: Limits) -> DocumentText:
     if kind == "eml":
         from workers.documents.eml import read_eml
 
-        draft = read_eml(data, limits, read_file)
+        # Pages of an attachment are no pages of the message, so nobody could put their text in afterwards.
+        draft = read_eml(data, replace(limits, ocr=False), read_file)
     else:
         draft = read_file(kind, data, limits)
     limits.check_chars(draft.chars)
     limits.check_pages(len(draft.pages))
-    if not any(page.strip() for page in draft.pages):
+    if not any(page.strip() for page in draft.pages) and not draft.unread:
         raise DocumentError("The document holds no text.", code="document_empty")
     return assemble(draft)
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -30,23 +31,24 @@ class Outcome:
 
 def run_process(
     command: Sequence[str],
-    source: Path,
+    source: Path | IO[bytes],
     *,
     seconds: float,
     most_output: int,
     cancelled: Callable[[], bool],
+    variables: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run ``command`` with the file as its stdin, an empty environment and stderr thrown away.
+    """Run ``command`` with the file as its stdin, no environment but ``variables`` and stderr thrown away.
 
     The process never outlives this call. ``cancelled`` is asked some ten times a second.
     """
-    with source.open("rb") as stdin:
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stdin:
         process = subprocess.Popen(
             command,
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=_environment() | dict(variables or {}),
             cwd=Path(sys.prefix).anchor or None,
             creationflags=subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0,
         )

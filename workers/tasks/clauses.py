@@ -1,9 +1,13 @@
-"""Step ``clauses``: which paragraph holds which clause, by the scan's findings and the paragraph's embedding."""
+"""Step ``clauses``: which sentences are which clause, by trained heads where there are some, else by scan and nearness.
+
+A category whose id is one of the heads' is scored by them (:mod:`workers.analysis.clause_heads`), provided that the
+embedding model is the one they were trained with. For any other category, a firm's own, each sentence counts that has
+a finding of the scan, or that is very near to the category's description.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +17,24 @@ from numpy.typing import NDArray
 from services.findings import Finding
 from services.playbooks import Playbook
 from services.texts import DocumentText
+from shaders.runtime import runtime
+from workers.analysis.clause_heads.score import found_terms, score_document
+from workers.analysis.clause_heads.weights import Weights, same_space, shipped, shipped_version
 from workers.analysis.risk import assess
+from workers.analysis.sentences import find_sentences, sentence_at
 from workers.execution import Execution
 from workers.tasks.scan import findings_of
-from workers.tasks.segments import load_segments
+from workers.tasks.segments import Segments, load_segments
 from workers.toolbox import Toolbox
 
-# A paragraph this near to a category's description is reported without any finding.
+# A sentence this near to a category's description is reported without any finding.
 SIMILAR = 0.6
 FOUND_SCORE = 0.6
-# A document calls itself by its name throughout; the first place is the one that names it.
-NAME = "document_name"
 
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A paragraph that holds a clause; ``score`` in 0..1, ``sources`` of ``scan`` and ``similarity``."""
+    """A clause of a category, by its id; ``score`` in 0..1, ``sources`` of ``heads``, ``scan`` and ``similarity``."""
 
     category: str
     start: int
@@ -38,21 +44,24 @@ class Clause:
 
 
 def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
-    """Combine scan and embeddings into clauses with pages, texts and risks."""
+    """The document's clauses with pages, texts and risks; ``presence`` by category where heads tell it."""
     execution.check()
     claim = execution.claim
     playbook = toolbox.playbook(claim)
     document = toolbox.text(claim)
     findings = findings_of(toolbox, claim)
-    if "embed" in claim.outputs:
-        spans, vectors, categories = load_segments(toolbox.step_output(claim, "embed"))
-        similarity = vectors @ categories.T
-    else:
-        spans = np.array([(item.start, item.end) for item in document.paragraphs], np.int64).reshape(-1, 2)
-        similarity = np.zeros((len(spans), len(playbook.categories)), np.float32)
-    risk = assess(playbook, findings)
+    segments = load_segments(toolbox.step_output(claim, "embed")) if "embed" in claim.outputs else None
+    weights = shipped()
+    clauses: list[Clause] = []
+    presence: dict[str, float] = {}
+    if segments is not None and same_space(weights, segments.probe):
+        clauses, presence = by_heads(weights, document, findings, segments, toolbox.settings.adapter)
+    wanted = {category.id for category in playbook.categories if category.kind == "clause"}
+    presence = {category: value for category, value in presence.items() if category in wanted}
+    clauses = [clause for clause in clauses if clause.category in presence]
+    clauses += by_terms(playbook, document, findings, segments, wanted - presence.keys())
+    risk = assess(playbook, evidence(findings, clauses, presence))
     titles = {category.id: category.title for category in playbook.categories}
-    clauses = combine(playbook, document, findings, spans, similarity)
     return {
         "clauses": [
             {
@@ -65,51 +74,74 @@ def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
                 "risk": round(risk.by_category[clause.category], 4),
                 "sources": list(clause.sources),
             }
-            for clause in clauses
-        ]
+            for clause in sorted(clauses, key=lambda item: (item.start, item.end, item.category))
+        ],
+        "presence": {titles[category]: round(value, 4) for category, value in presence.items()},
+        "heads": shipped_version() if presence else None,
     }
 
 
-def combine(
+def by_heads(
+    weights: Weights, document: DocumentText, findings: list[Finding], segments: Segments, adapter: str | None
+) -> tuple[list[Clause], dict[str, float]]:
+    """Clauses of the heads' categories, and the probability of each category that the document holds such a clause.
+
+    The heads' product is a GPU's where ``adapter`` names one: that of a single document is too small to pay otherwise.
+    """
+    spans = [(int(start), int(end)) for start, end in segments.spans]
+    texts = [document.text[start:end] for start, end in spans]
+    found = found_terms(weights.heads, [start for start, _ in spans], findings)
+    scored = score_document(weights, texts, segments.vectors, found, runtime(adapter) if adapter else None)
+    clauses = [
+        Clause(
+            weights.heads[item.head],
+            spans[item.first][0],
+            spans[item.last][1],
+            item.score,
+            ("heads", "scan") if found[item.first : item.last + 1, item.head].any() else ("heads",),
+        )
+        for item in scored.clauses
+    ]
+    return clauses, dict(zip(weights.heads, scored.presence.tolist(), strict=True))
+
+
+def by_terms(
     playbook: Playbook,
     document: DocumentText,
-    findings: list[Finding],
-    spans: NDArray[np.int64],
-    similarity: NDArray[np.float32],
+    findings: Iterable[Finding],
+    segments: Segments | None,
+    categories: Collection[str],
 ) -> list[Clause]:
-    """Clauses in the order of the text: every paragraph with a finding, and those very near to a description.
-
-    ``spans`` is (n, 2) in order, ``similarity`` (n, categories) of cosines.
-    """
-    starts = [int(start) for start, _ in spans]
-    found: defaultdict[tuple[int, int, int], set[str]] = defaultdict(set)
-    scores: dict[tuple[int, int, int], float] = {}
-    columns = {category.id: column for column, category in enumerate(playbook.categories) if category.kind == "clause"}
-    named = False
+    """Every sentence with a finding of these ``categories``, and those very near to a category's description."""
+    columns = {item.id: column for column, item in enumerate(playbook.categories) if item.id in categories}
+    if segments is None:
+        spans = find_sentences(document)
+        similarity: NDArray[np.float32] = np.zeros((len(spans), len(playbook.categories)), np.float32)
+    else:
+        spans = [(int(start), int(end)) for start, end in segments.spans]
+        similarity = segments.vectors @ segments.categories.T
+    starts = [start for start, _ in spans]
+    found: dict[tuple[int, int, str], Clause] = {}
     for finding in findings:
-        column = columns.get(finding.category)
-        if column is None or (finding.category == NAME and named):
+        if finding.category not in columns or not spans:
             continue
-        named = named or finding.category == NAME
-        row = bisect_right(starts, finding.start) - 1
-        inside = row >= 0 and finding.start < int(spans[row][1])
-        start, end = (int(spans[row][0]), int(spans[row][1])) if inside else (finding.start, finding.end)
-        near = float(similarity[row, column]) if inside else 0.0
-        key = (start, max(end, finding.end), column)
-        found[key].add("scan")
-        scores[key] = max(scores.get(key, 0.0), min(1.0, FOUND_SCORE + (1 - FOUND_SCORE) * max(0.0, near)))
-    for row, column in np.argwhere(similarity >= SIMILAR):
-        if int(column) in columns.values() and int(column) != columns.get(NAME):
-            key = (int(spans[row][0]), int(spans[row][1]), int(column))
-            found[key].add("similarity")
-            scores[key] = max(scores.get(key, 0.0), float(similarity[row, column]))
-    return [
-        Clause(
-            playbook.categories[key[2]].id,
-            key[0],
-            min(key[1], len(document.text)),
-            scores[key],
-            tuple(sorted(found[key])),
-        )
-        for key in sorted(found)
+        row = sentence_at(starts, finding.start)
+        start, end = min(spans[row][0], finding.start), max(spans[row][1], finding.end)
+        near = max(0.0, float(similarity[row, columns[finding.category]]))
+        score = min(1.0, FOUND_SCORE + (1 - FOUND_SCORE) * near)
+        found[start, end, finding.category] = Clause(finding.category, start, end, score, ("scan",))
+    for category, column in columns.items():
+        for row in np.flatnonzero(similarity[:, column] >= SIMILAR).tolist():
+            key = (*spans[row], category)
+            sources = (*found[key].sources, "similarity") if key in found else ("similarity",)
+            score = max(found[key].score if key in found else 0.0, float(similarity[row, column]))
+            found[key] = Clause(category, *spans[row], score, sources)
+    return list(found.values())
+
+
+def evidence(findings: Iterable[Finding], clauses: Iterable[Clause], scored: Collection[str]) -> list[Finding]:
+    """What risk rests on: the clauses of categories that heads have ``scored``, the findings of all others."""
+    kept = [finding for finding in findings if finding.category not in scored]
+    return kept + [
+        Finding(clause.category, clause.start, clause.end, "") for clause in clauses if clause.category in scored
     ]

@@ -20,7 +20,6 @@ from workers.analysis.duplicates import Duplicates, find_duplicates
 from workers.analysis.minhash import engine, sketch
 from workers.analysis.shingles import Hashes, shingles
 from workers.execution import Execution
-from workers.tasks.extract import VERSION as TEXT_VERSION
 from workers.tasks.extract import read_text
 from workers.tasks.report import NOTICE
 from workers.toolbox import Toolbox
@@ -87,7 +86,7 @@ class _Shelf:
         """Take a document's shingles from where they are kept, or read it; one without text is noted as unread."""
         toolbox, claim = self.toolbox, self.claim
         without = ":without numbers" if claim.input["ignore_numbers"] else ""
-        version = f"{VERSION}:{TEXT_VERSION}{without}"
+        version = f"{VERSION}{without}"
         try:
             self.names[document] = toolbox.documents.get(claim.tenant, document).name
             step = toolbox.derive(claim, "shingles", version, lambda: self._compute(document), document=document)

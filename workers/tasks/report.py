@@ -16,6 +16,7 @@ from workers.analysis.reasons import reasons, rule_views
 from workers.analysis.risk import assess
 from workers.analysis.rules import Span, judge
 from workers.execution import Execution
+from workers.tasks.clauses import Clause, evidence
 from workers.tasks.scan import findings_of
 from workers.tasks.sensitive import sensitive_of
 from workers.toolbox import Toolbox
@@ -35,9 +36,10 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     clauses: list[dict[str, Any]] = steps["clauses"]["clauses"] if "clauses" in steps else []
     answers: list[dict[str, Any]] = json.loads(toolbox.step_output(claim, "terms")) if "terms" in steps else []
     present = _present(playbook, clauses, answers)
+    grounds = _grounds(playbook, findings, steps.get("clauses"))
     judgements = judge(playbook, document, findings, present=present, check=execution.check)
     breached = {item.rule.id for item in judgements if item.outcome == "breached"}
-    risk = assess(playbook, findings, present=present, breached=breached)
+    risk = assess(playbook, grounds, present=present, breached=breached)
     categories = {category.id: category for category in playbook.categories}
     sensitive = sensitive_of(toolbox, claim)
     result: dict[str, Any] = {
@@ -50,7 +52,7 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
             "by_category": {
                 categories[category].title: round(value, 4) for category, value in risk.by_category.items() if value
             },
-            "reasons": reasons(playbook, document, findings, risk, judgements),
+            "reasons": reasons(playbook, document, grounds, risk, judgements),
         },
         "rules": rule_views(document, judgements),
         "findings": [
@@ -63,6 +65,7 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
             for category in risk.missing
         ],
         "clauses": clauses,
+        "presence": steps["clauses"]["presence"] if "clauses" in steps else {},
         # Whether all that takes time had been done before, for this very text, playbook and models.
         "reused": all(step.get("reused", True) for step in steps.values()),
         "provenance": _provenance(steps),
@@ -73,6 +76,15 @@ def report(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         result["terms"] = [answer | {"by": model} for answer in answers if answer["supported"]]
         result["unsupported_terms"] = [answer | {"by": model} for answer in answers if not answer["supported"]]
     return result
+
+
+def _grounds(playbook: Playbook, findings: list[Finding], step: dict[str, Any] | None) -> list[Finding]:
+    """What the risk rests on: as step ``clauses`` decided, where there was one."""
+    if step is None:
+        return findings
+    ids = {category.title: category.id for category in playbook.categories}
+    clauses = [Clause(ids[item["category"]], item["start"], item["end"], item["score"], ()) for item in step["clauses"]]
+    return evidence(findings, clauses, {ids[title] for title in step["presence"]})
 
 
 def _present(playbook: Playbook, clauses: list[dict[str, Any]], answers: list[dict[str, Any]]) -> dict[str, list[Span]]:

@@ -21,7 +21,6 @@ from workers.analysis.bm25 import Words
 from workers.analysis.ranking import Corpus, Hit, hybrid, similar
 from workers.engines.base import EmbeddingEngine
 from workers.execution import Execution
-from workers.tasks.extract import VERSION as TEXT_VERSION
 from workers.tasks.extract import read_text
 from workers.tasks.generate import model_stamp
 from workers.tasks.report import NOTICE
@@ -103,15 +102,15 @@ def _searched(toolbox: Toolbox, execution: Execution, engine: EmbeddingEngine, d
         return Words.of(read.text, clause_spans(read), execution.check).to_bytes()
 
     toolbox.documents.get(claim.tenant, document)
-    version = f"{TEXT_VERSION}:{SEGMENTS_VERSION}:{WORDS_VERSION}"
+    version = f"{SEGMENTS_VERSION}:{WORDS_VERSION}"
     counted = toolbox.derive(claim, "words", version, count, document=document)
     words = Words.from_bytes(toolbox.blobs.get(claim.tenant, counted["output"]))
     # Under the label of a review by the default playbook; vectors of another's are known by their texts.
     step = embed_document(toolbox, execution, engine, default_playbook(), document, text)
-    spans, vectors, _ = load_segments(toolbox.blobs.get(claim.tenant, step["output"]))
+    segments = load_segments(toolbox.blobs.get(claim.tenant, step["output"]))
     # A clause too long for the model has several parts.
-    owners = np.searchsorted(words.spans[:, 0], spans[:, 0], side="right") - 1
-    return _Searched(document, words, vectors, owners, step["computed"])
+    owners = np.searchsorted(words.spans[:, 0], segments.spans[:, 0], side="right") - 1
+    return _Searched(document, words, segments.vectors, owners, step["computed"])
 
 
 def _rank(

@@ -1,16 +1,19 @@
-"""Step ``embed``: a vector for each paragraph of the text and for each category of the playbook, each computed once."""
+"""Step ``embed``: a vector for each sentence of the text and for each category of the playbook, each computed once."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.playbooks import Playbook
 from services.texts import DocumentText
+from workers.analysis.clause_heads.weights import PROBE
+from workers.analysis.sentences import find_sentences
 from workers.engines.base import EmbeddingEngine, Tick, WorkCancelled, no_tick
 from workers.execution import Execution, Stopped
 from workers.tasks.generate import model_stamp
@@ -18,10 +21,9 @@ from workers.tasks.known_vectors import KEY_CHARS, known_vectors, text_keys
 from workers.toolbox import Toolbox
 
 # Raise when the same text is cut into other segments.
-VERSION = "1"
-MIN_CHARS = 20
-MAX_PLAYBOOKS = 16
-_category_vectors: dict[tuple[str, str], NDArray[np.float32]] = {}
+VERSION = "2"
+MAX_OWN = 16
+_own_vectors: dict[tuple[str, str], NDArray[np.float32]] = {}
 
 
 def embed_segments(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def embed_document(
             keys=np.array(keys, f"U{KEY_CHARS}"),
             vectors=np.array([known[key] for key in keys], np.float32).reshape(-1, engine.model.dimensions),
             categories=category_vectors(engine, playbook, execution),
+            probe=probe_vector(engine, execution),
         )
         return output.getvalue()
 
@@ -88,14 +91,24 @@ def embed_texts(engine: EmbeddingEngine, texts: list[str], execution: Execution)
 
 
 def category_vectors(engine: EmbeddingEngine, playbook: Playbook, execution: Execution) -> NDArray[np.float32]:
-    """The vectors of :func:`prototypes`, (c, d), kept in the process: no document has a part in them."""
-    name = (engine.model.sha256, playbook.version)
-    vectors = _category_vectors.get(name)
+    """The vectors of :func:`prototypes`, (c, d)."""
+    return _kept_vectors(engine, playbook.version, prototypes(playbook), execution)
+
+
+def probe_vector(engine: EmbeddingEngine, execution: Execution) -> NDArray[np.float32]:
+    """The vector (d) that tells whether the model is the one which the clause heads were trained with."""
+    return _kept_vectors(engine, PROBE, [PROBE], execution)[0]
+
+
+def _kept_vectors(engine: EmbeddingEngine, name: str, texts: list[str], execution: Execution) -> NDArray[np.float32]:
+    """Vectors that no document has a part in, kept in the process."""
+    known = (engine.model.sha256, name)
+    vectors = _own_vectors.get(known)
     if vectors is None:
-        vectors = embed_texts(engine, prototypes(playbook), execution)
-        if len(_category_vectors) >= MAX_PLAYBOOKS:
-            _category_vectors.clear()
-        _category_vectors[name] = vectors
+        vectors = embed_texts(engine, texts, execution)
+        if len(_own_vectors) >= MAX_OWN:
+            _own_vectors.clear()
+        _own_vectors[known] = vectors
     return vectors
 
 
@@ -125,16 +138,23 @@ def segments(document: DocumentText, engine: EmbeddingEngine, check: Tick = no_t
 
 
 def clause_spans(document: DocumentText) -> list[tuple[int, int]]:
-    """The paragraphs that say something: all of a clause bank, elsewhere those of :data:`MIN_CHARS` and more."""
-    least = 1 if document.labels else MIN_CHARS
-    return [(item.start, item.end) for item in document.paragraphs if item.end - item.start >= least]
+    """The clauses of a clause bank, elsewhere the sentences."""
+    if document.labels:
+        return [(item.start, item.end) for item in document.paragraphs]
+    return find_sentences(document)
 
 
-def load_segments(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """``spans``, ``vectors`` and ``categories`` of :func:`embed_document`: (n, 2), (n, d) and (c, d)."""
-    arrays = np.load(io.BytesIO(data), allow_pickle=False)
-    return (
-        cast(NDArray[np.int64], arrays["spans"]),
-        cast(NDArray[np.float32], arrays["vectors"]),
-        cast(NDArray[np.float32], arrays["categories"]),
-    )
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """What :func:`embed_document` keeps: ``spans`` (n, 2), ``vectors`` (n, d), ``categories`` (c, d), ``probe`` (d)."""
+
+    spans: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    categories: NDArray[np.float32]
+    probe: NDArray[np.float32]
+
+
+def load_segments(data: bytes) -> Segments:
+    """The output of :func:`embed_document`."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return Segments(arrays["spans"], arrays["vectors"], arrays["categories"], arrays["probe"])

@@ -1,0 +1,1 @@
+"""How the clause heads are trained and measured; nothing here runs in a worker."""
