@@ -13,6 +13,7 @@ CasemillError
 │   └── ModelError         422    the model cannot be loaded, and why
 └── Transient              503    the same request may succeed later
     ├── Unavailable        503    a dependency is away
+    ├── DeviceLost         503    the GPU answers this process no more; another one may try
     └── BacklogFull        429
 """
 
@@ -120,6 +121,12 @@ class Transient(CasemillError):
 
     status = 503
     default_code = "unavailable"
+
+
+class DeviceLost(Transient):
+    """The GPU answers this process no more; the worker ends and the job is tried by another process."""
+
+    default_code = "gpu_lost"
 
 
 class Unavailable(Transient):

@@ -42,9 +42,10 @@ from services.playbook_yaml import Mapping, checked, compose, read_pattern, refu
 from services.rules import Rule, read_rules
 
 MAX_LITERAL = 200
-MAX_TOTAL = 100_000
+MAX_LITERALS = 4_000_000
+MAX_PATTERNS = 100_000
 MAX_CATEGORIES = 1000
-"""Limits: characters of one literal and of all terms together, categories of a playbook."""
+"""Limits: characters of one literal, of all literals and of all patterns together, categories of a playbook."""
 INCLUDED: Final = ("default", "nda", "consumer_terms")
 """The names of the playbooks that come with Casemill, first the one that is taken where none is named."""
 
@@ -155,17 +156,19 @@ def _read_playbook(root: yaml.Node) -> Playbook:
     name = checked(top.need("name"), "`name`", r"[A-Za-z0-9_-]{1,64}", "up to 64 letters, digits, - and _")
     categories: dict[str, Category] = {}
     titles: set[str] = set()
-    total = 0
+    literals = patterns = 0
     for node in top.items("categories"):
         category = _read_category(node)
         if category.id in categories:
             raise refusal(node, f"the id `{category.id}` stands twice")
         if category.title in titles:
             raise refusal(node, f"the title `{category.title}` stands at two categories")
-        total += sum(len(term.text) for term in category.literals)
-        total += sum(len(pattern.source) for pattern in category.patterns)
-        if total > MAX_TOTAL:
-            raise refusal(node, f"the terms together are longer than {MAX_TOTAL} characters; split the playbook")
+        literals += sum(len(term.text) for term in category.literals)
+        patterns += sum(len(pattern.source) for pattern in category.patterns)
+        if literals > MAX_LITERALS:
+            raise refusal(node, f"the literals together are longer than {MAX_LITERALS} characters; split the playbook")
+        if patterns > MAX_PATTERNS:
+            raise refusal(node, f"the patterns together are longer than {MAX_PATTERNS} characters; split the playbook")
         if len(categories) == MAX_CATEGORIES:
             raise refusal(node, f"a playbook has {MAX_CATEGORIES} categories at most; split it")
         categories[category.id] = category

@@ -84,7 +84,7 @@ class Stream:
 
 
 class Alphabet:
-    """The symbols that tell apart whatever ``members`` tell apart."""
+    """The symbols that tell apart whatever ``members`` tell apart; where it ``is_shared`` there are too few."""
 
     def __init__(self, members: Iterable[Ranges]) -> None:
         sets = list(dict.fromkeys(members))
@@ -101,12 +101,13 @@ class Alphabet:
             if mask not in symbol_of and not mask & white_bit:
                 own = 2 + len(symbol_of)
                 symbol_of[mask] = own if own < _OWN else _OWN + (own - _OWN) % (_SYMBOLS - _OWN)
+        self.is_shared = len(symbol_of) > _OWN - 2
         self._cuts = cuts
         self._segments = [WHITE if mask & white_bit else symbol_of[mask] for mask in masks]
         self.size = 1 + max(self._segments)
         lengths = np.diff(np.array(cuts, np.int64))
         self.table: NDArray[np.uint8] = np.repeat(np.array(self._segments, np.uint8), lengths)
-        self._ascii = self.table[:256].tobytes()
+        self._low = self.table[:256].tobytes()
 
     def symbols_of(self, ranges: Ranges) -> frozenset[int]:
         """Every symbol that stands for at least one of the code points."""
@@ -119,9 +120,13 @@ class Alphabet:
     def encode(self, text: str) -> Stream:
         """``text`` in symbols; lone surrogates are characters like any other."""
         if text.isascii():
-            symbols = np.frombuffer(text.encode("ascii").translate(self._ascii), np.uint8)
+            symbols = np.frombuffer(text.encode("ascii").translate(self._low), np.uint8)
         else:
-            symbols = self.table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
+            codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+            # Most characters are among the first 256 and need no look into the large table.
+            symbols = np.frombuffer(bytearray(codes.astype(np.uint8).tobytes().translate(self._low)), np.uint8)
+            far = np.flatnonzero(codes > 255)
+            symbols[far] = self.table[codes[far]]
         white = symbols == WHITE
         repeated = np.flatnonzero(white[1:] & white[:-1]) + 1
         if len(repeated):

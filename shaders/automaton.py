@@ -1,35 +1,55 @@
-"""One deterministic automaton for all factors of a playbook: the table that the scan kernel walks, a step a symbol."""
+"""The deterministic automata of a playbook's factors: tables that the scan kernels walk, a step a symbol.
+
+Nearly all factors are words, one symbol a place: ``words.py`` builds their automata. Those with sets are built here.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import Permanent
-from shaders.factors import ScanPlan
+from shaders.factors import Factor, ScanPlan
+from shaders.words import ACCEPT, Automaton, word_automata
 
 MAX_CELLS = 16 << 20
-"""Cells of the largest table: 64 MiB, half of what the smallest adapters bind."""
-_ACCEPT = 1 << 31
+"""Cells of the largest table: 64 MiB, half of what the smallest adapters bind. A playbook may need several tables."""
 
 
-@dataclass(frozen=True)
-class Automaton:
-    """``table[row * state + symbol]`` is ``row *`` the next state, with bit 31 where factors end there.
+class _TooLarge(Exception):
+    """The factors need more than one table."""
 
-    The factors that end in state ``s`` are ``ends[first[s] : first[s + 1]]`` (numbers into ``ScanPlan.factors``).
-    ``overlap`` symbols before any place are enough to be in the right state there.
+
+def build_automata(plan: ScanPlan, numbers: Sequence[int] | None = None) -> tuple[Automaton, ...]:
+    """The automata of ``plan``, which together find each of its factors, or of those with these ``numbers``, once.
+
+    Raises :class:`Permanent` with code ``playbook_too_large`` where the table of one factor passes :data:`MAX_CELLS`.
     """
+    words: list[int] = []
+    others: list[int] = []
+    for number in range(len(plan.factors)) if numbers is None else numbers:
+        (words if plan.factors[number].is_word else others).append(number)
+    found = word_automata({number: plan.factors[number].word for number in words}, plan.alphabet.size, MAX_CELLS)
+    return (*found, *_with_sets(plan, others))
 
-    table: NDArray[np.uint32]
-    row: int
-    first: NDArray[np.int64]
-    ends: NDArray[np.int32]
-    lengths: NDArray[np.int64]
-    overlap: int
+
+def _with_sets(plan: ScanPlan, numbers: list[int]) -> list[Automaton]:
+    """Automata of the factors of these numbers, in halves where one table does not hold them."""
+    if not numbers:
+        return []
+    try:
+        return [_automaton([plan.factors[number] for number in numbers], numbers, plan.alphabet.size)]
+    except _TooLarge:
+        if len(numbers) == 1:
+            raise Permanent(
+                "a pattern of the playbook makes a table too large for the GPU; shorten it or ask for the CPU",
+                code="playbook_too_large",
+            ) from None
+        half = len(numbers) // 2
+        return _with_sets(plan, numbers[:half]) + _with_sets(plan, numbers[half:])
 
 
 class _Node:
@@ -43,13 +63,9 @@ class _Node:
         self.ends: list[int] = []
 
 
-def build_automaton(plan: ScanPlan) -> Automaton:
-    """The automaton of ``plan``.
-
-    Raises :class:`Permanent` with code ``playbook_too_large`` where the table would pass :data:`MAX_CELLS`.
-    """
+def _automaton(factors: Sequence[Factor], numbers: Sequence[int], row: int) -> Automaton:
     nodes = [_Node(0)]
-    for number, factor in enumerate(plan.factors):
+    for number, factor in zip(numbers, factors, strict=True):
         node = nodes[0]
         for symbols in factor.sets:
             if symbols not in node.edges:
@@ -63,7 +79,6 @@ def build_automaton(plan: ScanPlan) -> Automaton:
     queue = [frozenset[int]()]
     rows: list[NDArray[np.uint32]] = []
     base: NDArray[np.uint32] | None = None
-    row = plan.alphabet.size
     for state in queue:  # grows while it is read
         moves: defaultdict[int, set[int]] = defaultdict(set)
         for number in state or (0,):
@@ -74,10 +89,7 @@ def build_automaton(plan: ScanPlan) -> Automaton:
             following = frozenset(reached | start.get(symbol, set()))
             if following not in states:
                 if (len(states) + 1) * row > MAX_CELLS:
-                    raise Permanent(
-                        "the playbook's terms make a table too large for the GPU; split it or ask for the CPU",
-                        code="playbook_too_large",
-                    )
+                    raise _TooLarge
                 states[following] = len(queue)
                 queue.append(following)
             cells[symbol] = states[following]
@@ -85,7 +97,7 @@ def build_automaton(plan: ScanPlan) -> Automaton:
         base = rows[0]
 
     ends = [sorted({end for number in state for end in nodes[number].ends}) for state in queue]
-    accepting = np.array([_ACCEPT if found else 0 for found in ends], np.uint32)
+    accepting = np.array([ACCEPT if found else 0 for found in ends], np.uint32)
     following = np.stack(rows)
     counts = np.array([len(found) for found in ends], np.int64)
     return Automaton(
@@ -93,8 +105,7 @@ def build_automaton(plan: ScanPlan) -> Automaton:
         row=row,
         first=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
         ends=np.array([end for found in ends for end in found], np.int32),
-        lengths=np.array([len(factor.sets) for factor in plan.factors], np.int64),
-        overlap=plan.longest - 1,
+        overlap=max(len(factor.sets) for factor in factors) - 1,
     )
 
 

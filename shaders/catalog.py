@@ -23,7 +23,11 @@ class Kernel:
         return resources.files("shaders").joinpath(self.file).read_text("utf-8")
 
 
+MAX_TURNS = 65_535
+"""Turns that all loops of a thread take together: Mesa's lavapipe ends them there without an error."""
+
 SCAN = Kernel("scan.wgsl", {"count": (0, 1, 2, 3), "scatter": (0, 1, 2, 4, 5)}, workgroup=64)
+TALLY = Kernel("tally.wgsl", {"tally": (0, 1, 2, 3, 4, 5, 6)}, workgroup=64)
 MINHASH = Kernel("minhash.wgsl", {"minhash": (0, 1, 2, 3, 4)}, workgroup=128)
 SIMILARITY = Kernel(
     "similarity.wgsl",
@@ -32,4 +36,4 @@ SIMILARITY = Kernel(
 )
 HEADS = Kernel("heads.wgsl", {"multiply": (0, 1, 2, 3)}, workgroup=64)
 
-KERNELS: tuple[Kernel, ...] = (SCAN, MINHASH, SIMILARITY, HEADS)
+KERNELS: tuple[Kernel, ...] = (SCAN, TALLY, MINHASH, SIMILARITY, HEADS)

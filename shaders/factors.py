@@ -11,10 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
+
 from services.patterns import Boundary, Chars, Choice, Node, Pattern, Repeat, lengths, names_text, white_members
 from services.patterns import Sequence as InOrder
 from services.playbooks import Literal, Playbook, canonical
 from shaders.alphabet import WHITE, Alphabet, literal_members, pattern_members
+from shaders.literals import LiteralTable
 
 Sets = tuple[frozenset[int], ...]
 
@@ -34,6 +37,16 @@ class Factor:
     sets: Sets
     low: int = 0
     high: int = 0
+
+    @property
+    def is_word(self) -> bool:
+        """Whether each place takes one symbol."""
+        return all(len(symbols) == 1 for symbols in self.sets)
+
+    @property
+    def word(self) -> bytes:
+        """The symbols of a factor that is a word."""
+        return bytes(symbol for symbols in self.sets for symbol in symbols)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,9 @@ class ScanPlan:
         }
         letters = {char for term in self.terms if isinstance(term.term, Literal) for char in canonical(term.term.text)}
         members = [literal_members(char) for char in sorted(letters - {" "})]
-        self.alphabet = Alphabet([*members, *(pattern_members(source) for source in sorted(sources))])
+        # Words are told apart from the rest, so that the kernel can look at what stands beside a literal.
+        self.alphabet = Alphabet([*members, *(pattern_members(source) for source in sorted(sources | {r"\w"}))])
+        self._symbols = {char: self.alphabet.symbols_of(literal_members(char)) for char in letters} | {" ": _WHITE}
         self.factors: list[Factor] = []
         finder = _Finder(self.alphabet, longest)
         for number, term in enumerate(self.terms):
@@ -66,11 +81,12 @@ class ScanPlan:
                 self.factors.append(Factor(number, self._literal(term.term)))
             else:
                 self.factors += [replace(factor, term=number) for factor in finder.best(term.term.tree)]
-        self.longest = max(len(factor.sets) for factor in self.factors)
+        self.term_of = np.array([factor.term for factor in self.factors], np.int64)
+        self.lengths = np.array([len(factor.sets) for factor in self.factors], np.int64)
+        self.literals = LiteralTable(self.terms, self.factors, self.alphabet)
 
     def _literal(self, literal: Literal) -> Sets:
-        symbols = self.alphabet.symbols_of
-        return tuple(_WHITE if char == " " else symbols(literal_members(char)) for char in canonical(literal.text))
+        return tuple(self._symbols[char] for char in canonical(literal.text))
 
 
 def _chars(node: Node) -> Iterator[Chars]:

@@ -1,25 +1,31 @@
 """The wgpu device of this process: chosen by adapter name, made at first use, with its compiled pipelines kept.
 
-A device must be made after any fork, hence lazily. wgpu-py has no types; this module is the one place that touches it.
+A device must be made after any fork, hence lazily. One that is lost, or does not answer in time, stays so: whatever is
+asked of it raises ``DeviceLost``, and :func:`lost` tells the worker to end, since a new process gets a new device.
+wgpu-py has no types; this module is the one place that touches it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.errors import Permanent, Transient
+from services.errors import CasemillError, DeviceLost, Permanent, Transient
 from shaders.catalog import Kernel
 
 _BINDING_LIMIT = "max-storage-buffer-binding-size"
 _BUFFER_LIMIT = "max-buffer-size"
 _DIMENSION_LIMIT = "max-compute-workgroups-per-dimension"
+WAIT_SECONDS = 60.0
+"""How long the device may take for what was submitted; then it is taken for lost."""
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,9 @@ class Runtime:
         self._groups = int(adapter.limits[_DIMENSION_LIMIT])
         self._lock = threading.Lock()
         self._pipelines: dict[tuple[str, str], Any] = {}
-        with _reported(self.name):
+        self.lost: DeviceLost | None = None
+        """Why this device is of no use any more."""
+        with self._reported():
             self._device: Any = adapter.request_device_sync(required_limits=limits)
 
     def width(self, kernel: Kernel) -> int:
@@ -60,19 +68,19 @@ class Runtime:
         """
         self._check(data.nbytes)
         usage = self._usage.UNIFORM if uniform else self._usage.STORAGE
-        with _reported(self.name):
+        with self._reported():
             raw = data if data.nbytes else np.zeros(1, np.uint32)
             return self._device.create_buffer_with_data(data=np.ascontiguousarray(raw), usage=usage)
 
     def empty(self, size: int) -> Any:
         """A buffer of ``size`` zero bytes that kernels write and :meth:`read` reads; errors as in :meth:`upload`."""
         self._check(size)
-        with _reported(self.name):
+        with self._reported():
             return self._device.create_buffer(size=max(4, size), usage=self._usage.STORAGE | self._usage.COPY_SRC)
 
     def run(self, dispatches: Sequence[Dispatch]) -> None:
         """Submit the dispatches in order; :meth:`read` waits for them."""
-        with _reported(self.name):
+        with self._reported():
             encoder = self._device.create_command_encoder()
             scope = encoder.begin_compute_pass()
             for dispatch in dispatches:
@@ -89,8 +97,41 @@ class Runtime:
         """The first ``count`` numbers of a buffer, after all that was submitted has run."""
         if count == 0:
             return np.zeros(0, np.uint32)
-        with _reported(self.name):
-            return np.frombuffer(self._device.queue.read_buffer(buffer, 0, 4 * count), np.uint32)
+        with self._reported():
+            return np.frombuffer(self._answer(lambda: self._device.queue.read_buffer(buffer, 0, 4 * count)), np.uint32)
+
+    def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
+        """What ``ask`` answers. A native wait cannot be ended, so a thread of its own waits and may be left behind."""
+        done: list[_Answer | Exception] = []
+
+        def wait() -> None:
+            try:
+                done.append(ask())
+            except Exception as error:  # raised again by whoever waits
+                done.append(error)
+
+        thread = threading.Thread(target=wait, name="gpu-read", daemon=True)
+        thread.start()
+        thread.join(WAIT_SECONDS)
+        if not done:
+            raise DeviceLost(
+                f"the GPU {self.name} has not answered for {WAIT_SECONDS:.0f} s; the worker ends", code="gpu_timeout"
+            )
+        if isinstance(answer := done[0], Exception):
+            raise answer
+        return answer
+
+    @contextmanager
+    def _reported(self) -> Generator[None]:
+        """Errors of wgpu as ours; what shows that the device is lost is remembered."""
+        if self.lost:
+            raise DeviceLost(self.lost.detail, code=self.lost.code)
+        try:
+            with _reported(self.name):
+                yield
+        except DeviceLost as error:
+            self.lost = error
+            raise
 
     def _check(self, size: int) -> None:
         if size > self.binding_bytes:
@@ -128,6 +169,11 @@ def runtime(adapter: str | None = None) -> Runtime:
         if adapter not in _runtimes:
             _runtimes[adapter] = Runtime(_choose(adapter))
         return _runtimes[adapter]
+
+
+def lost() -> CasemillError | None:
+    """Why this process must end to get a device again, if it must."""
+    return next((made.lost for made in list(_runtimes.values()) if made.lost), None)
 
 
 def adapters() -> list[str]:
@@ -175,7 +221,7 @@ def _reported(name: str) -> Generator[None]:
     except (wgpu.GPUError, RuntimeError) as error:
         text = str(error)
         if "lost" in text.lower():
-            raise Transient(f"the GPU {name} was lost; the worker must restart: {text}", code="gpu_lost") from error
+            raise DeviceLost(f"the GPU {name} was lost; the worker ends: {text}") from error
         if isinstance(error, wgpu.GPUOutOfMemoryError) or "out of memory" in text.lower():
             raise Transient(f"the GPU {name} has no memory left: {text}", code="gpu_memory") from error
         raise Permanent(f"the GPU {name} refused the work: {text}", code="gpu_refused") from error

@@ -1,23 +1,25 @@
-"""The scan on the GPU: uploads texts in symbols, runs ``scan.wgsl`` and says which factors end where.
+"""The scan on the GPU: runs ``scan.wgsl`` over a corpus and says which factors end where.
 
-The CPU engines in ``workers/analysis`` give the same hits for the same plan.
+The CPU engines in ``workers/analysis`` give the same hits for the same plan; ``tally.py`` counts without any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shaders.alphabet import BREAK, Stream
-from shaders.automaton import Automaton, build_automaton
-from shaders.catalog import SCAN
+from shaders.alphabet import Stream
+from shaders.automaton import build_automata
+from shaders.catalog import MAX_TURNS, SCAN
+from shaders.corpus import HIT_BYTES, LEAD, Corpus, Shard
 from shaders.factors import ScanPlan
 from shaders.runtime import Dispatch, Runtime
+from shaders.words import Automaton
 
-_HIT_BYTES = 8
 _CHUNK = 512
 
 
@@ -29,68 +31,103 @@ class Hits:
     places: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An automaton whose table is on the device."""
+
+    table: Any
+    row: int
+    overlap: int
+    first: NDArray[np.int64]
+    ends: NDArray[np.int32]
+
+    @staticmethod
+    def upload(automaton: Automaton, runtime: Runtime) -> Loaded:
+        """Upload; the host keeps no copy of the table."""
+        table = runtime.upload(automaton.table)
+        return Loaded(table, automaton.row, automaton.overlap, automaton.first, automaton.ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """Work that the device was given and whose results are not read yet."""
+
+    corpus: Corpus
+    counted: list[tuple[Loaded, Shard, dict[int, Any], int]]
+
+
+def chunk_for(overlap: int, turns: int = 1) -> int:
+    """Symbols that a thread owns: as many as make ``overlap`` cheap, ``turns`` of loops for each within the limit."""
+    chunk = min(max(_CHUNK, 4 * overlap), MAX_TURNS // turns - overlap - 32)
+    if chunk < 1 or overlap > LEAD:
+        raise AssertionError(f"a thread cannot walk {overlap} symbols of {turns} turns within {MAX_TURNS}")
+    return chunk
+
+
 class GpuScanner:
     """The tables of one plan on one device; safe to share between threads."""
 
-    def __init__(self, plan: ScanPlan, runtime: Runtime) -> None:
-        self.automaton: Automaton = build_automaton(plan)
+    def __init__(self, plan: ScanPlan, runtime: Runtime, numbers: Sequence[int] | None = None) -> None:
+        """Upload the tables of all factors or of those with these ``numbers``."""
         self.runtime = runtime
-        self._table = runtime.upload(self.automaton.table)
-        # Every symbol may be a hit: a shard is as long as its hits fit one binding, in the worst case.
-        self._shard = (runtime.binding_bytes // _HIT_BYTES - self.automaton.overlap - 4) & ~3
+        self._lengths = plan.lengths
+        self._automata = [Loaded.upload(automaton, runtime) for automaton in build_automata(plan, numbers)]
 
     def scan(self, streams: Sequence[Stream]) -> list[Hits]:
         """The hits in each stream, all scanned in one go. Errors as in :mod:`shaders.runtime`."""
-        joined, starts = _join([stream.symbols for stream in streams])
-        found = [self._scan_shard(joined, begin) for begin in range(0, len(joined), self._shard)]
-        places = np.concatenate([part[0] for part in found])
-        states = np.concatenate([part[1] for part in found])
+        return self.finish(self.begin(Corpus(self.runtime, streams)))
 
-        first, lengths = self.automaton.first, self.automaton.lengths
-        counts = first[states + 1] - first[states]
-        # The k-th factor of each hit's state: a running number minus the number at which its hit begins.
-        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-        factors = self.automaton.ends[np.repeat(first[states], counts) + within]
-        begins = np.repeat(places, counts) + 1 - lengths[factors]
+    def begin(self, corpus: Corpus) -> Flight:
+        """Give the device the counting of hits; meanwhile the host is free."""
+        return Flight(
+            corpus, [self._count(automaton, shard) for shard in corpus.shards for automaton in self._automata]
+        )
+
+    def finish(self, flight: Flight) -> list[Hits]:
+        """The hits in each stream of the corpus."""
+        found = [self._scatter(*counted) for counted in flight.counted]
+        factors = np.concatenate([part[0] for part in found])
+        begins = np.concatenate([part[1] for part in found])
+        starts = flight.corpus.starts
         owners = np.searchsorted(starts, begins, side="right") - 1
         order = np.argsort(owners, kind="stable")
         factors, begins, owners = factors[order], begins[order], owners[order]
-        cuts = np.searchsorted(owners, np.arange(len(streams) + 1))
+        cuts = np.searchsorted(owners, np.arange(len(starts) + 1))
         return [
-            Hits(factors[cuts[k] : cuts[k + 1]], begins[cuts[k] : cuts[k + 1]] - starts[k]) for k in range(len(streams))
+            Hits(factors[cuts[k] : cuts[k + 1]], begins[cuts[k] : cuts[k + 1]] - start)
+            for k, start in enumerate(starts.tolist())
         ]
 
-    def _scan_shard(self, joined: NDArray[np.uint8], begin: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Places in ``joined`` where factors end, and states there, from ``begin`` over one shard."""
-        runtime, overlap = self.runtime, self.automaton.overlap
-        lead = max(0, begin - overlap)
-        part = joined[lead : begin + self._shard]
-        text = np.zeros(-(-len(part) // 4) * 4, np.uint8)
-        text[: len(part)] = part
-        chunk = max(_CHUNK, 4 * overlap)
-        chunks = -(-(len(part) - (begin - lead)) // chunk)
-        job = [len(part), begin - lead, chunk, chunks, overlap, self.automaton.row, runtime.width(SCAN), 0]
+    def _count(self, automaton: Loaded, shard: Shard) -> tuple[Loaded, Shard, dict[int, Any], int]:
+        runtime = self.runtime
+        chunk = chunk_for(automaton.overlap)
+        chunks = -(-(shard.length - shard.begin) // chunk)
+        job = [shard.length, shard.begin, chunk, chunks, automaton.overlap, automaton.row, runtime.width(SCAN), 0]
         buffers = {
             0: runtime.upload(np.array(job, np.uint32), uniform=True),
-            1: runtime.upload(text),
-            2: self._table,
+            1: shard.text,
+            2: automaton.table,
             3: runtime.empty(4 * chunks),
         }
         runtime.run([Dispatch(SCAN, "count", buffers, chunks)])
+        return automaton, shard, buffers, chunks
+
+    def _scatter(
+        self, automaton: Loaded, shard: Shard, buffers: dict[int, Any], chunks: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Factors that end in the shard and their begins in the corpus."""
+        runtime = self.runtime
         offsets = np.concatenate([np.zeros(1, np.uint32), np.cumsum(runtime.read(buffers[3], chunks), dtype=np.uint32)])
         total = int(offsets[-1])
         if total == 0:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        buffers[4] = runtime.upload(offsets)
-        buffers[5] = runtime.empty(_HIT_BYTES * total)
-        runtime.run([Dispatch(SCAN, "scatter", buffers, chunks)])
-        pairs = runtime.read(buffers[5], 2 * total).astype(np.int64)
-        return pairs[0::2] + lead, pairs[1::2] // self.automaton.row
-
-
-def _join(parts: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """All parts in one array, a break after each, and where each begins."""
-    stop = np.array([BREAK], np.uint8)
-    joined = np.concatenate([piece for part in parts for piece in (part, stop)] or [stop])
-    lengths = np.array([len(part) + 1 for part in parts], np.int64)
-    return joined, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])[:-1]
+            return np.zeros(0, np.int32), np.zeros(0, np.int64)
+        into = {4: runtime.upload(offsets), 5: runtime.empty(HIT_BYTES * total)}
+        runtime.run([Dispatch(SCAN, "scatter", buffers | into, chunks)])
+        pairs = runtime.read(into[5], 2 * total).astype(np.int64)
+        places, states = pairs[0::2] + shard.origin, pairs[1::2] // automaton.row
+        first = automaton.first
+        counts = first[states + 1] - first[states]
+        # The k-th factor of each hit's state: a running number minus the number at which its hit begins.
+        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        factors = automaton.ends[np.repeat(first[states], counts) + within]
+        return factors, np.repeat(places, counts) + 1 - self._lengths[factors]

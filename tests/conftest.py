@@ -13,10 +13,12 @@ import hypothesis
 import pytest
 
 from gateway.stack.valkey import EmbeddedValkey, find_server
+from services.errors import Permanent
 from services.keys import Keys
 from services.lifecycle import Lifecycle
 from services.redis_client import Redis, connect
 from services.settings import Settings
+from shaders.runtime import Runtime, runtime
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("casemill", deadline=None)
@@ -123,3 +125,14 @@ def lifecycle(settings: Settings) -> Iterator[Lifecycle]:
 def keys(settings: Settings) -> Keys:
     """Key names of the installation."""
     return Keys(settings.prefix)
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Runtime:
+    """The first adapter; a missing one is a skip at home and a failure in CI."""
+    try:
+        return runtime()
+    except Permanent as error:
+        if os.environ.get("CI"):
+            pytest.fail(error.detail)
+        pytest.skip(error.detail)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 
-from services.errors import Unavailable
+from services.errors import CasemillError, Unavailable
 from services.fleet import Announcement, Fleet
 from services.lifecycle import Lifecycle
 from workers.execution import Execution
@@ -30,16 +32,22 @@ class Pulse(threading.Thread):
         describe: Callable[[int], Announcement],
         stalled: Callable[[], float],
         deaf: Callable[[], float] = lambda: 0.0,
+        lost: Callable[[], CasemillError | None] = lambda: None,
         *,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        """``stalled`` and ``deaf`` answer for how many seconds the engine has not moved and tickets were left lying."""
+        """``stalled`` and ``deaf`` answer for how many seconds the engine has not moved and tickets were left lying.
+
+        ``lost`` answers why the process has no GPU any more, if that is so: then it is ended in order, by SIGTERM.
+        """
         super().__init__(name="pulse", daemon=True)
         self._lifecycle = lifecycle
         self._fleet = fleet
         self._describe = describe
         self._stalled = stalled
         self._deaf = deaf
+        self._lost = lost
+        self._ending: float | None = None
         self._stall_seconds = stall_seconds
         self._period = min(1.0, lifecycle.settings.lease_seconds / 4)
         self._executions: dict[str, Execution] = {}
@@ -72,12 +80,24 @@ class Pulse(threading.Thread):
                 # the leases of this one have run out or are reaped.
                 log.critical("the engine has not moved for %.0f s; this process ends", self._stalled())
                 os._exit(70)
+            self._try(self._end_if_lost)
             if beats % ANNOUNCE_EVERY == 0:
                 self._try(self._listen)
                 self.announce()
             beats += 1
             if self._stop_event.wait(self._period):
                 return
+
+    def _end_if_lost(self) -> None:
+        """Let Celery end the process when what runs is handed back; one that does not end in time is ended."""
+        if not (error := self._lost()):
+            return
+        if self._ending is None:
+            log.critical("%s", error.detail)
+            self._ending = time.monotonic()
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif time.monotonic() - self._ending > self._stall_seconds:
+            os._exit(70)
 
     def _listen(self) -> None:
         if (seconds := self._deaf()) > DEAF_SECONDS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from services.errors import CasemillError, Transient, Unavailable
+from services.errors import CasemillError, DeviceLost, Transient, Unavailable
 from services.jobs import Claim, Completion, Device, Lane, Outcome, Priority
 from services.lifecycle import Lifecycle
 from workers.execution import Execution, Stopped
@@ -195,6 +195,8 @@ class Slots:
         except Stopped:
             completion = Completion(claim, _OUTCOMES[execution.reason or "cancel"])
         except Transient as error:
+            if isinstance(error, DeviceLost):  # any other job would fail here too, before the pulse ends the process
+                self.drain()
             completion = Completion(
                 claim, "retry", problem=error.problem(), retry_after=RETRY_SECONDS * 2 ** (claim.attempt - 1)
             )

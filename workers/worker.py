@@ -26,6 +26,7 @@ from services.models import FAKE, Catalog, Model, fake_model
 from services.playbook_store import PlaybookStore
 from services.settings import PULL, Settings
 from services.tickets import ticket_queue
+from shaders.runtime import lost
 from workers.engines.registry import Engines
 from workers.hardware import pin, see_only, usable_cores
 from workers.liveness import Consumer
@@ -82,7 +83,7 @@ class Worker:
         self._queues = [*self._own_queues, *(ticket_queue(lane, device) for lane, device in cells)]
         self._consumer = Consumer(self._lifecycle, self._queues, self._activity)
         self._pulse = Pulse(
-            self._lifecycle, self._fleet, self._announcement, self._engines.stalled, self._consumer.look
+            self._lifecycle, self._fleet, self._announcement, self._engines.stalled, self._consumer.look, lost
         )
         playbooks = PlaybookStore(self._lifecycle.client, self._lifecycle.keys, blobs)
         toolbox = Toolbox(settings, blobs, documents, self._engines, playbooks)
@@ -123,7 +124,7 @@ class Worker:
             self._pulse.stop()
             self._engines.close()
             self._leave()
-        return int(celery_worker.exitcode or 0)
+        return int(celery_worker.exitcode or (70 if lost() else 0))
 
     def _leave(self) -> None:
         try:

@@ -11,7 +11,8 @@ import pytest
 
 from gateway.stack.valkey import EmbeddedValkey
 from services.lifecycle import Lifecycle
-from tests.chaos.installation import submit
+from shaders.runtime import Runtime
+from tests.chaos.installation import ended_once, submit, worker
 from tests.conftest import wait_until
 
 
@@ -45,3 +46,18 @@ def test_a_worker_that_leaves_tickets_lying_ends(
             assert queue.get("acme", job).state == "queued"
         finally:
             deaf.kill()
+
+
+def test_a_worker_that_loses_its_gpu_ends_and_another_does_the_job(queue: Lifecycle, gpu: Runtime) -> None:
+    """The job that saw the loss is tried again; one beside it is handed back at its next step, and nothing waits."""
+    job, beside = submit(queue, lose=True), submit(queue, seconds=60)
+    with worker(queue, "lost", 2) as lost:
+        lost.wait(60)
+        assert lost.returncode == 0
+        assert {queue.get("acme", number).state.value for number in (job, beside)} <= {"scheduled", "queued"}
+    queue.cancel("acme", beside)
+    with worker(queue, "heir", 2):
+        records = ended_once(queue, [job, beside])
+    assert [record.state.value for record in records] == ["succeeded", "cancelled"]
+    assert records[0].attempt == 2
+    assert gpu.lost is None

@@ -3,8 +3,9 @@
 ``python -m tests.chaos.worker NAME THREADS [CLOCK [DEAF]]``; the settings come from the environment as for any worker,
 and its clock is ``CLOCK`` seconds ahead. With a time DEAF in seconds, Celery consumes nothing of ours and the process
 has that long to notice. The input of a job says what it does: ``seconds`` to work for in steps, ``die`` to take the
-process along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native call. The
-steps ``extract`` and ``scan`` of a plan do what the input of their parent says.
+process along, ``hang`` never to move, ``stall`` to hang at the first attempt as an engine does in a native call,
+``lose`` to lose the GPU at the first attempt. The steps ``extract`` and ``scan`` of a plan do what the input of their
+parent says.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
+
+import shaders.runtime as runtimes
 import workers.pulse as pulses
 from services.blobs import Blobs
 from services.broker import create_celery
@@ -47,6 +51,10 @@ def act(execution: Execution) -> dict[str, Any]:
     if asked.get("stall") and execution.claim.attempt == 1:
         _stalls.append(time.monotonic())
         threading.Event().wait()
+    if asked.get("lose") and execution.claim.attempt == 1:
+        found = runtimes.runtime()
+        found._device.destroy()
+        found.upload(np.zeros(4, np.uint32))
     if asked.get("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     while asked.get("hang"):
@@ -70,7 +78,7 @@ def main() -> int:
     fleet: Any = Fleet(lifecycle.client, lifecycle.keys)
     fleet.announce = ignore
     consumer = Consumer(lifecycle, QUEUES, lambda: (slots.arrived, threads - slots.busy, slots.draining))
-    pulse = Pulse(lifecycle, fleet, ignore, stalled, consumer.look, stall_seconds=STALL_SECONDS)
+    pulse = Pulse(lifecycle, fleet, ignore, stalled, consumer.look, runtimes.lost, stall_seconds=STALL_SECONDS)
     tasks: dict[str, Task] = {"analyze": act, "extract": act, "scan": act}
     work = Work(tasks, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
     app = create_celery(settings)

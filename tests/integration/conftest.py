@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +14,7 @@ import pytest
 
 from gateway.client_file import ClientFile
 from gateway.stack.supervisor import Stack
-from services.errors import Permanent
 from services.settings import Settings
-from shaders.runtime import Runtime, runtime
 from tests.conftest import wait_until
 
 
@@ -84,14 +81,3 @@ def fake_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A stack whose engine is fake."""
     with running(tmp_path_factory.mktemp("fake-stack")) as stack:
         yield stack
-
-
-@pytest.fixture(scope="session")
-def gpu() -> Runtime:
-    """The first adapter; a missing one is a skip at home and a failure in CI."""
-    try:
-        return runtime()
-    except Permanent as error:
-        if os.environ.get("CI"):
-            pytest.fail(error.detail)
-        pytest.skip(error.detail)

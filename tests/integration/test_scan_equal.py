@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from services.errors import Permanent
 from services.patterns import PatternError, parse_pattern
 from services.playbooks import Category, Literal, Playbook, canonical, default_playbook
+from shaders.corpus import Corpus
 from shaders.factors import ScanPlan
 from shaders.runtime import Runtime
 from shaders.scan import GpuScanner
-from workers.analysis import scan as scanning
 from workers.analysis.ahocorasick_engine import AhoCorasickEngine
 from workers.analysis.confirm import confirm
+from workers.analysis.prepared import CpuEngine
 from workers.analysis.scan import scan
 
 Spans = set[tuple[str, int, int, str]]
@@ -220,9 +221,10 @@ def test_shards_join_without_a_seam(gpu: Runtime) -> None:
     scanner = GpuScanner(plan, gpu)
     stream = plan.alphabet.encode(text)
     expected = reference(text, playbook)
-    for size in (16, 20, 36, 100):
-        scanner._shard = size
-        findings = confirm(text, stream, scanner.scan([stream])[0], plan, playbook)
+    for size in (16, 20, 37, 100):
+        corpus = Corpus(gpu, [stream], size)
+        assert len(corpus.shards) > 5
+        findings = confirm(text, stream, scanner.finish(scanner.begin(corpus))[0], plan, playbook)
         assert len(findings) == len(expected)
         assert {(item.category, item.start, item.end, item.term) for item in findings} == expected
 
@@ -232,7 +234,7 @@ def test_scan_on_the_gpu_names_the_adapter(gpu: Runtime) -> None:
     on_gpu, on_cpu = (scan("the law", playbook, device=device) for device in ("gpu", "cpu"))
     assert on_gpu.findings == on_cpu.findings
     assert on_gpu.engine == gpu.name
-    assert on_cpu.engine == scanning.CpuEngine.name
+    assert on_cpu.engine == CpuEngine.name
 
 
 def test_an_unknown_adapter_is_refused_with_the_known_names(gpu: Runtime) -> None:

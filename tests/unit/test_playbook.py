@@ -125,10 +125,11 @@ def test_anything_else_is_refused(data: bytes | str) -> None:
     assert caught.value.code == "playbook_invalid"
 
 
-def test_too_many_terms_are_refused() -> None:
-    terms = "\n".join(f"      - {'term' * 40} {number}" for number in range(700))
-    with pytest.raises(InvalidRequest, match="split the playbook"):
-        load_playbook(f"name: x\ncategories:\n  - id: c\n    title: C\n    weight: 1\n    literals:\n{terms}\n")
+@pytest.mark.parametrize(("kind", "count"), [("literals", 22_000), ("patterns", 600)])
+def test_too_many_terms_are_refused(kind: str, count: int) -> None:
+    terms = "\n".join(f"      - {'term' * 45} {number}" for number in range(count))
+    with pytest.raises(InvalidRequest, match=f"the {kind} together .* split the playbook"):
+        load_playbook(f"name: x\ncategories:\n  - id: c\n    title: C\n    weight: 1\n    {kind}:\n{terms}\n")
 
 
 def test_default_playbook_has_cuads_categories_and_personal_data(data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 
@@ -13,11 +14,13 @@ from services.findings import Finding
 from services.playbooks import default_playbook, fold, load_playbook
 from shaders import automaton, runtime
 from shaders.alphabet import CODE_POINTS, literal_members, pattern_members
-from shaders.automaton import build_automaton
-from shaders.catalog import KERNELS
+from shaders.automaton import build_automata
+from shaders.catalog import KERNELS, MAX_TURNS
 from shaders.factors import ScanPlan
+from shaders.scan import chunk_for
 from workers.analysis.ahocorasick_engine import AhoCorasickEngine
-from workers.analysis.scan import CpuEngine, scan
+from workers.analysis.prepared import CpuEngine, Kept
+from workers.analysis.scan import scan
 
 PLAYBOOK = load_playbook(r"""
 name: small
@@ -118,36 +121,120 @@ def test_members_of_a_letter_are_all_that_fold_to_it() -> None:
         assert members == {code for code, char in enumerate(fold(EVERYTHING)) if char == letter}
 
 
-def test_automaton_walked_by_hand_gives_the_engines_hits() -> None:
+def walked(plan: ScanPlan, symbols: list[int]) -> set[tuple[int, int]]:
+    """Factors and where they begin, by the tables and nothing else."""
+    found = set[tuple[int, int]]()
+    for table in build_automata(plan):
+        state = 0
+        for place, symbol in enumerate(symbols):
+            cell = int(table.table[state + symbol])
+            state = cell & 0x7FFFFFFF
+            number = state // table.row
+            ends = table.ends[table.first[number] : table.first[number + 1]].tolist()
+            assert bool(cell >> 31) == bool(ends)
+            hits = {(end, place + 1 - int(plan.lengths[end])) for end in ends}
+            assert len(hits) == len(ends)
+            assert not hits & found
+            found |= hits
+    return found
+
+
+@pytest.mark.parametrize("cells", [automaton.MAX_CELLS, 1200, 600])
+def test_automata_walked_by_hand_give_the_engines_hits(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automaton, "MAX_CELLS", cells)
     plan = ScanPlan(PLAYBOOK)
-    table = build_automaton(plan)
-    text = "governing governing law indemnify §  7 a@b.de x.y@z.org 123-45-6789 12-34 "
-    stream = plan.alphabet.encode(text)
-    state, walked = 0, set[tuple[int, int]]()
-    for place, symbol in enumerate(stream.symbols.tolist()):
-        cell = int(table.table[state + symbol])
-        state = cell & 0x7FFFFFFF
-        number = state // table.row
-        ends = table.ends[table.first[number] : table.first[number + 1]].tolist()
-        assert bool(cell >> 31) == bool(ends)
-        walked |= {(end, place + 1 - int(table.lengths[end])) for end in ends}
+    tables = build_automata(plan)
+    assert all(len(table.table) <= cells for table in tables)
+    assert len(tables) >= {1200: 2, 600: 3}.get(cells, 1)
+    stream = plan.alphabet.encode("governing governing law indemnify §  7 a@b.de x.y@z.org 123-45-6789 12-34 ")
+    expected = walked(plan, stream.symbols.tolist())
+    assert len(expected) == 6
     for engine in (AhoCorasickEngine(plan), CpuEngine(plan)):
         hits = engine.scan(stream)
-        assert set(zip(hits.factors.tolist(), hits.places.tolist(), strict=True)) == walked
-        assert len(hits.factors) == len(walked)
+        assert set(zip(hits.factors.tolist(), hits.places.tolist(), strict=True)) == expected
+        assert len(hits.factors) == len(expected)
 
 
-def test_default_playbook_makes_a_small_table() -> None:
-    table = build_automaton(ScanPlan(default_playbook()))
-    assert table.table.nbytes < 8 << 20
-    assert table.table.dtype == np.uint32
+def test_words_within_words_end_together() -> None:
+    words = ["a", "ab", "b", "abab", "bab", "babb", "ba", "a b"]
+    literals = ", ".join(f"{{text: {word}, whole_words: false}}" for word in words)
+    head = f"name: x\ncategories:\n  - {{id: c, title: C, weight: 1, literals: [{literals}]}}\n"
+    playbook = load_playbook(head + "  - {id: d, title: D, weight: 1, literals: [ab, abab]}")
+    plan, text = ScanPlan(playbook), "ababbabab a babba b"
+    expected = {
+        (number, at)
+        for number, term in enumerate(plan.terms)
+        for at in range(len(text))
+        if text.startswith(getattr(term.term, "text", ""), at)
+    }
+    assert walked(plan, plan.alphabet.encode(text).symbols.tolist()) == expected
 
 
-def test_a_table_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(automaton, "MAX_CELLS", 1000)
+def test_default_playbook_makes_small_tables() -> None:
+    tables = build_automata(ScanPlan(default_playbook()))
+    assert sum(table.table.nbytes for table in tables) < 8 << 20
+    assert all(table.table.dtype == np.uint32 for table in tables)
+
+
+def test_a_pattern_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automaton, "MAX_CELLS", 100)
+    plan = ScanPlan(PLAYBOOK)
     with pytest.raises(Permanent) as caught:
-        build_automaton(ScanPlan(PLAYBOOK))
+        build_automata(plan, [number for number, factor in enumerate(plan.factors) if not factor.is_word])
     assert caught.value.code == "playbook_too_large"
+
+
+@pytest.mark.parametrize(("overlap", "turns"), [(0, 1), (199, 1), (199, 127), (11, 1)])
+def test_a_thread_stays_within_the_turns_of_lavapipe(overlap: int, turns: int) -> None:
+    chunk = chunk_for(overlap, turns)
+    assert chunk >= 1
+    assert (chunk + overlap) * turns < MAX_TURNS
+
+
+def test_more_turns_than_a_thread_has_are_an_error() -> None:
+    for overlap, turns in ((199, 300), (257, 1)):
+        with pytest.raises(AssertionError, match="cannot walk"):
+            chunk_for(overlap, turns)
+
+
+def test_a_playbook_that_is_prepared_keeps_nobody_else_waiting() -> None:
+    kept, entered, go_on = Kept[str](), threading.Event(), threading.Event()
+
+    def slow() -> str:
+        entered.set()
+        assert go_on.wait(10)
+        return "large"
+
+    made: list[str] = []
+    both = [threading.Thread(target=lambda: made.append(kept.get(("large",), 100_000, slow))) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    assert entered.wait(10)
+    assert kept.get(("small",), 10, lambda: "small") == "small"
+    go_on.set()
+    for thread in both:
+        thread.join()
+    assert made == ["large"] * 2
+
+
+def test_what_is_kept_is_bounded_by_terms_and_made_again() -> None:
+    kept, made = Kept[int](), list[int]()
+
+    def ask(key: int, terms: int) -> int:
+        return kept.get((str(key),), terms, lambda: made.append(key) or key)
+
+    for key in (1, 2, 1, 3):
+        ask(key, 150_000)  # 2 goes for 3
+    assert [ask(1, 150_000), ask(3, 150_000), ask(2, 150_000)] == [1, 3, 2]
+    assert made == [1, 2, 3, 2]
+    assert ask(4, 10_000_000) == 4
+
+
+def test_what_could_not_be_made_is_tried_again() -> None:
+    kept = Kept[str]()
+    with pytest.raises(ZeroDivisionError):
+        kept.get(("x",), 1, lambda: str(1 // 0))
+    assert kept.get(("x",), 1, lambda: "made") == "made"
 
 
 def test_catalog_agrees_with_the_shaders() -> None:
@@ -159,9 +246,32 @@ def test_catalog_agrees_with_the_shaders() -> None:
         bodies = dict(re.findall(r"fn (\w+)\(.*?\{(.*?)\n\}", source, re.DOTALL))
         assert re.findall(r"@workgroup_size\((\d+)\)", source) == [str(kernel.workgroup)] * len(kernel.entries)
         for entry, used in kernel.entries.items():
-            reached = bodies[entry] + (bodies["symbol"] if "symbol(" in bodies[entry] else "")
+            reached = bodies[entry]
+            for _ in bodies:  # what is called, and what that calls
+                reached += "".join(
+                    body for name, body in bodies.items() if f"{name}(" in reached and body not in reached
+                )
             assert {number for number, name in bindings.items() if re.search(rf"\b{name}\b", reached)} == set(used)
         assert not re.search(r"^\s*(enable|requires)\b", source, re.MULTILINE)
+
+
+def workgroup_bytes(source: str) -> int:
+    """Memory that the arrays of a workgroup take."""
+    numbers = {name: int(value) for name, value in re.findall(r"const (\w+): u32 = (\d+)u;", source)}
+    declared = re.findall(r"var<workgroup> \w+: array<(.+), ([\w *]+)>;", source)
+    assert len(declared) == source.count("var<workgroup>")
+    sizes = {"u32": 4, "f32": 4, "vec2<f32>": 8, "vec4<f32>": 16}
+    return sum(
+        sizes[kind] * math.prod(numbers.get(factor) or int(factor.rstrip("u")) for factor in length.split(" * "))
+        for kind, length in declared
+    )
+
+
+def test_workgroups_take_no_more_memory_than_webgpu_promises() -> None:
+    """wgpu-native lets more pass, and other adapters then fail."""
+    taken = {kernel.file: workgroup_bytes(kernel.source()) for kernel in KERNELS}
+    assert taken["minhash.wgsl"] == 4096
+    assert max(taken.values()) <= 16 << 10
 
 
 @pytest.mark.parametrize(

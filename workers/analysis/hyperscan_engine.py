@@ -25,8 +25,11 @@ class HyperscanEngine:
         by_sets: dict[tuple[frozenset[int], ...], list[int]] = {}
         for number, factor in enumerate(plan.factors):
             by_sets.setdefault(factor.sets, []).append(number)
-        self._factors = list(by_sets.values())
-        self._lengths = [len(sets) for sets in by_sets]
+        # The factors of an expression stand in a row: `firsts[ident]` is the place of the first in `factors`.
+        self._factors = np.array([factor for factors in by_sets.values() for factor in factors], np.int32)
+        self._shares = np.array([len(factors) for factors in by_sets.values()], np.int64)
+        self._firsts = np.cumsum(self._shares) - self._shares
+        self._lengths = np.array([len(sets) for sets in by_sets], np.int64)
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         expressions = [b"".join(map(_expression, sets)) for sets in by_sets]
         try:
@@ -51,10 +54,11 @@ class HyperscanEngine:
             self._own.scratch = hyperscan.Scratch(self._database)
         self._database.scan(stream.symbols.tobytes(), match_event_handler=on_match, scratch=self._own.scratch)
         found = np.array(idents, np.int64)
-        begins = np.array(ends, np.int64) - np.array(self._lengths, np.int64)[found]
-        shares = np.array([len(factors) for factors in self._factors], np.int64)[found]
-        factors = [factor for ident in idents for factor in self._factors[ident]]
-        return Hits(np.array(factors, np.int32), np.repeat(begins, shares))
+        shares = self._shares[found]
+        # The k-th factor of each match: a running number minus the number at which its match begins.
+        within = np.arange(int(shares.sum())) - np.repeat(np.cumsum(shares) - shares, shares)
+        factors = self._factors[np.repeat(self._firsts[found], shares) + within]
+        return Hits(factors, np.repeat(np.array(ends, np.int64) - self._lengths[found], shares))
 
 
 def _expression(symbols: frozenset[int]) -> bytes:
