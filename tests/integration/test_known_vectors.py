@@ -26,7 +26,7 @@ from workers.execution import Execution
 from workers.tasks.segments import embed_segments, load_segments
 from workers.toolbox import Toolbox
 
-CLAUSES = [f"Clause {number}: the tenant shall pay the rent on day {number}." for number in range(12)]
+CLAUSES = [f"Clause {number}: on day {number} the tenant shall pay the rent." for number in range(12)]
 
 
 class CountingEmbeddings(FakeEmbeddings):
@@ -52,10 +52,10 @@ class Office:
         self, clauses: Sequence[str], *, tenant: str = "acme", model: str = "1" * 64, force: bool = False
     ) -> tuple[str, str]:
         """The document and the blob of its vectors, which are checked to be those of each clause alone."""
-        document = self.documents.add(tenant, "\n".join(clauses).encode(), name="lease").id
-        ends = np.cumsum([len(clause) + 1 for clause in clauses]).tolist()
-        parts = tuple(Paragraph(end - len(clause) - 1, end - 1) for end, clause in zip(ends, clauses, strict=True))
-        text = DocumentText("txt", "\n".join(clauses), (Page(1, 0, ends[-1] - 1),), parts)
+        document = self.documents.add(tenant, "\n\n".join(clauses).encode(), name="lease").id
+        ends = np.cumsum([len(clause) + 2 for clause in clauses]).tolist()
+        parts = tuple(Paragraph(end - len(clause) - 2, end - 2) for end, clause in zip(ends, clauses, strict=True))
+        text = DocumentText("txt", "\n\n".join(clauses), (Page(1, 0, ends[-1] - 2),), parts)
         engine = CountingEmbeddings(model)
         engines = SimpleNamespace(lease_embedding=lambda _name, **_options: nullcontext(engine))
         body = {"document": document, "force": force}

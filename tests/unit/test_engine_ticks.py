@@ -76,7 +76,7 @@ def test_a_task_ticks_while_its_model_loads_and_stops_when_told(
 def test_measuring_segments_ticks_for_each_and_stops_when_told(execution: Execution) -> None:
     engine = FakeEmbeddings()
     checks: list[int] = []
-    assert len(segments.segments(DOCUMENT, engine, lambda: checks.append(1))) == len(checks) == 50
+    assert len(segments.segments(DOCUMENT, engine, lambda: checks.append(1))) == len(checks) == 100
     execution.stop("cancel")
     with pytest.raises(Stopped):
         segments.segments(DOCUMENT, engine, execution.check)

@@ -36,9 +36,9 @@ def fit_heads(
         value += 0.5 * dense * float((u**2).sum(dtype=np.float64))
         error: Floats = np.where(logits >= 0, 1 / (1 + rest), rest / (1 + rest)) - targets
         of_words: Floats = words_over @ error + lexical * w
-        of_vectors: Floats = vectors_over @ error + dense * u
-        slopes = np.concatenate([of_words.ravel(), of_vectors.ravel(), error.sum(axis=0)])
-        return float(value), slopes.astype(np.float64)
+        of_vectors = vectors_over @ error + dense * u
+        slopes = [of_words.ravel(), of_vectors.ravel(), error.sum(axis=0)]
+        return float(value), np.concatenate(slopes).astype(np.float64)
 
     share = np.clip(targets.mean(axis=0), _LEAST_SHARE, 0.5)
     start = np.concatenate([np.zeros((wide + deep) * heads), np.log(share / (1 - share))])

@@ -101,9 +101,9 @@ def _vocabulary(contracts: Sequence[Contract], labels: Flags) -> tuple[tuple[str
     expected = total[:, None] * share
     standing_out: NDArray[np.float64] = np.maximum(here - expected, 0) / np.sqrt(expected * (1 - share) + 0.5)
     best = standing_out.max(axis=1)
-    chosen = np.sort(np.argsort(-best, kind="stable")[:VOCABULARY])
+    chosen: list[int] = np.sort(np.argsort(-best, kind="stable")[:VOCABULARY]).tolist()
     rarity = np.log((1 + len(texts)) / (1 + total[chosen])) + 1
-    return tuple(names[place] for place in chosen.tolist()), rarity.astype(np.float32)
+    return tuple(names[place] for place in chosen), rarity.astype(np.float32)
 
 
 def _words(contracts: Sequence[Contract], places: dict[str, int], rarity: Floats) -> Any:
