@@ -78,7 +78,7 @@ def _print_clauses(clauses: list[dict[str, Any]]) -> None:
     for clause in clauses:
         grouped[clause["category"]].append(clause)
     if grouped:
-        click.echo(f"\nClauses ({len(clauses)} paragraphs in {len(grouped)} categories)")
+        click.echo(f"\nClauses ({len(clauses)} places in {len(grouped)} categories)")
     for category, found in sorted(grouped.items()):
         best = sorted(found, key=lambda clause: -clause["score"])
         more = f"  (+{len(best) - SHOWN_CLAUSES} more)" if len(best) > SHOWN_CLAUSES else ""
