@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from gateway.stack.children import Child
 from gateway.stack.valkey import EmbeddedValkey
 from services.blobs import Blobs
+from services.documents import Documents
 from services.errors import Unavailable
 from services.jobs import JobType, Submission
 from services.lifecycle import Lifecycle
@@ -103,12 +103,10 @@ def test_a_process_whose_engine_hangs_makes_room_for_another(queue: Lifecycle, t
 
 
 def test_a_document_whose_reader_is_killed_fails_and_the_worker_lives(queue: Lifecycle) -> None:
-    blobs = Blobs(queue.settings.data_dir)
+    documents = Documents(queue.client, queue.keys, Blobs(queue.settings.data_dir))
 
     def extraction(text: str) -> str:
-        document = blobs.put("acme", "doc", text.encode())
-        raw: Any = queue.client
-        raw.hset(queue.keys("document", tenant="acme", id=document), mapping={"name": "a.txt"})
+        document = documents.add("acme", text.encode(), name="a.txt").id
         return queue.submit(Submission("acme", JobType.EXTRACT, {"document": document}))[0].id
 
     with real_worker(queue.settings, "reading", "extract", 1) as process:

@@ -7,6 +7,7 @@ a finding of the scan, or that is very near to the category's description.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,7 @@ class Clause:
 def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """The document's clauses with pages, texts and risks; ``presence`` by category where heads tell it."""
     execution.check()
+    started = time.monotonic()
     claim = execution.claim
     playbook = toolbox.playbook(claim)
     document = toolbox.text(claim)
@@ -78,6 +80,7 @@ def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         ],
         "presence": {titles[category]: round(value, 4) for category, value in presence.items()},
         "heads": shipped_version() if presence else None,
+        "seconds": round(time.monotonic() - started, 4),
     }
 
 

@@ -145,6 +145,7 @@ def _provenance(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "playbook": {"name": scan["playbook"], "sha256": scan["playbook_version"]},
         "scan_engine": scan["engine"],
         "models": models,
+        "clause_heads": steps["clauses"]["heads"] if "clauses" in steps else None,
         "steps": sorted(steps, key=_STEPS.index),
         "without": [name for name in ("embed", "terms") if name not in steps],
         "seconds": {name: step["seconds"] for name, step in steps.items() if "seconds" in step},
