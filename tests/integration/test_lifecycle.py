@@ -108,8 +108,8 @@ def tidy(lifecycle: Lifecycle) -> Any:
 
 def test_a_tenants_backlog_does_not_stand_before_another_tenants_job(lifecycle: Lifecycle) -> None:
     for _ in range(20):
-        submit(lifecycle, tenant="greedy", cost=10.0)
-    modest = submit(lifecycle, tenant="modest", cost=10.0)
+        submit(lifecycle, tenant="greedy", cost=0.5)
+    modest = submit(lifecycle, tenant="modest", cost=0.5)
     order = [held.id for held in claim(lifecycle, n=21)]
     assert order.index(modest) <= 1
 
