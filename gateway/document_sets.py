@@ -1,12 +1,13 @@
-"""What jobs over several documents may ask for: a search through them or a matter, a comparison of two versions."""
+"""What jobs over several documents may ask for: searches, comparisons of two versions, near-duplicates."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.job_inputs import checked_input
+from gateway.job_inputs import Text, checked_input
 from gateway.schemas import JobRequest, Metadata
 from gateway.state import Gateway
 from services.access import Principal
@@ -45,14 +46,33 @@ class CompareInput(BaseModel):
     after: str
 
 
+class DuplicatesInput(BaseModel):
+    """Documents to be compared with each other, at least two; without them, all of the job's matter."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    documents: list[Text] | None = Field(default=None, min_length=2, max_length=10_000)
+    threshold: float = Field(default=0.8, ge=0.5, le=1)
+    ignore_numbers: bool = False
+
+
 class _SetRequest(BaseModel):
     """What every job can be told."""
 
     model_config = ConfigDict(extra="forbid")
 
+    matter: str | None = None
     priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
-    device: str = Field(default="any", description="gpu, cpu or any")
     metadata: Metadata = Field(default_factory=dict[str, str])
+    not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
+    expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
+
+    def _job(self, job_type: JobType, asked: dict[str, Any], **more: Any) -> JobRequest:
+        """A job with what of ``asked`` is given as its input."""
+        common = {name: getattr(self, name) for name in _SetRequest.model_fields}
+        return JobRequest(
+            type=job_type, input={name: value for name, value in asked.items() if value is not None}, **common, **more
+        )
 
 
 class SearchRequest(_SetRequest):
@@ -61,10 +81,10 @@ class SearchRequest(_SetRequest):
     query: str | None = None
     queries: list[str] | None = None
     documents: list[str] | None = Field(default=None, description="ids from POST /v1/documents, clause banks too")
-    matter: str | None = None
     k: int = Field(default=10, description="hits of each query, 1 to 1000")
     mode: str = Field(default="hybrid", description="hybrid or similar")
     model: str | None = Field(default=None, description="embedding model from /v1/models")
+    device: str = Field(default="any", description="gpu, cpu or any")
 
     def job(self) -> JobRequest:
         """The job that does it; raises ``InvalidRequest`` code ``input_invalid``."""
@@ -77,15 +97,7 @@ class SearchRequest(_SetRequest):
             "k": self.k,
             "mode": self.mode,
         }
-        return JobRequest(
-            type=JobType.SEARCH,
-            priority=self.priority,
-            device=self.device,
-            model=self.model,
-            matter=self.matter,
-            metadata=self.metadata,
-            input={name: value for name, value in asked.items() if value is not None},
-        )
+        return self._job(JobType.SEARCH, asked, model=self.model, device=self.device)
 
 
 class CompareRequest(_SetRequest):
@@ -93,34 +105,64 @@ class CompareRequest(_SetRequest):
 
     before: str = Field(description="id of the earlier version")
     after: str = Field(description="id of the later version")
-    matter: str | None = None
+    device: str = Field(default="any", description="gpu, cpu or any")
 
     def job(self) -> JobRequest:
         """The job that does it."""
-        return JobRequest(
-            type=JobType.COMPARE,
-            priority=self.priority,
-            device=self.device,
-            matter=self.matter,
-            metadata=self.metadata,
-            input={"before": self.before, "after": self.after},
-        )
+        return self._job(JobType.COMPARE, {"before": self.before, "after": self.after}, device=self.device)
+
+
+class DuplicatesRequest(_SetRequest):
+    """Near-duplicates to be found among documents: those listed, or all that the matter has when the job runs."""
+
+    documents: list[str] | None = Field(default=None, description="ids from POST /v1/documents, at least two")
+    threshold: float = Field(default=0.8, description="least Jaccard similarity of runs of five words, 0.5 to 1")
+    ignore_numbers: bool = Field(default=False, description="leave out words with digits: dates, amounts, numbers")
+
+    def job(self) -> JobRequest:
+        """The job that does it."""
+        asked = {
+            "documents": self.documents,
+            "threshold": self.threshold,
+            "ignore_numbers": self.ignore_numbers,
+        }
+        return self._job(JobType.DUPLICATES, asked)
+
+
+_INPUTS: dict[JobType, type[BaseModel]] = {
+    JobType.SEARCH: SearchInput,
+    JobType.COMPARE: CompareInput,
+    JobType.DUPLICATES: DuplicatesInput,
+}
+SET_TYPES = tuple(_INPUTS)
+"""Types of jobs over several documents."""
 
 
 def set_job(gateway: Gateway, principal: Principal, request: JobRequest, job_type: JobType) -> dict[str, Any]:
-    """The checked input of a search or a comparison, whose documents are all the tenant's.
+    """The checked input of a job of :data:`SET_TYPES`, whose documents are all the tenant's.
 
-    Raises ``InvalidRequest`` ``input_invalid`` or ``text_invalid``, ``NotFound`` ``document_unknown`` or
-    ``matter_unknown``.
+    Raises ``InvalidRequest`` ``input_invalid``, ``text_invalid`` or ``documents_required``, ``NotFound``
+    ``document_unknown`` or ``matter_unknown``.
     """
     if request.document is not None:
         raise InvalidRequest(f"{job_type} names its documents in `input`, not in `document`", code="input_invalid")
-    body = checked_input(SearchInput if job_type is JobType.SEARCH else CompareInput, request.input)
+    body = checked_input(_INPUTS[job_type], request.input)
+    if "documents" in body:
+        body["documents"] = list(dict.fromkeys(body["documents"]))
+    elif job_type is JobType.DUPLICATES:
+        if request.matter is None:
+            raise InvalidRequest("name `documents` or a `matter`", code="documents_required")
+        body["matter"] = request.matter
     named = [body["before"], body["after"]] if job_type is JobType.COMPARE else body.get("documents", ())
     for document in dict.fromkeys(named):
         gateway.documents.get(principal.tenant, document)
     if matter := body.get("matter"):
         check_name(matter, "matter")
-        if not gateway.documents.in_matter(principal.tenant, matter):
-            raise NotFound(f"the matter {matter!r} has no documents", code="matter_unknown")
+        check_matter(gateway, principal, matter)
     return body
+
+
+def check_matter(gateway: Gateway, principal: Principal, matter: str) -> None:
+    """Raise code ``matter_unknown`` where a matter has no documents."""
+    if not gateway.documents.in_matter(principal.tenant, matter):
+        raise NotFound(f"the matter {matter!r} has no documents", code="matter_unknown")

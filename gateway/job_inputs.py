@@ -103,16 +103,6 @@ class EmbedInput(BaseModel):
     dimensions: int | None = Field(default=None, ge=1, le=2**16)
 
 
-class DuplicatesInput(BaseModel):
-    """Documents to compare, those of the job's matter if none are listed; ``threshold`` is a Jaccard similarity."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    documents: list[Text] | None = Field(default=None, min_length=2, max_length=10_000)
-    threshold: float = Field(default=0.8, ge=0.5, le=1)
-    ignore_numbers: bool = False
-
-
 def checked_input(kind: type[BaseModel], body: dict[str, Any]) -> dict[str, Any]:
     """``body`` without nulls, if it fits; raises ``InvalidRequest``: ``input_invalid`` or ``text_invalid``."""
     check_text(body)

@@ -36,27 +36,6 @@ class JobRequest(BaseModel):
     expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
 
 
-class DuplicatesRequest(BaseModel):
-    """Near-duplicates to be found among documents: those listed, or all that the matter has when the job runs."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    documents: list[str] | None = Field(default=None, description="ids from POST /v1/documents, at least two")
-    matter: str | None = Field(default=None, description="without `documents`: all documents of this matter")
-    threshold: float = Field(default=0.8, description="least Jaccard similarity of runs of five words, 0.5 to 1")
-    ignore_numbers: bool = Field(default=False, description="leave out words with digits: dates, amounts, numbers")
-    priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
-    metadata: Metadata = Field(default_factory=dict[str, str])
-    not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
-    expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
-
-    def as_job(self) -> JobRequest:
-        """The same as a job for ``/v1/jobs``."""
-        asked = self.model_dump(include={"documents", "threshold", "ignore_numbers"}, exclude_none=True)
-        rest = self.model_dump(exclude={"documents", "threshold", "ignore_numbers"})
-        return JobRequest(type="duplicates", input=asked, **rest)
-
-
 class BoundsRequest(BaseModel):
     """How many workers of a kind there may be; what is left out stays as it is."""
 

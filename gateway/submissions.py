@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from gateway.document_sets import set_job
-from gateway.job_inputs import DuplicatesInput, EmbedInput, GenerateInput, checked_input
+from gateway.document_sets import SET_TYPES, set_job
+from gateway.job_inputs import EmbedInput, GenerateInput, checked_input
 from gateway.run_schemas import RunRequest
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
@@ -22,7 +22,6 @@ from services.playbooks import load_playbook
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
-_ON_INPUT = (JobType.GENERATE, JobType.EMBED, JobType.DUPLICATES)
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -46,16 +45,14 @@ def build_submission(
     job_type = choose(JobType, request.type, "type")
     priority, device = _names(principal, request)
     model, plan = None, ()
-    if job_type in _ON_INPUT and request.document is not None:
-        raise InvalidRequest(
-            f"{job_type} takes `input` (on the command line --input), not a document", code="input_invalid"
-        )
-    if job_type is JobType.DUPLICATES:
-        body = _duplicates_input(gateway, principal, request)
-    elif job_type in (JobType.GENERATE, JobType.EMBED):
+    if job_type in (JobType.GENERATE, JobType.EMBED):
+        if request.document is not None:
+            raise InvalidRequest(
+                f"{job_type} takes `input` (on the command line --input), not a document", code="input_invalid"
+            )
         body = checked_input(GenerateInput if job_type is JobType.GENERATE else EmbedInput, request.input)
         model = resolve_model(gateway, job_type.value, request.model)
-    elif job_type in (JobType.SEARCH, JobType.COMPARE):
+    elif job_type in SET_TYPES:
         body = set_job(gateway, principal, request, job_type)
         model = resolve_model(gateway, "embed", request.model) if job_type is JobType.SEARCH else None
     else:
@@ -77,7 +74,7 @@ def build_submission(
         cost=_cost(gateway, principal, job_type, body),
         not_before=epoch(request.not_before),
         expires_at=epoch(request.expires_at),
-        request_hash=request_hash(request),
+        request_hash=request_hash(request, playbook_text or ""),
     )
 
 
@@ -139,9 +136,9 @@ def _names(principal: Principal, request: JobRequest | RunRequest) -> tuple[Prio
     return priority, choose(Device, request.device, "device")
 
 
-def request_hash(request: BaseModel) -> str:
-    """Stands for a request as the client sent it, so that one idempotency key cannot mean two of them."""
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+def request_hash(request: BaseModel, text: str = "") -> str:
+    """Stands for a request, with a ``text`` beside it, as sent, so that one idempotency key cannot mean two of them."""
+    return hashlib.sha256((request.model_dump_json() + text).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def epoch(moment: datetime | None) -> float | None:
@@ -172,25 +169,6 @@ def _document_job(
     document = gateway.documents.get(principal.tenant, request.document)
     body: dict[str, Any] = {"document": document.id, "name": document.name, **playbook}
     return body, *_plan(gateway, job_type, request.model, device)
-
-
-def _duplicates_input(gateway: Gateway, principal: Principal, request: JobRequest) -> dict[str, Any]:
-    """The input of a job that compares documents, once it is known that there are such documents."""
-    body = checked_input(DuplicatesInput, request.input)
-    for document in body.get("documents", ()):
-        gateway.documents.get(principal.tenant, document)
-    if "documents" in body:
-        return body | {"documents": list(dict.fromkeys(body["documents"]))}
-    if request.matter is None:
-        raise InvalidRequest("name `documents` or a `matter`", code="documents_required")
-    check_matter(gateway, principal, request.matter)
-    return body | {"matter": request.matter}
-
-
-def check_matter(gateway: Gateway, principal: Principal, matter: str) -> None:
-    """Raise code ``matter_unknown`` where a matter has no documents."""
-    if not gateway.documents.in_matter(principal.tenant, matter):
-        raise NotFound(f"the matter {matter!r} has no documents", code="matter_unknown")
 
 
 def _playbook_version(gateway: Gateway, principal: Principal, name: str) -> str:

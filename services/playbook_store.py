@@ -112,8 +112,11 @@ class PlaybookStore:
             self._pinned.add((tenant, stored.name))
         return stored.version
 
-    def read(self, tenant: str, version: str) -> Playbook:
-        """The playbook of a version that was pinned, removed or not; raises ``NotFound``."""
+    def read(self, tenant: str, version: str, *, text: str | None = None) -> Playbook:
+        """The playbook of a version that was pinned, removed or not, or that is not kept and has this ``text``.
+
+        Raises ``NotFound``.
+        """
         for name in INCLUDED:
             if version == included_playbook(name).version:
                 return included_playbook(name)
@@ -121,16 +124,19 @@ class PlaybookStore:
             if known := self._read.get((tenant, version)):
                 self._read.move_to_end((tenant, version))
                 return known
-        with redis_errors():
-            raw = self._client.hget(self._keys("playbook_versions", tenant=tenant), version)
-        if raw is None:
-            raise NotFound(f"the playbook version {version!r} is not kept here; submit again", code="playbook_unknown")
-        playbook = load_playbook(self._blobs.get(tenant, json.loads(raw)["blob"]))
+        playbook = load_playbook(self._text_of(tenant, version) if text is None else text)
         with self._lock:
             self._read[tenant, version] = playbook
             while len(self._read) > _KEPT:
                 self._read.popitem(last=False)
         return playbook
+
+    def _text_of(self, tenant: str, version: str) -> bytes:
+        with redis_errors():
+            raw = self._client.hget(self._keys("playbook_versions", tenant=tenant), version)
+        if raw is None:
+            raise NotFound(f"the playbook version {version!r} is not kept here; submit again", code="playbook_unknown")
+        return self._blobs.get(tenant, json.loads(raw)["blob"])
 
     def remove(self, tenant: str, name: str) -> None:
         """Take a playbook's name away; its versions stay for what names them. Raises ``NotFound``."""

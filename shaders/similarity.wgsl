@@ -125,6 +125,18 @@ fn sort_block(thread: u32) {
   workgroupBarrier();
 }
 
+// A block of one query's scores from place `start` on; behind the last there is nothing.
+fn take_scores(thread: u32, query: u32, start: u32) {
+  for (var k = thread; k < BLOCK; k += 64u) {
+    let inside = start + k < job.entries;
+    sorted_scores[k] = LOWEST;
+    sorted_places[k] = NOWHERE;
+    if (inside) {
+      sorted_scores[k] = read_scores[query * job.entries + start + k];
+    }
+  }
+}
+
 fn write_best(thread: u32, group: u32) {
   for (var k = thread; k < job.keep; k += 64u) {
     best_scores[group * job.keep + k] = sorted_scores[k];
@@ -144,12 +156,9 @@ fn begin(
   }
   let query = group / job.blocks;
   let start = (group % job.blocks) * BLOCK;
+  take_scores(thread, query, start);
   for (var k = thread; k < BLOCK; k += 64u) {
-    let inside = start + k < job.entries;
-    sorted_scores[k] = LOWEST;
-    sorted_places[k] = NOWHERE;
-    if (inside) {
-      sorted_scores[k] = read_scores[query * job.entries + start + k];
+    if (start + k < job.entries) {
       sorted_places[k] = start + k;
     }
   }
@@ -169,12 +178,9 @@ fn go_on(
   }
   let query = group / job.blocks;
   let start = (group % job.blocks) * BLOCK;
+  take_scores(thread, query, start);
   for (var k = thread; k < BLOCK; k += 64u) {
-    let inside = start + k < job.entries;
-    sorted_scores[k] = LOWEST;
-    sorted_places[k] = NOWHERE;
-    if (inside) {
-      sorted_scores[k] = read_scores[query * job.entries + start + k];
+    if (start + k < job.entries) {
       sorted_places[k] = read_places[query * job.entries + start + k];
     }
   }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.blobs import Blobs
@@ -13,7 +13,7 @@ from services.documents import Documents
 from services.errors import NotFound, Transient
 from services.jobs import Claim
 from services.playbook_store import PlaybookStore
-from services.playbooks import Playbook, load_playbook
+from services.playbooks import Playbook
 from services.settings import Settings
 from services.texts import DocumentText
 from workers.documents.reader import reader_version
@@ -34,6 +34,10 @@ class Toolbox:
         """The job's input; a large one lies in a blob that the record names."""
         blob = claim.input.get("blob")
         return json.loads(self.blobs.get(claim.tenant, blob)) if blob else claim.input
+
+    def opened(self, claim: Claim) -> Claim:
+        """The claim with its input at hand."""
+        return replace(claim, input=self.input(claim))
 
     def derive(
         self, claim: Claim, kind: str, version: str, compute: Callable[[], bytes], *, document: str | None = None
@@ -81,9 +85,7 @@ class Toolbox:
     def playbook(self, claim: Claim) -> Playbook:
         """The playbook of the job: the version it was given, or the text it carries because it is not stored."""
         body = self.input(claim)
-        if text := body.get("playbook_text"):
-            return load_playbook(str(text))
-        return self.playbooks.read(claim.tenant, str(body["playbook"]))
+        return self.playbooks.read(claim.tenant, str(body["playbook"]), text=body.get("playbook_text"))
 
     def text(self, claim: Claim) -> DocumentText:
         """The document's text, from the extract step of the same parent."""

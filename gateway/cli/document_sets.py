@@ -9,6 +9,7 @@ import click
 
 from gateway.cli.client import Client
 from gateway.cli.output import note, show_json, wants_json
+from gateway.cli.review_text import quote
 from gateway.cli.work import PRIORITIES, finished
 from services.settings import Settings
 
@@ -42,7 +43,7 @@ def search(settings: Settings, query: str, matter: str | None, documents: tuple[
     for hit in result["queries"][0]["hits"]:
         clause = f", clause {hit['clause']}" if "clause" in hit else ""
         click.secho(f"{hit['score']:.3f}  {hit['name']}{clause}, p. {hit['page']}", bold=True)
-        click.echo(f"       {_quote(hit['text'])}")
+        click.echo(f"       {quote(hit['text'], QUOTE_CHARS)}")
     searched = result["searched"]
     note(f"{searched['clauses']} clauses of {searched['documents']} documents in {result['seconds']:.2f} s")
     note(result["notice"])
@@ -79,9 +80,9 @@ def _print_change(change: dict[str, Any]) -> None:
     kind = change["kind"]
     click.secho(f"\n{_MARKS[kind]} {kind}, {pages}", fg=_COLOURS[kind])
     if "words" not in change:
-        click.echo(f"  {_quote(place['text'])}")
+        click.echo(f"  {quote(place['text'], QUOTE_CHARS)}")
     elif not change["words"]:
-        click.echo(f"  {_quote(place['text'])}  (word for word)")
+        click.echo(f"  {quote(place['text'], QUOTE_CHARS)}  (word for word)")
     for word in change.get("words", ()):
         old, new = (_cut(change[side], *word[side]) for side in ("before", "after"))
         click.echo("  " + "  ".join(([f"[-{old}-]"] if old else []) + ([f"{{+{new}+}}"] if new else [])))
@@ -95,11 +96,6 @@ def _document(client: Client, name: str, matter: str | None = None) -> str:
     """The id of a document that is named by it, or of the file of that name, which is uploaded."""
     file = Path(name)
     return client.upload(file.read_bytes(), file.name, matter)["id"] if file.is_file() else name
-
-
-def _quote(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= QUOTE_CHARS else f"{line[:QUOTE_CHARS]}…"
 
 
 COMMANDS = (search, compare)

@@ -127,7 +127,7 @@ def _print_provenance(result: dict[str, Any]) -> None:
     click.echo(result["notice"])
 
 
-def quote(text: str) -> str:
-    """A text on one line in quotes, cut where it is long."""
+def quote(text: str, most: int = QUOTE_CHARS) -> str:
+    """A text on one line in quotes, cut after ``most`` characters."""
     line = " ".join(text.split())
-    return f"“{line}”" if len(line) <= QUOTE_CHARS else f"“{line[:QUOTE_CHARS]}…”"
+    return f"“{line}”" if len(line) <= most else f"“{line[:most]}…”"

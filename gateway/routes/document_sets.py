@@ -1,40 +1,35 @@
-"""``/v1/search`` and ``/v1/compare``: jobs over several documents, with a body of their own."""
+"""``/v1/search``, ``/v1/compare`` and ``/v1/duplicates``: jobs over several documents, with a body of their own.
+
+With an ``Idempotency-Key`` a repeated request answers the same job.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Header, Request, Response
-
-from gateway.document_sets import CompareRequest, SearchRequest
-from gateway.routes.jobs import accept
+from gateway.accepting import Acceptor
+from gateway.document_sets import CompareRequest, DuplicatesRequest, SearchRequest
 from gateway.schemas import JobView
-from gateway.state import Shared, Submitter
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 
 @router.post("/search", status_code=202)
-def search(
-    body: SearchRequest,
-    request: Request,
-    response: Response,
-    gateway: Shared,
-    principal: Submitter,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
-) -> JobView:
+def search(body: SearchRequest, accept: Acceptor) -> JobView:
     """Find the clauses of documents, a matter or a clause bank that fit; the job's result has the hits."""
-    return accept(gateway, principal, body.job(), request, response, idempotency_key)
+    return accept(body.job())
 
 
 @router.post("/compare", status_code=202)
-def compare(
-    body: CompareRequest,
-    request: Request,
-    response: Response,
-    gateway: Shared,
-    principal: Submitter,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
-) -> JobView:
+def compare(body: CompareRequest, accept: Acceptor) -> JobView:
     """Compare two versions of a document clause by clause; the job's result has the changes."""
-    return accept(gateway, principal, body.job(), request, response, idempotency_key)
+    return accept(body.job())
+
+
+@router.post("/duplicates", status_code=202)
+def find_duplicates(body: DuplicatesRequest, accept: Acceptor) -> JobView:
+    """Find near-duplicates; the job's result has the pairs with their exact similarity and the clusters they form.
+
+    What was read for an earlier comparison is not read again.
+    """
+    return accept(body.job())

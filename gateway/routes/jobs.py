@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
+from gateway.accepting import Acceptor
 from gateway.following import event_stream, result_of
 from gateway.schemas import JobList, JobRequest, JobView
 from gateway.state import Gateway, Reader, Shared, Submitter
-from gateway.submissions import build_submission, choose
-from services.access import Principal
+from gateway.submissions import choose
 from services.errors import NotFound
 from services.jobs import Job, State
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-POLL_SECONDS = 1
-
 
 @router.post("", status_code=202)
-def submit_job(
-    body: JobRequest,
-    request: Request,
-    response: Response,
-    gateway: Shared,
-    principal: Submitter,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
-) -> JobView:
+def submit_job(body: JobRequest, accept: Acceptor) -> JobView:
     """Accept a job. With an ``Idempotency-Key`` a repeated request answers the same job."""
-    return accept(gateway, principal, body, request, response, idempotency_key)
-
-
-def accept(
-    gateway: Gateway,
-    principal: Principal,
-    job_request: JobRequest,
-    request: Request,
-    response: Response,
-    idempotency_key: str | None,
-) -> JobView:
-    """Submit a job for every route that takes one; answers its view. Raises as :func:`build_submission` does."""
-    submission = replace(
-        build_submission(gateway, principal, job_request),
-        idempotency_key=idempotency_key,
-        request_id=request.state.request_id,
-    )
-    # The script answers the record: a call after it could fail and make an accepted job look refused.
-    job, _ = gateway.lifecycle.submit(submission)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    response.headers["Retry-After"] = str(POLL_SECONDS)
-    return JobView.of(job)
+    return accept(body)
 
 
 @router.get("")

@@ -5,12 +5,12 @@ Uploading takes the scope ``submit``, not ``admin``: a playbook acts inside its 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from gateway.accepting import Acceptor
 from gateway.playbook_schemas import (
     PlaybookCheck,
     PlaybookDiff,
@@ -22,8 +22,7 @@ from gateway.playbook_schemas import (
     PlaybookView,
 )
 from gateway.schemas import JobRequest, JobView
-from gateway.state import Reader, Shared, Submitter
-from gateway.submissions import build_submission
+from gateway.state import Reader, Shared, Submitter, scoped
 from services.errors import InvalidRequest
 from services.playbook_diff import diff
 from services.playbooks import INCLUDED, load_playbook
@@ -53,27 +52,22 @@ async def upload_playbook(
     return PlaybookUpload(**PlaybookCheck.of(playbook).model_dump(), created=created)
 
 
-@router.post("/validate")
-async def validate_playbook(request: Request, principal: Reader) -> PlaybookCheck:  # noqa: ARG001
+@router.post("/validate", dependencies=[Depends(scoped("read"))])
+async def validate_playbook(request: Request) -> PlaybookCheck:
     """Check the YAML of the body and keep nothing: how many terms it has, and what is odd about it."""
     playbook = await run_in_threadpool(load_playbook, await request.body())
     return PlaybookCheck.of(playbook)
 
 
 @router.post("/test", status_code=202)
-def test_playbook(
-    body: PlaybookTest, request: Request, response: Response, gateway: Shared, principal: Submitter
-) -> JobView:
+def test_playbook(body: PlaybookTest, accept: Acceptor) -> JobView:
     """Run a playbook over a document: a job of type analyze, whose result has the findings, rules and risk."""
     if body.playbook is not None and body.text is not None:
         raise InvalidRequest("give `playbook` or `text`, not both", code="playbook_ambiguous")
     job = JobRequest(
         type="analyze", document=body.document, playbook=body.playbook or INCLUDED[0], priority=body.priority
     )
-    submission = build_submission(gateway, principal, job, playbook_text=body.text)
-    submitted, _ = gateway.lifecycle.submit(replace(submission, request_id=request.state.request_id))
-    response.headers["Location"] = f"/v1/jobs/{submitted.id}"
-    return JobView.of(submitted)
+    return accept(job, playbook_text=body.text)
 
 
 @router.get("/{playbook}")

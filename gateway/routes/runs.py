@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from gateway.document_sets import check_matter
 from gateway.following import event_stream
 from gateway.run_results import jsonl, table
 from gateway.run_schemas import (
@@ -19,7 +20,7 @@ from gateway.run_schemas import (
     RunView,
 )
 from gateway.state import Reader, Shared, Submitter
-from gateway.submissions import build_run_work, check_matter, epoch, request_hash
+from gateway.submissions import build_run_work, epoch, request_hash
 from services.errors import InvalidRequest
 from services.runs import RunSubmission
 

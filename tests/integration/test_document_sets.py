@@ -164,5 +164,5 @@ def test_the_command_line(fake_stack: Running, tmp_path: Any) -> None:
     shown = shell("compare", str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
     assert "2 unchanged, 1 changed, 0 moved, 1 added, 0 removed" in shown
     assert "[-German-]  {+Danish+}" in shown
-    assert "+ added, p. 1\n  Nothing else" in shown
+    assert "+ added, p. 1\n  “Nothing else" in shown
     assert "document_unknown" in shell("compare", "doc_none", str(tmp_path / "a.txt"), status=1)

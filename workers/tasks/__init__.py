@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+from workers.execution import Execution
 from workers.slots import Task
 from workers.tasks.clauses import find_clauses
 from workers.tasks.compare import compare
@@ -35,4 +38,10 @@ def tasks(toolbox: Toolbox) -> dict[str, Task]:
         "compare": compare,
         "duplicates": find_near_duplicates,
     }
-    return {name: partial(task, toolbox) for name, task in named.items()}
+    return {name: partial(_perform, toolbox, task) for name, task in named.items()}
+
+
+def _perform(toolbox: Toolbox, task: Callable[[Toolbox, Execution], dict[str, Any]], execution: Execution) -> Any:
+    """Run a task on the opened claim, so that an input in a blob is read once, however often the task looks at it."""
+    execution.claim = toolbox.opened(execution.claim)
+    return task(toolbox, execution)

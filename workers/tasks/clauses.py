@@ -62,7 +62,8 @@ def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     presence = {category: value for category, value in presence.items() if category in wanted}
     clauses = [clause for clause in clauses if clause.category in presence]
     clauses += by_terms(playbook, document, findings, segments, wanted - presence.keys())
-    risk = assess(playbook, evidence(findings, clauses, presence))
+    spans = [(clause.category, clause.start, clause.end) for clause in clauses]
+    risk = assess(playbook, evidence(findings, spans, presence))
     titles = {category.id: category.title for category in playbook.categories}
     return {
         "clauses": [
@@ -142,9 +143,9 @@ def by_terms(
     return list(found.values())
 
 
-def evidence(findings: Iterable[Finding], clauses: Iterable[Clause], scored: Collection[str]) -> list[Finding]:
-    """What risk rests on: the clauses of categories that heads have ``scored``, the findings of all others."""
+def evidence(
+    findings: Iterable[Finding], clauses: Iterable[tuple[str, int, int]], scored: Collection[str]
+) -> list[Finding]:
+    """What risk rests on: the ``clauses`` (category, start, end) of those heads have ``scored``, else the findings."""
     kept = [finding for finding in findings if finding.category not in scored]
-    return kept + [
-        Finding(clause.category, clause.start, clause.end, "") for clause in clauses if clause.category in scored
-    ]
+    return kept + [Finding(category, start, end, "") for category, start, end in clauses if category in scored]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ _SKETCH_BYTES = 4 * PERMUTATIONS
 
 def find_near_duplicates(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Compare the documents; answers clusters, pairs, and which documents were too short or could not be read."""
-    body, started = toolbox.input(execution.claim), time.monotonic()
-    claim = replace(execution.claim, input=body)  # a list of thousands lies in a blob: it is read once
+    claim, started = toolbox.opened(execution.claim), time.monotonic()
+    body = claim.input
     documents: list[str] = body.get("documents") or toolbox.documents.of_matter(claim.tenant, body["matter"])
     shelf = _Shelf(toolbox, execution, claim)
     for number, document in enumerate(documents, 1):

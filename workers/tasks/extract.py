@@ -49,6 +49,8 @@ def read_text(toolbox: Toolbox, execution: Execution, document: str) -> tuple[Do
         "chars": len(text.text),
         "notes": list(text.notes),
     }
-    blob = toolbox.blobs.put(claim.tenant, "reading", json.dumps(reading).encode(), scope=document)
-    toolbox.documents.keep_output(claim.tenant, document, "reading", blob)
+    # Noted once a text; again where a process died between the text and this.
+    if not (step["reused"] and toolbox.documents.output(claim.tenant, document, "reading")):
+        blob = toolbox.blobs.put(claim.tenant, "reading", json.dumps(reading).encode(), scope=document)
+        toolbox.documents.keep_output(claim.tenant, document, "reading", blob)
     return text, reading

@@ -16,7 +16,7 @@ from workers.analysis.reasons import reasons, rule_views
 from workers.analysis.risk import assess
 from workers.analysis.rules import Span, judge
 from workers.execution import Execution
-from workers.tasks.clauses import Clause, evidence
+from workers.tasks.clauses import evidence
 from workers.tasks.scan import findings_of
 from workers.tasks.sensitive import sensitive_of
 from workers.toolbox import Toolbox
@@ -83,8 +83,8 @@ def _grounds(playbook: Playbook, findings: list[Finding], step: dict[str, Any] |
     if step is None:
         return findings
     ids = {category.title: category.id for category in playbook.categories}
-    clauses = [Clause(ids[item["category"]], item["start"], item["end"], item["score"], ()) for item in step["clauses"]]
-    return evidence(findings, clauses, {ids[title] for title in step["presence"]})
+    spans = [(ids[item["category"]], item["start"], item["end"]) for item in step["clauses"]]
+    return evidence(findings, spans, {ids[title] for title in step["presence"]})
 
 
 def _present(playbook: Playbook, clauses: list[dict[str, Any]], answers: list[dict[str, Any]]) -> dict[str, list[Span]]:

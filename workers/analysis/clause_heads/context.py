@@ -26,11 +26,16 @@ _MIDDLE_COUNT = 5.3  # ln of the sentences of a middling contract
 
 def joins(texts: Sequence[str]) -> NDArray[np.bool_]:
     """Whether each sentence goes on in the next: a list's item, or one that the next begins in lower case after."""
-    ends = np.array([text[-1:] in ";:," for text in texts], np.bool_)
-    begins = np.array([text[:1].islower() for text in [*texts[1:], ""]], np.bool_)
-    found = ends | begins
+    open_, small = _forms(texts)
+    found = open_ | np.append(small[1:], False)[: len(texts)]
     found[-1:] = False
     return found
+
+
+def _forms(texts: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each sentence ends as an item of a list does, and whether it begins in lower case."""
+    ends = np.array([text[-1:] in ";:," for text in texts], np.bool_)
+    return ends, np.array([text[:1].islower() for text in texts], np.bool_)
 
 
 def sides(first: Floats, found: Floats, texts: Sequence[str]) -> Floats:
@@ -41,8 +46,7 @@ def sides(first: Floats, found: Floats, texts: Sequence[str]) -> Floats:
     lengths = np.log1p(np.array([[len(text)] for text in texts], np.float32)) - _MIDDLE_LENGTH
     lengths = np.broadcast_to(lengths, s.shape)
     goes_on = joins(texts)[:, None].astype(np.float32)
-    ends = np.array([[text[-1:] in ";:,"] for text in texts], np.float32)
-    begins = np.array([[text[:1].islower()] for text in texts], np.float32)
+    ends, begins = (form[:, None].astype(np.float32) for form in _forms(texts))
     columns = [
         s, np.maximum(s, -2), before, np.maximum(before, -2), before_that, after, np.maximum(after, -2), after_that,
         most, s - most, lengths, s * lengths * 0.3, found, _shifted(found, 1, 0.0),

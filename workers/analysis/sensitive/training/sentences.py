@@ -43,7 +43,7 @@ class Sentence:
 
 def sentences(count: int, seed: int) -> list[Sentence]:
     """``count`` passages of one to three sentences each, the same for the same seed."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)  # noqa: S311 (repeatable, no secret)
     Faker.seed(seed)
     patterns = _patterns()
     made: list[Sentence] = []
