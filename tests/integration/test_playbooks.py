@@ -180,8 +180,14 @@ def test_the_guides_example_loads_and_finds_what_it_says(fake_stack: Running) ->
     check = fake_stack.http.post("/v1/playbooks/validate", content=text[1].encode()).json()
     assert (check["name"], check["categories"], check["rules"]) == ("leases", 4, 4)
     document = fake_stack.upload(LEASE).json()["id"]
-    answer = fake_stack.http.post("/v1/playbooks/test", json={"text": text[1], "document": document})
-    assert answer.status_code == 202
+    key = {"Idempotency-Key": "test-once"}
+    body = {"text": text[1], "document": document}
+    answer = fake_stack.http.post("/v1/playbooks/test", json=body, headers=key)
+    assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/jobs/{answer.json()['id']}")
+    again = fake_stack.http.post("/v1/playbooks/test", json=body, headers=key)
+    assert again.json()["id"] == answer.json()["id"]
+    other = fake_stack.http.post("/v1/playbooks/test", json=body | {"text": text[1] + "\n# other"}, headers=key)
+    assert other.status_code == 422
     result = fake_stack.finished(answer.json()["id"])["result"]
     assert {rule["id"]: rule["outcome"] for rule in result["rules"]} == dict.fromkeys(
         ["rent_is_reviewed", "no_free_subletting", "notice_is_six_months", "law_is_ours"], "breached"

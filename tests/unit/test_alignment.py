@@ -131,3 +131,14 @@ def test_a_real_pair_of_versions(data: Path) -> None:
     changes, counts = compared(before, after)
     assert changes
     assert counts["unchanged"] > len(changes)
+
+
+def test_repeated_clauses_stand_where_their_neighbours_stand() -> None:
+    """One of a hundred and fifty blank pages is gone: the others are no candidates of their own, and all unchanged."""
+    blank = ("this", "page", "is", "blank")
+    unique = [tuple(f"w{number}x{word}" for word in range(12)) for number in range(150)]
+    before = [clause for one in unique for clause in (one, blank)]
+    after = before[:7] + before[8:]
+    pairs = align(before, after, lambda: None)
+    assert [pair.after for pair in pairs] == list(range(299))
+    assert all(pair.likeness == 1 and not pair.moved for pair in pairs)
