@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,8 +43,9 @@ def main() -> int:
     home, threads = Path(sys.argv[1]), int(sys.argv[2])
     files = [Path(line) for line in sys.stdin.read().splitlines()]
     base = reachable_settings(Settings.model_validate({"data_dir": home}))
-    # Documents of its own, or it would find what the run has computed.
-    own = base.model_copy(update={"data_dir": home / f"alone-{threads}", "prefix": f"alone-{threads}:"})
+    # Documents of its own, or it would find what the run or an earlier call has computed.
+    folder = Path(tempfile.mkdtemp(prefix="alone-", dir=home))
+    own = base.model_copy(update={"data_dir": folder, "prefix": f"{folder.name}:"})
     lifecycle, blobs = Lifecycle(own), Blobs(own.data_dir)
     documents = Documents(lifecycle.client, lifecycle.keys, blobs)
     catalog = Catalog(base.models_folder)
