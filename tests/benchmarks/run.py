@@ -1,9 +1,9 @@
 """A bulk run beside the same steps in one process without a queue: `make bench NAME=run`.
 
 The developer contracts are reviewed without a generation model, by the stack that `casemill up` starts and, on the same
-server and disk, by a loop over the same tasks: on one thread or on one thread a core, whichever is faster over a tenth of
-them. `python -m tests.benchmarks.run 60` takes every so-manieth contract, 60 in all. Equal texts count once, as they are
-one document. What was uploaded is not part of either.
+server and disk, by a loop over the same tasks: on one thread or on one thread a core, whichever is faster over a tenth
+of them. `python -m tests.benchmarks.run 60` takes every so-manieth contract, 60 in all. Equal texts count once, as they
+are one document. What was uploaded is not part of either.
 """
 
 from __future__ import annotations
