@@ -33,8 +33,7 @@ _SKETCH_BYTES = 4 * PERMUTATIONS
 
 def find_near_duplicates(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Compare the documents; answers clusters, pairs, and which documents were too short or could not be read."""
-    claim, started = toolbox.opened(execution.claim), time.monotonic()
-    body = claim.input
+    claim, body, started = execution.claim, toolbox.input(execution.claim), time.monotonic()
     documents: list[str] = body.get("documents") or toolbox.documents.of_matter(claim.tenant, body["matter"])
     shelf = _Shelf(toolbox, execution, claim)
     for number, document in enumerate(documents, 1):
