@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -38,6 +40,31 @@ class Dispatch:
     threads: int
 
 
+class _Waiter:
+    """Waits where waiting cannot be ended: on a thread of its own, which may be left behind.
+
+    It is kept from one wait to the next, since a new thread takes longer to begin than most answers take to come.
+    """
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        threading.Thread(target=self._wait, name="gpu-read", daemon=True).start()
+
+    def answer(self, ask: Callable[[], _Answer], seconds: float) -> _Answer:
+        """What ``ask`` answers or raises; ``TimeoutError`` after so many seconds."""
+        done: Future[_Answer] = Future()
+        self._asked.put((ask, done))
+        return done.result(seconds)
+
+    def _wait(self) -> None:
+        while True:
+            ask, done = self._asked.get()
+            try:
+                done.set_result(ask())
+            except Exception as error:  # raised again by whoever waits
+                done.set_exception(error)
+
+
 class Runtime:
     """One adapter's device; safe to share between threads."""
 
@@ -51,6 +78,7 @@ class Runtime:
         """The largest buffer that a kernel can be given."""
         self._groups = int(adapter.limits[_DIMENSION_LIMIT])
         self._lock = threading.Lock()
+        self._waiter = _Waiter()
         self._pipelines: dict[tuple[str, str], Any] = {}
         self.lost: DeviceLost | None = None
         """Why this device is of no use any more."""
@@ -101,25 +129,13 @@ class Runtime:
             return np.frombuffer(self._answer(lambda: self._device.queue.read_buffer(buffer, 0, 4 * count)), np.uint32)
 
     def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
-        """What ``ask`` answers. A native wait cannot be ended, so a thread of its own waits and may be left behind."""
-        done: list[_Answer | Exception] = []
-
-        def wait() -> None:
-            try:
-                done.append(ask())
-            except Exception as error:  # raised again by whoever waits
-                done.append(error)
-
-        thread = threading.Thread(target=wait, name="gpu-read", daemon=True)
-        thread.start()
-        thread.join(WAIT_SECONDS)
-        if not done:
+        """What ``ask`` answers, within :data:`WAIT_SECONDS`."""
+        try:
+            return self._waiter.answer(ask, WAIT_SECONDS)
+        except TimeoutError:
             raise DeviceLost(
                 f"the GPU {self.name} has not answered for {WAIT_SECONDS:.0f} s; the worker ends", code="gpu_timeout"
-            )
-        if isinstance(answer := done[0], Exception):
-            raise answer
-        return answer
+            ) from None
 
     @contextmanager
     def _reported(self) -> Generator[None]:

@@ -1,8 +1,9 @@
 // Finds every place in a text where a term's factor ends, by walking one automaton over it.
 //
-// The text is one symbol a byte, four to a word. Each thread owns a chunk; it starts `overlap` symbols early, so that
-// it is in the right state when its chunk begins, and reports only ends inside the chunk. `count` says how many ends
-// each chunk has; the host adds them up; `scatter` walks again and writes (place, state) from each chunk's own offset.
+// The text is one symbol a byte. Each thread owns a chunk; it starts at least `overlap` symbols early, so that it is in
+// the right state when its chunk begins, and reports only ends inside the chunk. Sixteen symbols are read at a time into
+// `far`, four of them at hand in `near`; the walk begins where sixteen do. `count` says how many ends each chunk has; the
+// host adds them up; `scatter` walks again and writes (place, state) from each chunk's own offset.
 
 struct Job {
   length: u32,      // symbols in `text`
@@ -16,7 +17,7 @@ struct Job {
 }
 
 @group(0) @binding(0) var<uniform> job: Job;
-@group(0) @binding(1) var<storage, read> text: array<u32>;
+@group(0) @binding(1) var<storage, read> text: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> table: array<u32>;
 @group(0) @binding(3) var<storage, read_write> counts: array<u32>;
 @group(0) @binding(4) var<storage, read> offsets: array<u32>;
@@ -24,10 +25,6 @@ struct Job {
 
 const ACCEPT: u32 = 0x80000000u;
 const STATE: u32 = 0x7fffffffu;
-
-fn symbol(place: u32) -> u32 {
-  return (text[place >> 2u] >> ((place & 3u) * 8u)) & 255u;
-}
 
 @compute @workgroup_size(64)
 fn count(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -38,9 +35,19 @@ fn count(@builtin(global_invocation_id) id: vec3<u32>) {
   let start = job.begin + owner * job.chunk;
   let end = min(start + job.chunk, job.length);
   var found = 0u;
+  var far = vec4<u32>();
+  var near = 0u;
   var state = 0u;
-  for (var place = start - min(start, job.overlap); place < end; place++) {
-    let cell = table[state + symbol(place)];
+  for (var place = (start - min(start, job.overlap)) & ~15u; place < end; place++) {
+    if ((place & 15u) == 0u) {
+      far = text[place >> 4u];
+    }
+    if ((place & 3u) == 0u) {
+      near = far.x;
+      far = vec4<u32>(far.yzw, 0u);
+    }
+    let cell = table[state + (near & 255u)];
+    near >>= 8u;
     state = cell & STATE;
     if ((cell & ACCEPT) != 0u && place >= start) {
       found++;
@@ -60,9 +67,19 @@ fn scatter(@builtin(global_invocation_id) id: vec3<u32>) {
   let last = offsets[owner + 1u];
   let start = job.begin + owner * job.chunk;
   let end = min(start + job.chunk, job.length);
+  var far = vec4<u32>();
+  var near = 0u;
   var state = 0u;
-  for (var place = start - min(start, job.overlap); place < end && slot < last; place++) {
-    let cell = table[state + symbol(place)];
+  for (var place = (start - min(start, job.overlap)) & ~15u; place < end && slot < last; place++) {
+    if ((place & 15u) == 0u) {
+      far = text[place >> 4u];
+    }
+    if ((place & 3u) == 0u) {
+      near = far.x;
+      far = vec4<u32>(far.yzw, 0u);
+    }
+    let cell = table[state + (near & 255u)];
+    near >>= 8u;
     state = cell & STATE;
     if ((cell & ACCEPT) != 0u && place >= start) {
       hits[slot] = vec2<u32>(place, state);

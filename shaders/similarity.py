@@ -71,20 +71,20 @@ class GpuVectors:
         tiles = -(-rows // _TILE) * -(-queries // _TILE)
         job = self._job(rows, queries, tiles, 0, 0, size)
         dispatches = [self._dispatch("score", {0: job, 1: vectors, 2: asked, 3: scores}, tiles)]
-        entry, entries, places = "begin", rows, None
+        entry, entries, best = "begin", rows, None
         while True:
             blocks = -(-entries // _BLOCK)
             groups = blocks * queries
-            buffers = {0: self._job(rows, queries, groups, entries, blocks, size), 4: scores, 5: places}
-            scores, places = runtime.empty(4 * groups * size), runtime.empty(4 * groups * size)
-            dispatches.append(self._dispatch(entry, buffers | {6: scores, 7: places}, groups))
+            buffers = {0: self._job(rows, queries, groups, entries, blocks, size), 4: scores, 5: best}
+            best = runtime.empty(8 * groups * size)
+            dispatches.append(self._dispatch(entry, buffers | {6: best}, groups))
             entry, entries = "go_on", blocks * size
             if blocks == 1:
                 break
         runtime.run(dispatches)
-        best = runtime.read(scores, queries * size).view(np.float32).reshape(queries, size)
-        found = runtime.read(places, queries * size).reshape(queries, size).astype(np.int64)
-        return np.where(found == _NOWHERE, -np.inf, best).astype(np.float32), found + start
+        pairs = runtime.read(best, 2 * queries * size).reshape(queries, size, 2)
+        found = pairs[:, :, 1].astype(np.int64)
+        return np.where(found == _NOWHERE, -np.inf, pairs[:, :, 0].view(np.float32)).astype(np.float32), found + start
 
     def _job(self, rows: int, queries: int, groups: int, entries: int, blocks: int, size: int) -> Any:
         values = [rows, self._quads, queries, groups, entries, blocks, size, 0]

@@ -20,9 +20,8 @@ struct Job {
 @group(0) @binding(2) var<storage, read> queries: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> scores: array<f32>;
 @group(0) @binding(4) var<storage, read> read_scores: array<f32>;
-@group(0) @binding(5) var<storage, read> read_places: array<u32>;
-@group(0) @binding(6) var<storage, read_write> best_scores: array<f32>;
-@group(0) @binding(7) var<storage, read_write> best_places: array<u32>;
+@group(0) @binding(5) var<storage, read> read_best: array<vec2<u32>>;        // score's bits, place
+@group(0) @binding(6) var<storage, read_write> best: array<vec2<u32>>;
 
 const TILE: u32 = 64u;
 const DEPTH: u32 = 4u;
@@ -125,22 +124,9 @@ fn sort_block(thread: u32) {
   workgroupBarrier();
 }
 
-// A block of one query's scores from place `start` on; behind the last there is nothing.
-fn take_scores(thread: u32, query: u32, start: u32) {
-  for (var k = thread; k < BLOCK; k += 64u) {
-    let inside = start + k < job.entries;
-    sorted_scores[k] = LOWEST;
-    sorted_places[k] = NOWHERE;
-    if (inside) {
-      sorted_scores[k] = read_scores[query * job.entries + start + k];
-    }
-  }
-}
-
 fn write_best(thread: u32, group: u32) {
   for (var k = thread; k < job.keep; k += 64u) {
-    best_scores[group * job.keep + k] = sorted_scores[k];
-    best_places[group * job.keep + k] = sorted_places[k];
+    best[group * job.keep + k] = vec2<u32>(bitcast<u32>(sorted_scores[k]), sorted_places[k]);
   }
 }
 
@@ -156,9 +142,11 @@ fn begin(
   }
   let query = group / job.blocks;
   let start = (group % job.blocks) * BLOCK;
-  take_scores(thread, query, start);
   for (var k = thread; k < BLOCK; k += 64u) {
+    sorted_scores[k] = LOWEST;
+    sorted_places[k] = NOWHERE;
     if (start + k < job.entries) {
+      sorted_scores[k] = read_scores[query * job.entries + start + k];
       sorted_places[k] = start + k;
     }
   }
@@ -178,10 +166,13 @@ fn go_on(
   }
   let query = group / job.blocks;
   let start = (group % job.blocks) * BLOCK;
-  take_scores(thread, query, start);
   for (var k = thread; k < BLOCK; k += 64u) {
+    sorted_scores[k] = LOWEST;
+    sorted_places[k] = NOWHERE;
     if (start + k < job.entries) {
-      sorted_places[k] = read_places[query * job.entries + start + k];
+      let entry = read_best[query * job.entries + start + k];
+      sorted_scores[k] = bitcast<f32>(entry.x);
+      sorted_places[k] = entry.y;
     }
   }
   sort_block(thread);

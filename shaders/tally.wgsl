@@ -20,7 +20,7 @@ struct Job {
 }
 
 @group(0) @binding(0) var<uniform> job: Job;
-@group(0) @binding(1) var<storage, read> text: array<u32>;
+@group(0) @binding(1) var<storage, read> text: array<vec4<u32>>;  // 16 symbols each
 @group(0) @binding(2) var<storage, read> table: array<u32>;
 @group(0) @binding(3) var<storage, read> first: array<u32>;   // state s: words[first[s]] up to words[first[s + 1]]
 @group(0) @binding(4) var<storage, read> words: array<u32>;   // category << 16, length << 2, bits: alone right, alone left
@@ -31,7 +31,7 @@ const ACCEPT: u32 = 0x80000000u;
 const STATE: u32 = 0x7fffffffu;
 
 fn symbol(place: u32) -> u32 {
-  return (text[place >> 2u] >> ((place & 3u) * 8u)) & 255u;
+  return (text[place >> 4u][(place >> 2u) & 3u] >> ((place & 3u) * 8u)) & 255u;
 }
 
 fn is_letter(place: u32) -> bool {
@@ -58,9 +58,19 @@ fn tally(@builtin(global_invocation_id) id: vec3<u32>) {
       beyond = middle;
     }
   }
+  var far = vec4<u32>();
+  var near = 0u;
   var state = 0u;
-  for (var place = start - min(start, job.overlap); place < end; place++) {
-    let cell = table[state + symbol(place)];
+  for (var place = (start - min(start, job.overlap)) & ~15u; place < end; place++) {
+    if ((place & 15u) == 0u) {
+      far = text[place >> 4u];
+    }
+    if ((place & 3u) == 0u) {
+      near = far.x;
+      far = vec4<u32>(far.yzw, 0u);
+    }
+    let cell = table[state + (near & 255u)];
+    near >>= 8u;
     state = cell & STATE;
     if (place < start) {
       continue;

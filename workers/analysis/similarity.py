@@ -20,9 +20,11 @@ Vectors = NDArray[np.float32]
 
 CPU: Final = "numpy"
 _MARGIN: Final = 32
-# Scores that are computed in one go, 16 MiB of them, and vectors whose scores set the first bar.
+# Scores that are computed in one go, 16 MiB of them, vectors whose scores set the first bar, and those that are scored
+# exactly in one go.
 _BLOCK_SCORES: Final = 1 << 22
 _FIRST: Final = 4096
+_EXACT_ROWS: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,10 @@ def nearest_on(resident: GpuVectors, vectors: Vectors, queries: Vectors, k: int)
     scores, places = resident.candidates(queries, keep)
     if len(vectors) <= keep:
         return _exact(vectors, queries, k, list(places), name)
-    # Where the last candidate is as good as the k-th within the error, there may be more of them: look at them all.
-    crowded = scores[:, -1] >= scores[:, k - 1] - _slack(vectors)
-    candidates = list(places)
-    again = np.flatnonzero(crowded)
+    near = scores >= scores[:, k - 1 : k] - _slack(vectors)
+    candidates = [found[wanted] for found, wanted in zip(places, near, strict=True)]
+    # Where the last of them is as good as the k-th within the error, there may be more: look at all vectors.
+    again = np.flatnonzero(near[:, -1])
     for query, rows in zip(again, _cpu_candidates(vectors, queries[again], k), strict=True):
         candidates[query] = rows
     return _exact(vectors, queries, k, candidates, name)
@@ -104,16 +106,27 @@ def _cpu_candidates(vectors: Vectors, queries: Vectors, k: int) -> list[NDArray[
 
 def _exact(vectors: Vectors, queries: Vectors, k: int, candidates: list[NDArray[np.int64]], engine: str) -> Nearest:
     """The best ``k`` of each query's candidates by the definition."""
-    places: list[NDArray[np.int64]] = []
-    scores: list[NDArray[np.float64]] = []
-    for query, rows in zip(queries, candidates, strict=True):
-        score = cosines(vectors[rows], query)
-        order = np.lexsort((rows, -score))[:k]
-        places.append(rows[order])
-        scores.append(score[order])
-    return Nearest(places, scores, engine)
+    found = Nearest([], [], engine)
+    first = 0
+    while first < len(queries):
+        # Few candidates of many queries are scored in one go, many of one apart: what is held at a time is bounded.
+        last, held = first + 1, len(candidates[first])
+        while last < len(queries) and held + len(candidates[last]) <= _EXACT_ROWS:
+            held += len(candidates[last])
+            last += 1
+        rows = np.concatenate(candidates[first:last])
+        ends = np.cumsum([len(part) for part in candidates[first:last]])
+        owners = np.repeat(np.arange(first, last), np.diff(ends, prepend=0))
+        score = cosines(vectors[rows], queries[owners])
+        order = np.lexsort((rows, -score, owners))
+        for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+            best = order[begin : min(end, begin + k)]
+            found.places.append(rows[best])
+            found.scores.append(score[best])
+        first = last
+    return found
 
 
-def cosines(vectors: Vectors, query: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The score of each of ``vectors`` (n, d), of length 1, for ``query`` (d)."""
+def cosines(vectors: Vectors, query: Vectors) -> NDArray[np.float64]:
+    """The score of each of ``vectors`` (n, d), of length 1, for ``query`` (d), or for a query each (n, d)."""
     return (vectors.astype(np.float64) * query.astype(np.float64)).sum(axis=1)

@@ -37,6 +37,11 @@ class Adjustments:
         self._biased = np.array(list(sampling.logit_bias), np.int64)
         self._biases = np.array(list(sampling.logit_bias.values()), np.float32)
 
+    @property
+    def any(self) -> bool:
+        """Whether any logit may ever be changed."""
+        return self._counts or self._repetition != 1 or len(self._biased) > 0
+
     def observe(self, token: int) -> None:
         """Count ``token`` as written."""
         self._recent.append(token)

@@ -26,7 +26,7 @@ class Chooser:
     """What one sequence chooses by: its parameters, the tokens written so far and a stream of random numbers.
 
     The random numbers are Philox's, keyed by the seed. ``logprobs`` has an entry for each token observed, where they
-    were asked for.
+    were asked for. One that is ``plain`` takes the likeliest token as the model gives it.
     """
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
@@ -37,6 +37,7 @@ class Chooser:
         self.min_p = sampling.min_p
         self.top_logprobs = sampling.logprobs
         self.adjustments = Adjustments(sampling, prompt)
+        self.plain = self.greedy and self.top_logprobs is None and not self.adjustments.any
         self.logprobs: list[TokenLogprob] = []
         self._noted: TokenLogprob | None = None
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
@@ -74,6 +75,9 @@ def choose(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> NDArray[
 
 
 def _choose(row: Row, chooser: Chooser) -> int:
+    if chooser.plain:  # most of a large batch: what Python adds to each row is added to the step
+        likely = int(row.argmax())
+        return likely if math.isfinite(row[likely]) else -1
     # What overflows here is a token that is too unlikely to be drawn.
     with np.errstate(over="ignore"):
         before = chooser.adjustments.apply(row)
