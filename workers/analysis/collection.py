@@ -22,7 +22,7 @@ from workers.analysis.confirm import confirm
 from workers.analysis.prepared import gpu_counter, gpu_scanner, plan_of
 from workers.analysis.scan import Device, check_device, scan
 
-BATCH = 32 << 20
+BATCH = 128 << 20
 """Characters that are encoded and uploaded at a time."""
 _Flight = TypeVar("_Flight")
 
