@@ -18,7 +18,8 @@ from gateway.state import Gateway
 from services.access import Principal
 from services.errors import InvalidRequest, NotFound
 from services.jobs import LANE_OF_TYPE, Device, JobType, Lane, Priority, Step, Submission, check_name
-from services.playbooks import load_playbook
+from services.models import CLAUSE_MODEL
+from services.playbooks import load_playbook, own_clauses
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
@@ -95,10 +96,14 @@ def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:
 
 
 def _models(gateway: Gateway, kind: str) -> list[str]:
-    """Names of the models for a kind: those installed here in the order of their installation, then the workers'."""
+    """Names of the models for a kind: those installed here in the order of their installation, then the workers'.
+
+    That of the clause heads comes last: its vectors are for them, and rank texts worse than those it was made from.
+    """
     installed = [model.name for model in gateway.catalog.list() if model.kind == kind]
     announced = [model.name for model in gateway.fleet.models() if model.kind == kind]
-    return list(dict.fromkeys([*installed, *announced]))
+    names = list(dict.fromkeys([*installed, *announced]))
+    return sorted(names, key=lambda name: name == CLAUSE_MODEL)
 
 
 def _default_model(gateway: Gateway, kind: str) -> str | None:
@@ -112,7 +117,7 @@ def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) 
         raise InvalidRequest("a run goes over documents: its type is review, analyze or extract", code="type_unknown")
     priority, device = _names(principal, request)
     playbook = _playbook_version(gateway, principal, request.playbook)
-    plan, model = _plan(gateway, job_type, request.model, device)
+    plan, model = _plan(gateway, principal, job_type, request.model, device, {"playbook": playbook})
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
     return Submission(
         tenant=principal.tenant,
@@ -168,7 +173,7 @@ def _document_job(
         playbook = {"playbook": load_playbook(playbook_text).version, "playbook_text": playbook_text}
     document = gateway.documents.get(principal.tenant, request.document)
     body: dict[str, Any] = {"document": document.id, "name": document.name, **playbook}
-    return body, *_plan(gateway, job_type, request.model, device)
+    return body, *_plan(gateway, principal, job_type, request.model, device, playbook)
 
 
 def _playbook_version(gateway: Gateway, principal: Principal, name: str) -> str:
@@ -180,7 +185,12 @@ def _playbook_version(gateway: Gateway, principal: Principal, name: str) -> str:
 
 
 def _plan(
-    gateway: Gateway, job_type: JobType, model: str | None, device: Device
+    gateway: Gateway,
+    principal: Principal,
+    job_type: JobType,
+    model: str | None,
+    device: Device,
+    playbook: dict[str, str],
 ) -> tuple[tuple[Step, ...], str | None]:
     """The steps of a job on a document, and the generation model among them, if any."""
     extract = Step("extract", "extract", Lane.EXTRACT)
@@ -192,7 +202,12 @@ def _plan(
     if job_type is JobType.ANALYZE:
         return (extract, scan, sensitive, report), None
     steps = [extract, scan, sensitive]
-    if _models(gateway, "embed"):
+    embedders = _models(gateway, "embed")
+    if CLAUSE_MODEL in embedders:
+        steps.append(Step("context", "context", Lane.EMBED, device=device, model=CLAUSE_MODEL))
+    chosen = gateway.playbooks.read(principal.tenant, playbook["playbook"], text=playbook.get("playbook_text"))
+    # A firm's own clauses are found by nearness to their description.
+    if embedders and (own_clauses(chosen) or CLAUSE_MODEL not in embedders):
         embedder = resolve_model(gateway, "embed", None)
         steps.append(Step("embed", "segments", Lane.EMBED, device=device, model=embedder))
     steps.append(Step("clauses", "clauses", Lane.ANALYZE))

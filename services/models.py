@@ -21,6 +21,8 @@ from services.gguf_header import read_header
 from services.model_files import SHARED_MODE, Progress, checksum_mismatch, download, exclusive, sha256_of
 
 Kind = Literal["generate", "embed"]
+CLAUSE_MODEL: Final = "minilm-contracts"
+"""MiniLM adapted to contracts: sentences are read by it, in their context, for the clause heads."""
 # What a cache of keys and values holds: 16-bit numbers, or half the bytes.
 KvType = Literal["f16", "q8_0"]
 

@@ -126,6 +126,12 @@ def default_playbook() -> Playbook:
     return included_playbook(INCLUDED[0])
 
 
+def own_clauses(playbook: Playbook) -> set[str]:
+    """Ids of the clauses that the default playbook has not, and with it no trained head."""
+    known = {category.id for category in default_playbook().categories}
+    return {category.id for category in playbook.categories if category.kind == "clause"} - known
+
+
 def default_text() -> str:
     """The YAML of :func:`default_playbook`."""
     return included_text(INCLUDED[0])

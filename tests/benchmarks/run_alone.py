@@ -18,7 +18,7 @@ from services.blobs import Blobs
 from services.documents import Documents
 from services.jobs import Claim, Lane, Priority
 from services.lifecycle import Lifecycle
-from services.models import Catalog
+from services.models import CLAUSE_MODEL, Catalog
 from services.playbook_store import PlaybookStore
 from services.playbooks import default_playbook
 from services.settings import Settings
@@ -32,7 +32,7 @@ STEPS = {
     "extract": "extract",
     "scan": "scan",
     "sensitive": "sensitive",
-    "embed": "segments",
+    "context": "context",
     "clauses": "clauses",
     "report": "report",
 }
@@ -49,18 +49,17 @@ def main() -> int:
     lifecycle, blobs = Lifecycle(own), Blobs(own.data_dir)
     documents = Documents(lifecycle.client, lifecycle.keys, blobs)
     catalog = Catalog(base.models_folder)
-    embedder = next(model.name for model in catalog.list() if model.kind == "embed")
     engines = Engines(own, catalog, len(usable_cores()))
     playbooks = PlaybookStore(lifecycle.client, lifecycle.keys, blobs)
     toolbox = Toolbox(own, blobs, documents, engines, playbooks)
     named = tasks(toolbox)
     stored = [(documents.add("bench", file.read_bytes(), name=file.name).id, file.name) for file in files]
-    engines.embedding(embedder)
+    engines.embedding(CLAUSE_MODEL)
 
     def review(item: tuple[str, str]) -> None:
         body = {"document": item[0], "name": item[1], "playbook": default_playbook().version}
         first = Claim(
-            "bench", item[0], 1, "", Lane.ANALYZE, Priority.BULK, body, embedder, item[0], None, {}, None
+            "bench", item[0], 1, "", Lane.ANALYZE, Priority.BULK, body, CLAUSE_MODEL, item[0], None, {}, None
         )  # fmt: skip
         outputs: dict[str, str] = {}
         for step, task in STEPS.items():

@@ -25,6 +25,7 @@ from workers.engines.base import WorkCancelled
 from workers.engines.demo_weights import MINILM, install_demo_models, package_folder
 from workers.engines.embeddings import LlamaEmbeddings
 from workers.engines.registry import Engines
+from workers.engines.windows import windows_of
 
 TEXTS = [
     "a",
@@ -88,7 +89,7 @@ def tokenizer() -> Tokenizer:
 
 
 class Reference:
-    """BERT's forward pass, mean over the tokens, length 1; one text at a time, float32."""
+    """BERT's forward pass, a vector a token; one text at a time, float32."""
 
     def __init__(self) -> None:
         self.weights: dict[str, NDArray[np.float32]] = load_file(package() / "model.safetensors")
@@ -126,8 +127,39 @@ class Reference:
             inner = self.linear(f"{at}.intermediate.dense", state)
             inner = inner * 0.5 * (1 + self.erf(inner / math.sqrt(2)))
             state = self.norm(f"{at}.output.LayerNorm", state + self.linear(f"{at}.output.dense", inner))
-        pooled = state.mean(axis=0)
+        return state
+
+    def vector(self, ids: list[int], first: int = 0, end: int | None = None) -> NDArray[np.float32]:
+        """Of all tokens, or of those from ``first`` to before ``end``."""
+        pooled = self(ids)[first:end].mean(axis=0)
         return pooled / np.linalg.norm(pooled)
+
+
+def test_vectors_in_context_are_the_reference_models(engine: LlamaEmbeddings, tokenizer: Tokenizer) -> None:
+    """Each text by the window that holds it, computed here by itself; one call shares its batches with others."""
+    reference = Reference()
+    texts = [f"{number}. {text}" for number in range(12) for text in TEXTS[2:10]] + ["\u200b", "x " * 505, "The end."]
+    found = engine.embed_in_context(texts)
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert found.tokens == [len(own) for own in ids]
+    windows = windows_of(found.tokens, engine.limit - 2)
+    assert len(windows) > 4
+    seen = 0
+    for window in windows:
+        read = [token for own in ids[window.first : window.end] for token in own]
+        at = 1 + sum(found.tokens[window.first : window.start])
+        for row in range(window.start, window.stop):
+            # A text of no token has the vector of the window's beginning.
+            first, end = (at, at + len(ids[row])) if ids[row] else (0, 1)
+            assert found.vectors[row] @ reference.vector([101, *read, 102], first, end) > 0.9999
+            at += len(ids[row])
+            seen += 1
+    assert seen == len(texts)
+    alone = engine.embed(texts[:3]).vectors
+    assert (np.sum(alone * found.vectors[:3], axis=1) < 0.99).all(), "neighbours count"
+    with pytest.raises(InvalidRequest, match="511 tokens and the limit is 510"):
+        engine.embed_in_context(["fine", "word " * 511])
+    assert engine.embed_in_context([]).vectors.shape == (0, 384)
 
 
 def test_vectors_and_token_counts_are_the_reference_models(
@@ -146,7 +178,7 @@ def test_vectors_and_token_counts_are_the_reference_models(
     }
     assert differ == {}
     cosines = {
-        text[:40]: float(found.vectors[row] @ reference(own))
+        text[:40]: float(found.vectors[row] @ reference.vector(own))
         for row, (text, own) in enumerate(zip(texts, ids, strict=True))
     }
     with capsys.disabled():

@@ -21,6 +21,7 @@ from services.errors import NotFound
 from services.fleet import Announcement, Fleet, WorkerModel
 from services.jobs import Completion, Device, JobType, Lane, Priority, State, Submission
 from services.lifecycle import Lifecycle
+from services.models import CLAUSE_MODEL
 from services.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.test_lifecycle import tidy
@@ -37,9 +38,10 @@ class Alone:
     url: str
 
 
-def announce(lifecycle: Lifecycle) -> None:
+def announce(lifecycle: Lifecycle, *embedders: str) -> None:
     """As a CPU worker of the lanes generate and embed would."""
-    models = (WorkerModel("m", "generate", "0" * 64, 1000, True), WorkerModel("e", "embed", "0" * 64, 512, True))
+    names = [("m", "generate"), *((name, "embed") for name in embedders or ("e",))]
+    models = tuple(WorkerModel(name, kind, "0" * 64, 512, True) for name, kind in names)
     Fleet(lifecycle.client, lifecycle.keys).announce(
         Announcement("w1", "here", 1, "cpu", "", ("generate", "embed"), 1, 0, (), models, 0, "fake", "0", 0.0)
     )
@@ -121,6 +123,35 @@ def test_a_follower_that_comes_back_after_the_end_is_let_go(alone: Alone) -> Non
 def test_what_could_never_run_is_refused(alone: Alone, body: dict[str, Any], code: str) -> None:
     answer = alone.http.post("/v1/jobs", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+OWN = """
+name: leases
+categories:
+  - {id: governing_law, title: Governing Law, weight: 1, literals: [governed by]}
+  - {id: rent_review, title: Rent review, weight: 1, literals: [rent review]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("embedders", "playbook", "steps"),
+    [
+        ((CLAUSE_MODEL, "e"), "default", [("context", CLAUSE_MODEL)]),
+        ((CLAUSE_MODEL, "e"), "leases", [("context", CLAUSE_MODEL), ("embed", "e")]),
+        (("e",), "default", [("embed", "e")]),
+    ],
+)
+def test_a_review_computes_the_vectors_that_its_playbook_needs(
+    alone: Alone, embedders: tuple[str, ...], playbook: str, steps: list[tuple[str, str]]
+) -> None:
+    announce(alone.lifecycle, *embedders)
+    assert alone.http.post("/v1/playbooks", content=OWN).is_success
+    document = alone.documents.add("acme", b"text", name="a.txt").id
+    answer = alone.http.post("/v1/jobs", json={"type": "review", "document": document, "playbook": playbook})
+    record = alone.lifecycle.keys("job", tenant="acme", id=answer.json()["id"])
+    raw: Any = alone.lifecycle.client.hget(record, "plan")
+    plan = [(step["name"], step["model"]) for step in json.loads(raw) if step["lane"] == "embed"]
+    assert plan == steps
 
 
 def test_an_extraction_on_a_gpu_is_refused(alone: Alone) -> None:

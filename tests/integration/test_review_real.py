@@ -52,7 +52,7 @@ def test_the_sample_is_reviewed_with_terms_that_a_quote_supports(real_stack: Run
     done = casemill(real_stack, "--json", "review", str(sample))
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)["job"]["result"]
-    assert {model["name"] for model in result["provenance"]["models"].values()} == {"gemma-3-270m", "all-minilm-l6-v2"}
+    assert {model["name"] for model in result["provenance"]["models"].values()} == {"gemma-3-270m", "minilm-contracts"}
     assert result["terms"], "the demo model finds no term in its own sample"
     pages = page_texts(sample)
     for term in result["terms"]:

@@ -13,7 +13,7 @@ from services.playbooks import default_playbook
 from services.texts import DocumentText
 from tests.conftest import DATA
 from workers.analysis.clause_heads.context import FAR, joins, presence, second_logits, signs
-from workers.analysis.clause_heads.logits import first_logits, lexical_logits
+from workers.analysis.clause_heads.logits import First, first_logits, lexical_logits
 from workers.analysis.clause_heads.score import found_terms, score_document
 from workers.analysis.clause_heads.spans import LIKELY, SURE, find_spans
 from workers.analysis.clause_heads.weights import SIDES, SIGNS, Floats, Weights, same_space, shipped
@@ -28,8 +28,10 @@ def small(**changed: Any) -> Weights:
         "vocabulary": ("rent", "the rent", "term", "pay # %"),
         "rarity": np.array([1, 2, 1, 3], np.float32),
         "lexical": np.array([[2, -1], [3, -1], [-1, 4], [1, 0]], np.float32),
+        "lexical_bias": np.array([-1, -2], np.float32),
         "dense": random.standard_normal((6, 2)).astype(np.float32),
-        "bias": np.array([-1, -2], np.float32),
+        "dense_bias": np.array([-3, 1], np.float32),
+        "blend": np.array([[0.5, 0.25, 1], [1, 2, -1]], np.float32),
         "context": np.zeros((2, SIDES + 1), np.float32),
         "presence": np.zeros((2, SIGNS + 1), np.float32),
         "probe": np.array([0, 0, 0, 0, 0, 1], np.float32),
@@ -62,10 +64,13 @@ def test_first_logits_are_words_and_vector() -> None:
     texts = ["The rent is due.", "nothing known", "pay 3 %"]
     found = lexical_logits(weights, texts)
     values = np.array([1.0, 2.0]) / np.sqrt(5)
-    assert np.allclose(found[0], values @ weights.lexical[:2], atol=1e-5)
-    assert not found[1].any()
-    expected = found + vectors @ weights.dense + weights.bias
-    assert np.allclose(first_logits(weights, texts, vectors), expected, atol=2e-3)
+    assert np.allclose(found[0], values @ weights.lexical[:2] + weights.lexical_bias, atol=1e-5)
+    assert np.allclose(found[1], weights.lexical_bias)
+    dense = vectors @ weights.dense + weights.dense_bias
+    first = first_logits(weights, texts, vectors)
+    assert np.array_equal(first.lexical, found)
+    assert np.allclose(first.dense, dense, atol=2e-3)
+    assert np.allclose(first.both, found * [0.5, 1] + dense * [0.25, 2] + [1, -1], atol=5e-3)
 
 
 def test_a_list_goes_on_and_its_last_sentence_does_not() -> None:
@@ -94,12 +99,16 @@ def test_clauses_are_sentences_that_go_on_in_each_other() -> None:
 
 
 def test_more_signs_never_make_a_clause_less_present() -> None:
-    weights = np.abs(np.random.default_rng(7).standard_normal((2, SIGNS + 1))).astype(np.float32)
+    weights = np.random.default_rng(7).uniform(0.05, 0.2, (2, SIGNS + 1)).astype(np.float32)
     weak, strong = np.full((4, 2), -5, np.float32), np.full((4, 2), -5, np.float32)
     strong[1] = 4
     found = np.zeros((4, 2), np.float32)
-    assert (presence(weights, strong, found) >= presence(weights, weak, found)).all()
-    assert signs(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32)).shape == (2, SIGNS)
+    least = presence(weights, First(weak, weak, weak), weak, found)
+    for place in range(4):
+        seen = [strong if place == at else weak for at in range(4)]
+        assert (presence(weights, First(*seen[:3]), seen[3], found) > least).all()
+    nothing = np.zeros((1, 2), np.float32)
+    assert signs(First(nothing, nothing, nothing), nothing, nothing).shape == (2, SIGNS)
 
 
 def test_findings_count_in_the_sentence_where_they_begin() -> None:

@@ -18,7 +18,7 @@ MOST: Final = 1500
 """Characters of a sentence: shorter ones say nothing, longer ones are parted at white space."""
 
 _BORDER: Final = re.compile(
-    r"""(?P<stop>(?<=[.!?])["”’')\]]*+)\s++(?=["“‘'(\[]*+[A-Z0-9])"""
+    r"""(?P<stop>(?<=[.!?])["”’')\]]*+)(?P<blank>\s++)(?=["“‘'(\[]*+[A-ZÀ-ÖØ-Þ0-9])"""
     r"""|(?P<item>;)\s++"""
     r"""|["”’')\]]*+\n\s*\n\s*+"""
 )
@@ -55,7 +55,8 @@ def _cut(text: str, border: re.Match[str]) -> int | None:
         return border.start() + 1
     if border["stop"] is not None:
         stop = border.start() - 1
-        if text[stop] == "." and _ABBREVIATION.search(text[max(0, stop - _LOOK_BACK) : stop]):
+        goes_on = text[stop] == "." and border["blank"].count("\n") < 2
+        if goes_on and _ABBREVIATION.search(text[max(0, stop - _LOOK_BACK) : stop]):
             return None
         return border.end("stop")
     before, after = text[max(0, border.start() - 1) : border.start()], text[border.end() : border.end() + 1]

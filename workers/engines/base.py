@@ -228,6 +228,16 @@ class EmbeddingEngine(Protocol):
         """
         ...
 
+    def embed_in_context(
+        self, texts: Sequence[str], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
+    ) -> Embeddings:
+        """One vector a text, as :meth:`embed`, of texts that follow one another: each computed among its neighbours.
+
+        A vector is the mean over its text's tokens in a window of :mod:`workers.engines.windows`, marks of its ends not
+        counted. Raises ``ModelError`` ``model_unusable`` where the model's vectors are no means of tokens.
+        """
+        ...
+
     @property
     def limit(self) -> int:
         """Tokens of the longest text."""

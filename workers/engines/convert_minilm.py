@@ -34,10 +34,11 @@ _LAYER: Final = {
 }
 
 
-def convert_minilm(folder: Path, target: Path) -> None:
+def convert_minilm(folder: Path, target: Path, *, adapter: Path | None = None) -> None:
     """Convert the model in ``folder`` (``model.safetensors``, ``config.json``, ``vocab.txt``) to ``target``.
 
-    All values stay F32, which CPUs multiply faster than F16.
+    All values stay F32, which CPUs multiply faster than F16. ``adapter`` is an ``.npz`` with ``NAME.A`` (r, i) and
+    ``NAME.B`` (o, r) for some weights W (o, i) of the model, which become W + B·A (low-rank adaptation).
 
     Raises ``ModelError`` ``model_damaged`` where a file is missing or unfit.
     """
@@ -49,6 +50,8 @@ def convert_minilm(folder: Path, target: Path) -> None:
         tensors: dict[str, NDArray[np.float32]] = safetensors.load_file(folder / "model.safetensors")
         if vocabulary[-1] == "":
             vocabulary.pop()
+        if adapter is not None:
+            _adapt(tensors, adapter)
         _write(config, vocabulary, tensors, target)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
@@ -61,6 +64,13 @@ def phantom(token: str) -> str:
     if token in _SPECIAL:
         return token
     return token[2:] if token.startswith("##") and len(token) > 2 else f"\u2581{token}"
+
+
+def _adapt(tensors: dict[str, NDArray[np.float32]], adapter: Path) -> None:
+    with np.load(adapter, allow_pickle=False) as arrays:
+        for name in (part.removesuffix(".B") for part in arrays.files if part.endswith(".B")):
+            low, high = arrays[f"{name}.A"].astype(np.float32), arrays[f"{name}.B"].astype(np.float32)
+            tensors[f"{name}.weight"] = tensors[f"{name}.weight"] + high @ low
 
 
 def _write(

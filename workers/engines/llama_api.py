@@ -72,6 +72,7 @@ _BATCH_FIELDS: Final = ["n_tokens", "token", "embd", "pos", "n_seq_id", "seq_id"
 _LOG_LEVELS: Final = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING}
 
 POOL_NONE: Final = 0
+POOL_MEAN: Final = 1
 # ggml's numbers for a GPU of its own memory and for one that shares the processor's.
 _GPU_DEVICES: Final = (1, 2)
 
@@ -193,6 +194,17 @@ class LlamaModel:
         )
 
     @property
+    def pooling(self) -> int:
+        """How the model makes one vector of a text's, such as ``POOL_MEAN``; ``POOL_NONE`` where it says nothing."""
+        arch = self._metadata("general.architecture")
+        return int(self._metadata(f"{arch}.pooling_type") or POOL_NONE)
+
+    def _metadata(self, key: str) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        length = int(self._native.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer)))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
+
+    @property
     def handle(self) -> Any:
         """llama.cpp's pointer."""
         if not self._model:
@@ -273,12 +285,14 @@ class LlamaContext:
         sequences: int,
         threads: int,
         embeddings: bool = False,
+        pooled: bool = True,
         unified: bool = False,
         kv_type: KvType = "f16",
         flash_attn: bool | None = None,
     ) -> None:
         """``tokens`` is the context of all ``sequences`` together: split evenly, or shared by all where ``unified``.
 
+        ``embeddings`` asks for vectors instead of logits, ``pooled`` for one a sequence and not one a token.
         ``kv_type`` is what the cache holds; ``flash_attn`` ``None`` uses it where the device can, and a ``q8_0`` cache
         needs it. Raises ``ModelError`` ``memory_exceeded``.
         """
@@ -294,6 +308,8 @@ class LlamaContext:
         params.n_outputs_max = 0 if embeddings else sequences
         params.n_threads = params.n_threads_batch = threads
         params.embeddings = embeddings
+        if not pooled:
+            params.pooling_type = POOL_NONE
         params.kv_unified = unified or embeddings
         params.type_k = params.type_v = getattr(self._native, f"GGML_TYPE_{kv_type.upper()}")
         attention = "AUTO" if flash_attn is None else "ENABLED" if flash_attn else "DISABLED"
@@ -309,7 +325,6 @@ class LlamaContext:
             )
         self._memory: Any = self._native.llama_get_memory(self._context)
         self.tokens_per_sequence = int(self._native.llama_n_ctx_seq(self._context))
-        self.pooling = int(self._native.llama_pooling_type(self._context))
 
     def decode(self, batch: Batch) -> int:
         """Run the batch: 0, or llama.cpp's code (1 no room in the cache, 2 aborted, below 0 an error)."""
@@ -326,6 +341,13 @@ class LlamaContext:
         if not pointer:
             raise Transient("llama.cpp gave no vector for a text; try again.", code="engine_failed")
         return np.ctypeslib.as_array(pointer, (self._dimensions,)).copy()
+
+    def token_vectors(self, rows: int) -> NDArray[np.float32]:
+        """Vectors of the last batch's tokens, (rows, dimensions), where ``pooled`` is off; valid until ``decode``."""
+        pointer = self._native.llama_get_embeddings(self._context)
+        if not pointer:
+            raise Transient("llama.cpp gave no vectors; try again.", code="engine_failed")
+        return np.ctypeslib.as_array(pointer, (rows, self._dimensions))
 
     def forget(self, sequence: int) -> None:
         """Free the cache of one sequence."""

@@ -9,14 +9,28 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Span = tuple[int, int]
+
 
 class Call:
-    """The texts of one caller. Their vectors arrive batch by batch; ``done`` is set with the last one or an error."""
+    """The inputs of one caller. Their vectors arrive batch by batch; ``done`` is set with the last one or an error.
 
-    def __init__(self, tokens: Sequence[list[int]], *, priority: int, dimensions: int) -> None:
+    ``spans`` are the tokens of each input, first and end, that have a vector together; without them, all of an input.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[list[int]],
+        *,
+        priority: int,
+        dimensions: int,
+        spans: Sequence[Sequence[Span]] | None = None,
+    ) -> None:
         self.tokens = tokens
+        self.spans = spans if spans is not None else [[(0, len(ids))] for ids in tokens]
         self.priority = priority
-        self.vectors = np.zeros((len(tokens), dimensions), np.float32)
+        self._firsts = np.cumsum([0, *(len(each) for each in self.spans)]).tolist()
+        self.vectors = np.zeros((self._firsts[-1], dimensions), np.float32)
         self.error: Exception | None = None
         self.done = threading.Event()
         # What it has had, in tokens, counted from what those beside it had when it came.
@@ -46,8 +60,12 @@ class Call:
         return taken
 
     def deliver(self, indices: list[int], vectors: NDArray[np.float32]) -> None:
-        """Take the vectors of these texts."""
-        self.vectors[indices] = vectors
+        """Take the vectors of these inputs, those of the first one first."""
+        at = 0
+        for index in indices:
+            first, end = self._firsts[index : index + 2]
+            self.vectors[first:end] = vectors[at : at + end - first]
+            at += end - first
         self._missing -= len(indices)
         if self._missing == 0:
             self.done.set()

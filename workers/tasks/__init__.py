@@ -10,6 +10,7 @@ from workers.execution import Execution
 from workers.slots import Task
 from workers.tasks.clauses import find_clauses
 from workers.tasks.compare import compare
+from workers.tasks.context import embed_context
 from workers.tasks.duplicates import find_near_duplicates
 from workers.tasks.extract import extract
 from workers.tasks.generate import embed, generate
@@ -31,6 +32,7 @@ def tasks(toolbox: Toolbox) -> dict[str, Task]:
         "scan": scan_document,
         "sensitive": find_sensitive,
         "segments": embed_segments,
+        "context": embed_context,
         "clauses": find_clauses,
         "terms": extract_terms,
         "report": report,

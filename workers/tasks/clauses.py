@@ -24,6 +24,7 @@ from workers.analysis.clause_heads.weights import Weights, same_space, shipped, 
 from workers.analysis.risk import assess
 from workers.analysis.sentences import find_sentences, sentence_at
 from workers.execution import Execution
+from workers.tasks.context import Context, load_context
 from workers.tasks.scan import findings_of
 from workers.tasks.segments import Segments, load_segments
 from workers.toolbox import Toolbox
@@ -53,11 +54,12 @@ def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     document = toolbox.text(claim)
     findings = findings_of(toolbox, claim)
     segments = load_segments(toolbox.step_output(claim, "embed")) if "embed" in claim.outputs else None
+    context = load_context(toolbox.step_output(claim, "context")) if "context" in claim.outputs else None
     weights = shipped()
     clauses: list[Clause] = []
     presence: dict[str, float] = {}
-    if segments is not None and same_space(weights, segments.probe):
-        clauses, presence = by_heads(weights, document, findings, segments, toolbox.settings.adapter)
+    if context is not None and same_space(weights, context.probe):
+        clauses, presence = by_heads(weights, document, findings, context, toolbox.settings.adapter)
     wanted = {category.id for category in playbook.categories if category.kind == "clause"}
     presence = {category: value for category, value in presence.items() if category in wanted}
     clauses = [clause for clause in clauses if clause.category in presence]
@@ -86,16 +88,16 @@ def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
 
 
 def by_heads(
-    weights: Weights, document: DocumentText, findings: list[Finding], segments: Segments, adapter: str | None
+    weights: Weights, document: DocumentText, findings: list[Finding], context: Context, adapter: str | None
 ) -> tuple[list[Clause], dict[str, float]]:
     """Clauses of the heads' categories, and the probability of each category that the document holds such a clause.
 
     The heads' product is a GPU's where ``adapter`` names one: that of a single document is too small to pay otherwise.
     """
-    spans = [(int(start), int(end)) for start, end in segments.spans]
+    spans = [(int(start), int(end)) for start, end in context.spans]
     texts = [document.text[start:end] for start, end in spans]
     found = found_terms(weights.heads, [start for start, _ in spans], findings)
-    scored = score_document(weights, texts, segments.vectors, found, runtime(adapter) if adapter else None)
+    scored = score_document(weights, texts, context.vectors, found, runtime(adapter) if adapter else None)
     clauses = [
         Clause(
             weights.heads[item.head],

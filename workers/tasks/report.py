@@ -21,7 +21,7 @@ from workers.tasks.scan import findings_of
 from workers.tasks.sensitive import sensitive_of
 from workers.toolbox import Toolbox
 
-_STEPS = ("extract", "scan", "sensitive", "embed", "clauses", "terms")
+_STEPS = ("extract", "scan", "sensitive", "context", "embed", "clauses", "terms")
 NOTICE = "Screening by software, not legal advice. Check every finding against the document."
 
 
@@ -147,7 +147,7 @@ def _provenance(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "models": models,
         "clause_heads": steps["clauses"]["heads"] if "clauses" in steps else None,
         "steps": sorted(steps, key=_STEPS.index),
-        "without": [name for name in ("embed", "terms") if name not in steps],
+        "without": [name for name in ("context", "terms") if name not in steps],
         "seconds": {name: step["seconds"] for name, step in steps.items() if "seconds" in step},
         "reused": [name for name, step in steps.items() if step.get("reused")],
     }

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from services.playbooks import Playbook
 from services.texts import DocumentText
-from workers.analysis.clause_heads.weights import PROBE
 from workers.analysis.sentences import find_sentences
 from workers.engines.base import EmbeddingEngine, Tick, WorkCancelled, no_tick
 from workers.execution import Execution, Stopped
@@ -21,7 +20,7 @@ from workers.tasks.known_vectors import KEY_CHARS, known_vectors, text_keys
 from workers.toolbox import Toolbox
 
 # Raise when the same text is cut into other segments.
-VERSION = "2"
+VERSION = "3"
 MAX_OWN = 16
 _own_vectors: dict[tuple[str, str], NDArray[np.float32]] = {}
 
@@ -67,7 +66,6 @@ def embed_document(
             keys=np.array(keys, f"U{KEY_CHARS}"),
             vectors=np.array([known[key] for key in keys], np.float32).reshape(-1, engine.model.dimensions),
             categories=category_vectors(engine, playbook, execution),
-            probe=probe_vector(engine, execution),
         )
         return output.getvalue()
 
@@ -91,21 +89,11 @@ def embed_texts(engine: EmbeddingEngine, texts: list[str], execution: Execution)
 
 
 def category_vectors(engine: EmbeddingEngine, playbook: Playbook, execution: Execution) -> NDArray[np.float32]:
-    """The vectors of :func:`prototypes`, (c, d)."""
-    return _kept_vectors(engine, playbook.version, prototypes(playbook), execution)
-
-
-def probe_vector(engine: EmbeddingEngine, execution: Execution) -> NDArray[np.float32]:
-    """The vector (d) that tells whether the model is the one which the clause heads were trained with."""
-    return _kept_vectors(engine, PROBE, [PROBE], execution)[0]
-
-
-def _kept_vectors(engine: EmbeddingEngine, name: str, texts: list[str], execution: Execution) -> NDArray[np.float32]:
-    """Vectors that no document has a part in, kept in the process."""
-    known = (engine.model.sha256, name)
+    """The vectors of :func:`prototypes`, (c, d), which no document has a part in: kept in the process."""
+    known = (engine.model.sha256, playbook.version)
     vectors = _own_vectors.get(known)
     if vectors is None:
-        vectors = embed_texts(engine, texts, execution)
+        vectors = embed_texts(engine, prototypes(playbook), execution)
         if len(_own_vectors) >= MAX_OWN:
             _own_vectors.clear()
         _own_vectors[known] = vectors
@@ -146,15 +134,14 @@ def clause_spans(document: DocumentText) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """What :func:`embed_document` keeps: ``spans`` (n, 2), ``vectors`` (n, d), ``categories`` (c, d), ``probe`` (d)."""
+    """What :func:`embed_document` keeps: ``spans`` (n, 2), ``vectors`` (n, d), ``categories`` (c, d)."""
 
     spans: NDArray[np.int64]
     vectors: NDArray[np.float32]
     categories: NDArray[np.float32]
-    probe: NDArray[np.float32]
 
 
 def load_segments(data: bytes) -> Segments:
     """The output of :func:`embed_document`."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return Segments(arrays["spans"], arrays["vectors"], arrays["categories"], arrays["probe"])
+        return Segments(arrays["spans"], arrays["vectors"], arrays["categories"])

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.analysis.clause_heads.logits import First
 from workers.analysis.clause_heads.weights import Floats
 
 PRESENT: Final = 0.4
@@ -19,7 +20,7 @@ PRESENT: Final = 0.4
 FAR: Final = -6.0
 """First logit from which on a sentence is looked at again; those below are no clause, whatever stands beside them."""
 _LEAST, _MOST = -8.0, 8.0
-_NONE = -9.0
+_NONE, _LOWEST = -9.0, -12.0
 _MIDDLE_LENGTH = 4.9  # ln of the characters of a middling sentence
 _MIDDLE_COUNT = 5.3  # ln of the sentences of a middling contract
 
@@ -67,20 +68,26 @@ def second_logits(context: Floats, first: Floats, found: Floats, texts: Sequence
     return np.where(first > FAR, second, _NONE).astype(np.float32)
 
 
-def signs(second: Floats, found: Floats) -> Floats:
-    """What tells that a document holds a clause, (h, SIGNS): its best three sentences, all together, and the scan."""
+def signs(first: First, second: Floats, found: Floats) -> Floats:
+    """What tells that a document holds a clause, (h, SIGNS): its best sentences, all together, the scan."""
     s = np.clip(second, _NONE, -_NONE)
-    best = -np.sort(-np.concatenate([s, np.full((3, s.shape[1]), _NONE, np.float32)]), axis=0)[:3]
     none = np.prod(1 - 1 / (1 + np.exp(-s.astype(np.float64))), axis=0)
     hits = found.sum(axis=0)
     count = np.full(s.shape[1], np.log(max(1, len(s))) - _MIDDLE_COUNT)
+    best = [*_best(s, 3), *_best(first.both, 2), *_best(first.lexical, 1), *_best(first.dense, 1)]
     columns = [*best, np.log(1e-3 + 1 - none), np.minimum(hits, 3) / 3, hits > 0, count]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def presence(weights: Floats, second: Floats, found: Floats) -> Floats:
+def _best(logits: Floats, count: int) -> Floats:
+    """The highest of each head, (count, h)."""
+    nothing = np.full((count, logits.shape[1]), _NONE, np.float32)
+    return np.clip(-np.sort(-np.concatenate([logits, nothing]), axis=0)[:count], _LOWEST, -_NONE)
+
+
+def presence(weights: Floats, first: First, second: Floats, found: Floats) -> Floats:
     """Probability (h) that the document holds a clause of each head's kind; ``weights`` are those of presence."""
-    logits = (signs(second, found) * weights[:, :-1]).sum(axis=1) + weights[:, -1]
+    logits = (signs(first, second, found) * weights[:, :-1]).sum(axis=1) + weights[:, -1]
     return probability(logits)
 
 

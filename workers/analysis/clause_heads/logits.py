@@ -1,9 +1,10 @@
-"""First logits of the clause heads: each sentence by its own words and its own vector."""
+"""First logits of the clause heads: each sentence by its words, by its vector, and by both."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,22 +14,42 @@ from workers.analysis.clause_heads.weights import Floats, Weights
 from workers.analysis.clause_heads.words import runs
 
 
-def first_logits(weights: Weights, texts: Sequence[str], vectors: Floats, runtime: Runtime | None = None) -> Floats:
-    """Logits (n, h) of ``texts`` with their ``vectors`` (n, d) of length 1; with ``runtime`` multiplied on its GPU."""
+@dataclass(frozen=True, eq=False)
+class First:
+    """Logits (n, h) of the sentences of a document: ``lexical`` by words, ``dense`` by vectors, ``both`` blended."""
+
+    lexical: Floats
+    dense: Floats
+    both: Floats
+
+    @classmethod
+    def of(cls, lexical: Floats, dense: Floats, blend: Floats) -> First:
+        """With ``blend`` (h, 3) as in :class:`~workers.analysis.clause_heads.weights.Weights`."""
+        both = lexical * blend[:, 0] + dense * blend[:, 1] + blend[:, 2]
+        return cls(lexical, dense, both.astype(np.float32))
+
+
+def first_logits(weights: Weights, texts: Sequence[str], vectors: Floats, runtime: Runtime | None = None) -> First:
+    """Of ``texts`` with their ``vectors`` (n, d) of length 1; with ``runtime`` multiplied on its GPU."""
+    dense = dense_logits(weights, vectors, runtime)
+    return First.of(lexical_logits(weights, texts), dense, weights.blend)
+
+
+def dense_logits(weights: Weights, vectors: Floats, runtime: Runtime | None = None) -> Floats:
+    """By the vectors: (n, h)."""
     lengths = np.linalg.norm(weights.dense, axis=0)
     lengths[lengths == 0] = 1
     product = multiply(fixed(vectors), fixed(weights.dense / lengths), runtime)
-    dense = product * (lengths.astype(np.float64) / SCALE**2)
-    return (lexical_logits(weights, texts) + dense + weights.bias).astype(np.float32)
+    return (product * (lengths.astype(np.float64) / SCALE**2) + weights.dense_bias).astype(np.float32)
 
 
 def lexical_logits(weights: Weights, texts: Sequence[str]) -> Floats:
-    """The part of the words: (n, h)."""
-    found = np.zeros((len(texts), len(weights.heads)), np.float32)
+    """By the words: (n, h)."""
+    found = np.tile(weights.lexical_bias, (len(texts), 1))
     for row, text in enumerate(texts):
         places, values = word_values(weights.places, weights.rarity, text)
         if len(places):
-            found[row] = values @ weights.lexical[places]
+            found[row] += values @ weights.lexical[places]
     return found
 
 

@@ -31,8 +31,8 @@ def score_document(
     if not texts:
         return Scored([], np.zeros(len(weights.heads), np.float32))
     first = first_logits(weights, texts, vectors, runtime)
-    second = second_logits(weights.context, first, found, texts)
-    return Scored(find_spans(probability(second), texts), presence(weights.presence, second, found))
+    second = second_logits(weights.context, first.both, found, texts)
+    return Scored(find_spans(probability(second), texts), presence(weights.presence, first, second, found))
 
 
 def found_terms(heads: Sequence[str], starts: list[int], findings: Iterable[Finding]) -> Floats:

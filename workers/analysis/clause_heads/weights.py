@@ -15,26 +15,32 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 SIDES: Final = 18
 """Numbers that :mod:`context` looks at beside each sentence."""
-SIGNS: Final = 7
+SIGNS: Final = 11
 """Numbers that :mod:`context` draws from a document for each head."""
+
+
+_SMALL: Final = ("lexical_bias", "dense_bias", "blend", "context", "presence", "probe")
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
     """``h`` heads over ``v`` runs of words and vectors of ``d`` numbers.
 
-    ``lexical`` (v, h), ``rarity`` (v), ``dense`` (d, h) and ``bias`` (h) give a sentence's first logits; ``context``
-    (h, SIDES + 1) the second ones, of it among its neighbours; ``presence`` (h, SIGNS + 1) those of the document; the
-    last column is the bias. ``probe`` (d) is the vector of :data:`PROBE`, which tells whether vectors are of the space
-    that the heads were trained in. ``heads`` are ids of categories.
+    ``lexical`` (v, h) over ``rarity`` (v) and ``dense`` (d, h), with a bias (h) each, give a sentence's logits by its
+    words and by its vector; ``blend`` (h, 3) mixes both (words, vector, bias); ``context`` (h, SIDES + 1) gives the
+    second ones, of it among its neighbours; ``presence`` (h, SIGNS + 1) those of the document, the last column its
+    bias. ``probe`` (d) is the vector of :data:`PROBE`, which tells whether vectors are of the space that the heads were
+    trained in. ``heads`` are ids of categories.
     """
 
     heads: tuple[str, ...]
     vocabulary: tuple[str, ...]
     rarity: Floats
     lexical: Floats
+    lexical_bias: Floats
     dense: Floats
-    bias: Floats
+    dense_bias: Floats
+    blend: Floats
     context: Floats
     presence: Floats
     probe: Floats
@@ -56,7 +62,7 @@ class Weights:
             lexical=np.rint(self.lexical / scale).astype(np.int8),
             scale=scale.astype(np.float32),
             dense=self.dense.astype(np.float16),
-            **{name: getattr(self, name).astype(np.float32) for name in ("bias", "context", "presence", "probe")},
+            **{name: getattr(self, name).astype(np.float32) for name in _SMALL},
         )
         return output.getvalue()
 

@@ -21,6 +21,8 @@ from workers.analysis.sentences import find_sentences, sentence_at
 UNIVERSAL = ("document_name", "parties", "agreement_date", "effective_date", "expiration_date")
 """In nearly every contract: labelled with names and dates, so a sentence that holds one is a place for it."""
 
+FOLDS, SEED = 5, 0
+
 Flags = NDArray[np.bool_]
 
 
@@ -65,6 +67,11 @@ def _heads() -> dict[str, str]:
 
 
 HEADS: tuple[str, ...] = tuple(_heads().values())
+
+
+def folds_of(contracts: int) -> NDArray[np.int64]:
+    """The fold of each contract."""
+    return np.random.default_rng(SEED).permutation(contracts) % FOLDS
 
 
 def load_contracts(data: Path) -> list[Contract]:

@@ -1,8 +1,9 @@
-"""Logistic regression of many heads at once, by L-BFGS, over sparse and dense columns with a penalty each."""
+"""Logistic regression of many heads at once, by L-BFGS."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,42 +18,60 @@ _LEAST_SHARE: Final = 1e-5
 
 
 def fit_heads(
-    words: Any, vectors: Floats, labels: NDArray[np.bool_], *, lexical: float, dense: float, rounds: int
-) -> tuple[Floats, Floats, Floats]:
-    """Weights of sparse ``words`` (n, v), of ``vectors`` (n, d), and biases, for ``labels`` (n, h).
+    columns: Any, labels: NDArray[np.bool_], *, penalty: float, rounds: int, toward: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Weights (k, h) and biases (h) over ``columns`` (n, k), sparse or dense, for ``labels`` (n, h).
 
-    ``lexical`` and ``dense`` are the penalties of their squares, ``rounds`` the most steps.
+    ``penalty`` is that of the squares of what the weights are away from ``toward`` (k, h), or from nothing; ``rounds``
+    the most steps.
     """
-    wide, deep, heads = words.shape[1], vectors.shape[1], labels.shape[1]
+    wide, heads = columns.shape[1], labels.shape[1]
     targets = labels.astype(np.float32)
-    words_over, vectors_over = words.T.tocsr(), np.ascontiguousarray(vectors.T)
+    over = columns.T.tocsr() if _sparse.issparse(columns) else np.ascontiguousarray(columns.T)
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        w, u, b = _parted(flat, wide, deep, heads)
-        logits: Floats = words @ w + vectors @ u + b
+        weights, bias = _parted(flat, wide, heads)
+        logits: Floats = (columns @ weights + bias).astype(np.float32)
         rest = np.exp(-np.abs(logits))
         value = (np.maximum(logits, 0) - logits * targets + np.log1p(rest)).sum(dtype=np.float64)
-        value += 0.5 * lexical * float((w**2).sum(dtype=np.float64))
-        value += 0.5 * dense * float((u**2).sum(dtype=np.float64))
+        away = weights if toward is None else weights - toward
+        value += 0.5 * penalty * float((away**2).sum(dtype=np.float64))
         error: Floats = np.where(logits >= 0, 1 / (1 + rest), rest / (1 + rest)) - targets
-        of_words: Floats = words_over @ error + lexical * w
-        of_vectors = vectors_over @ error + dense * u
-        slopes = [of_words.ravel(), of_vectors.ravel(), error.sum(axis=0)]
-        return float(value), np.concatenate(slopes).astype(np.float64)
+        slopes: Any = over @ error + penalty * away
+        return float(value), np.concatenate([slopes.ravel(), error.sum(axis=0)]).astype(np.float64)
 
     share = np.clip(targets.mean(axis=0), _LEAST_SHARE, 0.5)
-    start = np.concatenate([np.zeros((wide + deep) * heads), np.log(share / (1 - share))])
+    begin = np.zeros(wide * heads) if toward is None else toward.ravel()
+    start = np.concatenate([begin, np.log(share / (1 - share))])
     found = _optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": rounds, "maxcor": 8})
-    return _parted(found.x, wide, deep, heads)
+    return _parted(found.x, wide, heads)
 
 
-def fit_one(columns: Floats, labels: NDArray[np.bool_], *, penalty: float, rounds: int = 400) -> Floats:
-    """Weights (k + 1) of one head over few ``columns`` (n, k), the bias last."""
-    empty = _sparse.csr_matrix((len(columns), 0), dtype=np.float32)
-    _, weights, bias = fit_heads(empty, columns, labels[:, None], lexical=0.0, dense=penalty, rounds=rounds)
+def fit_one(
+    columns: Floats, labels: NDArray[np.bool_], *, penalty: float, rounds: int = 400, toward: Floats | None = None
+) -> Floats:
+    """Weights (k + 1) of one head over few ``columns`` (n, k), the bias last; ``toward`` is (k)."""
+    middle = None if toward is None else toward[:, None]
+    weights, bias = fit_heads(columns, labels[:, None], penalty=penalty, rounds=rounds, toward=middle)
     return np.concatenate([weights[:, 0], bias])
 
 
-def _parted(flat: NDArray[np.float64], wide: int, deep: int, heads: int) -> tuple[Floats, Floats, Floats]:
-    parts = np.split(flat.astype(np.float32), [wide * heads, (wide + deep) * heads])
-    return parts[0].reshape(wide, heads), parts[1].reshape(deep, heads), parts[2]
+def fit_alike(columns: Sequence[Floats], labels: Sequence[NDArray[np.bool_]], *, penalty: float) -> Floats:
+    """Weights (h, k + 1), the bias last, of heads whose columns (n, k) mean the same, each with its own ``labels`` (n).
+
+    Each is drawn to the weights of all heads fitted as one, so that a rare clause leans on what holds for the others.
+    """
+    together = np.concatenate(columns)
+    spread = together.std(axis=0)
+    spread[spread == 0] = 1
+    common = fit_one(together / spread, np.concatenate(labels), penalty=1)[:-1]
+    found = [
+        fit_one(own / spread, answers, penalty=penalty, toward=common)
+        for own, answers in zip(columns, labels, strict=True)
+    ]
+    return np.stack(found) / np.append(spread, 1).astype(np.float32)
+
+
+def _parted(flat: NDArray[np.float64], wide: int, heads: int) -> tuple[Floats, Floats]:
+    weights, bias = np.split(flat.astype(np.float32), [wide * heads])
+    return weights.reshape(wide, heads), bias

@@ -1,19 +1,20 @@
-"""The three stages of the clause heads: sentences alone, sentences among their neighbours, documents."""
+"""The stages of the clause heads that need no GPU: words, words with vectors, neighbours, documents."""
 
 from __future__ import annotations
 
 import importlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.analysis.clause_heads.context import FAR, second_logits, sides, signs
-from workers.analysis.clause_heads.logits import first_logits, word_values
+from workers.analysis.clause_heads.logits import First, word_values
 from workers.analysis.clause_heads.training.examples import HEADS, Contract, Flags
-from workers.analysis.clause_heads.training.fit import fit_heads, fit_one
+from workers.analysis.clause_heads.training.fit import fit_alike, fit_heads, fit_one
 from workers.analysis.clause_heads.weights import SIDES, SIGNS, Floats, Weights
 from workers.analysis.clause_heads.words import runs
 
@@ -21,67 +22,81 @@ _sparse: Any = importlib.import_module("scipy.sparse")
 
 VOCABULARY: Final = 20_000
 LEAST_SENTENCES: Final = 5
-# Vectors have length 1, so that their numbers are small beside those of words.
-VECTOR_SCALE: Final = 4.0
 LEXICAL_PENALTY: Final = 0.1
-DENSE_PENALTY: Final = 12.0
-CONTEXT_PENALTY: Final = 3.0
-PRESENCE_PENALTY: Final = 5.0
+BLEND_PENALTY: Final = 3.0
+ALIKE_PENALTY: Final = 30.0
 ROUNDS: Final = 130
 
 
-def train_first(contracts: Sequence[Contract], vectors: Sequence[Floats], probe: Floats) -> Weights:
-    """Weights whose first stage is trained; the others are zero."""
+@dataclass(frozen=True, eq=False)
+class Words:
+    """Logits by words: ``vocabulary`` (v), ``rarity`` (v), ``weights`` (v, h), ``bias`` (h)."""
+
+    vocabulary: tuple[str, ...]
+    rarity: Floats
+    weights: Floats
+    bias: Floats
+
+
+def train_words(contracts: Sequence[Contract]) -> Words:
+    """Of sentences that hold a clause."""
     labels = np.concatenate([contract.holds for contract in contracts])
     vocabulary, rarity = _vocabulary(contracts, labels)
-    words = _words(contracts, {run: place for place, run in enumerate(vocabulary)}, rarity)
-    points = np.concatenate(list(vectors)).astype(np.float32)
-    mean = points.mean(axis=0)
-    lexical, dense, bias = fit_heads(
-        words, VECTOR_SCALE * (points - mean), labels, lexical=LEXICAL_PENALTY, dense=DENSE_PENALTY, rounds=ROUNDS
-    )
-    dense = VECTOR_SCALE * dense
-    nothing = np.zeros((len(HEADS), SIDES + 1), np.float32), np.zeros((len(HEADS), SIGNS + 1), np.float32)
-    weights = Weights(HEADS, vocabulary, rarity, lexical, dense, bias - mean @ dense, *nothing, probe)
-    # What is measured and built on is what will be shipped, rounding included.
+    columns = _words(contracts, {run: place for place, run in enumerate(vocabulary)}, rarity)
+    weights, bias = fit_heads(columns, labels, penalty=LEXICAL_PENALTY, rounds=ROUNDS)
+    return Words(vocabulary, rarity, weights, bias)
+
+
+def whole(words: Words, dense: Floats, dense_bias: Floats, probe: Floats) -> Weights:
+    """Weights without what comes after words and vectors, rounded as they are shipped."""
+    rest = (np.zeros((len(HEADS), columns), np.float32) for columns in (3, SIDES + 1, SIGNS + 1))
+    blend, context, presence = rest
+    weights = Weights(
+        HEADS, words.vocabulary, words.rarity, words.weights, words.bias, dense, dense_bias, blend, context, presence,
+        probe,
+    )  # fmt: skip
     return Weights.from_npz(weights.to_npz())
 
 
-def first_of(weights: Weights, contracts: Sequence[Contract], vectors: Sequence[Floats]) -> list[Floats]:
-    """First logits of each contract."""
-    return [
-        first_logits(weights, contract.texts, points.astype(np.float32))
-        for contract, points in zip(contracts, vectors, strict=True)
-    ]
-
-
-def train_context(contracts: Sequence[Contract], first: Sequence[Floats]) -> Floats:
-    """Weights of the second stage, from ``first`` logits of models that had not seen the contract."""
-    parts = [sides(logits, contract.found, contract.texts) for contract, logits in zip(contracts, first, strict=True)]
-    columns, labels = np.concatenate(parts), np.concatenate([contract.equals for contract in contracts])
-    logits = np.concatenate(list(first))
-    context = np.zeros((len(HEADS), SIDES + 1), np.float32)
+def train_blend(contracts: Sequence[Contract], lexical: Sequence[Floats], dense: Sequence[Floats]) -> Floats:
+    """How logits by words and by vectors, of models that had not seen the contract, count together: (h, 3)."""
+    labels = np.concatenate([contract.holds for contract in contracts])
+    columns = np.stack([np.concatenate(list(lexical)), np.concatenate(list(dense))], axis=2)
+    found = np.zeros((len(HEADS), 3), np.float32)
     for head in range(len(HEADS)):
-        near = (logits[:, head] > FAR) | labels[:, head]
-        context[head] = fit_one(columns[near, head], labels[near, head], penalty=CONTEXT_PENALTY)
-    return context
+        near = (columns[:, head].max(axis=1) > FAR) | labels[:, head]
+        found[head] = fit_one(columns[near, head], labels[near, head], penalty=BLEND_PENALTY)
+    return found
 
 
-def second_of(context: Floats, contracts: Sequence[Contract], first: Sequence[Floats]) -> list[Floats]:
+def train_context(contracts: Sequence[Contract], first: Sequence[First]) -> Floats:
+    """Weights of the second stage, from ``first`` logits of models that had not seen the contract."""
+    parts = [sides(seen.both, contract.found, contract.texts) for contract, seen in zip(contracts, first, strict=True)]
+    columns, labels = np.concatenate(parts), np.concatenate([contract.equals for contract in contracts])
+    logits = np.concatenate([seen.both for seen in first])
+    near = (logits > FAR) | labels
+    return fit_alike(
+        [columns[near[:, head], head] for head in range(len(HEADS))],
+        [labels[near[:, head], head] for head in range(len(HEADS))],
+        penalty=ALIKE_PENALTY,
+    )
+
+
+def second_of(context: Floats, contracts: Sequence[Contract], first: Sequence[First]) -> list[Floats]:
     """Second logits of each contract."""
     return [
-        second_logits(context, logits, contract.found, contract.texts)
-        for contract, logits in zip(contracts, first, strict=True)
+        second_logits(context, seen.both, contract.found, contract.texts)
+        for contract, seen in zip(contracts, first, strict=True)
     ]
 
 
-def train_presence(contracts: Sequence[Contract], second: Sequence[Floats]) -> Floats:
+def train_presence(contracts: Sequence[Contract], first: Sequence[First], second: Sequence[Floats]) -> Floats:
     """Weights of the third stage."""
-    columns = np.stack([signs(logits, contract.found) for contract, logits in zip(contracts, second, strict=True)])
+    parts = zip(contracts, first, second, strict=True)
+    columns = np.stack([signs(seen, logits, contract.found) for contract, seen, logits in parts])
     answers = np.stack([contract.answers for contract in contracts])
-    return np.stack(
-        [fit_one(columns[:, head], answers[:, head], penalty=PRESENCE_PENALTY) for head in range(len(HEADS))]
-    )
+    heads = range(len(HEADS))
+    return fit_alike([columns[:, head] for head in heads], [answers[:, head] for head in heads], penalty=ALIKE_PENALTY)
 
 
 def _vocabulary(contracts: Sequence[Contract], labels: Flags) -> tuple[tuple[str, ...], Floats]:

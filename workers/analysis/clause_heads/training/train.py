@@ -1,15 +1,17 @@
-"""Trains and measures the clause heads: `python -m workers.analysis.clause_heads.training.train DATA VECTORS`.
+"""Trains and measures the clause heads: `python -m workers.analysis.clause_heads.training.train DATA TUNED`.
 
-DATA is the folder of CUAD's developer part; VECTORS is a folder for the sentences' vectors, made at the first run,
-which takes about 25 minutes of two cores. Five folds by contract (seed 0): a contract's first logits come from the
-model of the four other folds; second and third stage are measured on the fold that they were not trained on. The
-figures are those of the folds, the weights written are trained on all contracts. The last line is one JSON object.
+DATA is the folder of CUAD's developer part, TUNED what :mod:`~workers.analysis.clause_heads.training.finetune` wrote.
+Five folds by contract: a contract's first logits come from models of the four other folds; the later stages are
+measured on the fold that they were not trained on. The figures are those of the folds, what is written is trained on
+all contracts. Takes some ten minutes of two cores. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,47 +20,85 @@ import workers.engines  # pyright: ignore[reportUnusedImport]  # noqa: F401 (lla
 import numpy as np  # isort: skip
 from numpy.typing import NDArray
 
+from services.models import CLAUSE_MODEL, Catalog
 from workers.analysis.clause_heads.context import PRESENT, presence
+from workers.analysis.clause_heads.logits import First, lexical_logits
 from workers.analysis.clause_heads.training import stages
-from workers.analysis.clause_heads.training.examples import HEADS, Contract, load_contracts
+from workers.analysis.clause_heads.training.examples import FOLDS, HEADS, Contract, folds_of, load_contracts
 from workers.analysis.clause_heads.training.measure import (
     NARROW,
     precision_at_recall,
     presence_counts,
     span_counts,
 )
-from workers.analysis.clause_heads.training.vectors import sentence_vectors
-from workers.analysis.clause_heads.weights import Floats
+from workers.analysis.clause_heads.weights import PROBE, Floats
+from workers.engines.demo_weights import ADAPTER, install_demo_models
+from workers.engines.embeddings import LlamaEmbeddings
 
-FOLDS, SEED = 5, 0
 TARGET = Path(__file__).parents[1] / "weights.npz"
 
 
 def main() -> int:
     """Print a table by category and one JSON line; write the weights."""
-    contracts = load_contracts(Path(sys.argv[1]))
-    vectors, probe = sentence_vectors(contracts, Path(sys.argv[2]))
-    fold = np.random.default_rng(SEED).permutation(len(contracts)) % FOLDS
-    first: list[Floats] = [np.zeros(0, np.float32)] * len(contracts)
+    contracts, tuned = load_contracts(Path(sys.argv[1])), Path(sys.argv[2])
+    fold = folds_of(len(contracts))
+    dense, head, bias = tuned_logits(contracts, tuned)
+    probe = install_adapter(tuned)
+    lexical: list[Floats] = list(dense)
     for number, (seen, unseen) in enumerate(_folds(fold), 1):
-        weights = stages.train_first([contracts[i] for i in seen], [vectors[i] for i in seen], probe)
-        logits = stages.first_of(weights, [contracts[i] for i in unseen], [vectors[i] for i in unseen])
-        for place, found in zip(unseen, logits, strict=True):
-            first[place] = found
+        weights = stages.whole(stages.train_words([contracts[i] for i in seen]), head, bias, probe)
+        for place in unseen:
+            lexical[place] = lexical_logits(weights, contracts[place].texts)
         print(f"fold {number} of {FOLDS}", file=sys.stderr, flush=True)
+    blends: list[Floats] = [_blend(contracts, lexical, dense, seen) for seen, _ in _folds(fold)]
+    held: list[int] = fold.tolist()
+    first = [First.of(words, vectors, blends[out]) for words, vectors, out in zip(lexical, dense, held, strict=True)]
     figures = measured(contracts, first, fold)
-    weights = stages.train_first(contracts, vectors, probe)
+    weights = stages.whole(stages.train_words(contracts), head, bias, probe)
     context = stages.train_context(contracts, first)
-    second = stages.second_of(context, contracts, first)
-    weights = replace(weights, context=context, presence=stages.train_presence(contracts, second))
+    weights = replace(
+        weights,
+        blend=_blend(contracts, lexical, dense, range(len(contracts))),
+        context=context,
+        presence=stages.train_presence(contracts, first, stages.second_of(context, contracts, first)),
+    )
     TARGET.write_bytes(weights.to_npz())
     print(json.dumps(figures))
     return 0
 
 
-def measured(contracts: list[Contract], first: list[Floats], fold: NDArray[np.int64]) -> dict[str, float]:
+def tuned_logits(contracts: list[Contract], tuned: Path) -> tuple[list[Floats], Floats, Floats]:
+    """Logits by vectors of each contract, of models that had not seen it; the head (d, h) and its bias for all."""
+    ends = np.cumsum([len(contract.texts) for contract in contracts])
+    found = np.zeros((int(ends[-1]), len(HEADS)), np.float32)
+    for number in range(FOLDS):
+        with np.load(tuned / f"unseen{number}.npz") as arrays:
+            found[arrays["rows"]] = arrays["logits"][:, : len(HEADS)]
+    with np.load(tuned / "adapter.npz") as arrays:
+        head, bias = arrays["dense"][:, : len(HEADS)], arrays["bias"][: len(HEADS)]
+    return np.split(found, ends[:-1].tolist()), head, bias
+
+
+def install_adapter(tuned: Path) -> Floats:
+    """Put the adapter where the models are made from; the vector (d) of the probe by the model with it."""
+    with np.load(tuned / "adapter.npz") as arrays:
+        np.savez_compressed(ADAPTER, **{name: arrays[name] for name in arrays.files if name.endswith((".A", ".B"))})
+    with tempfile.TemporaryDirectory() as name:
+        install_demo_models(Catalog(Path(name)))
+        engine = LlamaEmbeddings(Catalog(Path(name)).get(CLAUSE_MODEL), gpu_layers=0, threads=2)
+        try:
+            return engine.embed_in_context([PROBE]).vectors[0]
+        finally:
+            engine.close()
+
+
+def _blend(contracts: list[Contract], lexical: list[Floats], dense: list[Floats], seen: Sequence[int]) -> Floats:
+    return stages.train_blend([contracts[i] for i in seen], [lexical[i] for i in seen], [dense[i] for i in seen])
+
+
+def measured(contracts: list[Contract], first: list[First], fold: NDArray[np.int64]) -> dict[str, float]:
     """Second and third stage by folds; prints the table and gives the figures."""
-    second = list(first)
+    second = [logits.both for logits in first]
     for seen, unseen in _folds(fold):
         context = stages.train_context([contracts[i] for i in seen], [first[i] for i in seen])
         found = stages.second_of(context, [contracts[i] for i in unseen], [first[i] for i in unseen])
@@ -66,9 +106,11 @@ def measured(contracts: list[Contract], first: list[Floats], fold: NDArray[np.in
             second[place] = logits
     probabilities = np.zeros((len(contracts), len(HEADS)), np.float32)
     for seen, unseen in _folds(fold):
-        weights = stages.train_presence([contracts[i] for i in seen], [second[i] for i in seen])
+        weights = stages.train_presence(
+            [contracts[i] for i in seen], [first[i] for i in seen], [second[i] for i in seen]
+        )
         for place in unseen:
-            probabilities[place] = presence(weights, second[place], contracts[place].found)
+            probabilities[place] = presence(weights, first[place], second[place], contracts[place].found)
     spans, present = span_counts(contracts, second), presence_counts(contracts, probabilities >= PRESENT)
     print(f"{'':36s} by document: P, R, F1    by span: P, R, F1")
     for head, name in enumerate(HEADS):
