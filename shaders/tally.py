@@ -52,7 +52,9 @@ class GpuTally:
 
     def begin(self, corpus: Corpus) -> Sequence[Any]:
         """Give the device the work; answers a buffer of counts a shard."""
-        return [self._begin(shard) for shard in corpus.shards]
+        work = [self.dispatches(shard) for shard in corpus.shards]
+        self.runtime.run([dispatch for dispatches, _ in work for dispatch in dispatches])
+        return [counts for _, counts in work]
 
     def finish(self, corpus: Corpus, buffers: Sequence[Any]) -> NDArray[np.int64]:
         """Read the counts."""
@@ -62,11 +64,12 @@ class GpuTally:
             total[shard.first : shard.first + len(shard.starts)] += found.reshape(-1, self._categories)
         return total
 
-    def _begin(self, shard: Shard) -> Any:
+    def dispatches(self, shard: Shard) -> tuple[list[Dispatch], Any]:
+        """What counts one shard's own symbols, and the buffer of counts that it adds to."""
         runtime, documents = self.runtime, len(shard.starts)
         starts, counts = runtime.upload(shard.starts), runtime.empty(4 * documents * self._categories)
         dispatches: list[Dispatch] = []
-        for loaded, first, ends, chunk in self._tables:
+        for loaded, first, ends, chunk in self._tables if documents else []:
             chunks = -(-(shard.length - shard.begin) // chunk)
             job = [shard.length, shard.begin, chunk, chunks, loaded.overlap, loaded.row, runtime.width(TALLY)]
             values = np.array([*job, documents, self._categories, 0, 0, 0, *self._letters], np.uint32)
@@ -80,9 +83,7 @@ class GpuTally:
                 6: counts,
             }
             dispatches.append(Dispatch(TALLY, "tally", buffers, chunks))
-        if dispatches and documents:
-            runtime.run(dispatches)
-        return counts
+        return dispatches, counts
 
 
 def _packed(plan: ScanPlan) -> NDArray[np.uint32]:

@@ -27,7 +27,7 @@ from services.settings import Settings
 from shaders.runtime import Runtime, runtime
 from workers.analysis.collection import Collection
 from workers.analysis.confirm import confirm
-from workers.analysis.prepared import cpu_engine, plan_of
+from workers.analysis.prepared import cpu_engine, gpu_counter, plan_of
 from workers.analysis.scan import scan
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "cuad" / "texts"
@@ -150,10 +150,20 @@ def on_gpu(found: Runtime, literals: Playbook, whole: Playbook, texts: list[str]
         found.upload(block)
         found.read(mark, 1)
 
+    tally = gpu_counter(literals, found).tally
+    shards = [shard for batch in resident._resident for shard in batch.corpus.shards]
+    counting = [dispatch for shard in shards for dispatch in tally.dispatches(shard)[0]]
+
+    def kernels(times: int) -> None:
+        found.run(counting * times)
+        found.read(mark, 1)
+
     seconds = interleaved(
         {
             "gpu, first time": lambda: Collection(many, device="gpu", adapter=adapter).count(literals),
             "gpu, resident": lambda: resident.count(literals),
+            "gpu, kernels once": lambda: kernels(1),
+            "gpu, kernels nine times": lambda: kernels(9),
             "gpu, upload of 64 MiB": upload,
             "gpu, 16 copies of 64 MiB": copy,
         }
@@ -163,6 +173,7 @@ def on_gpu(found: Runtime, literals: Playbook, whole: Playbook, texts: list[str]
     upload_rate = _COPIED / seconds["gpu, upload of 64 MiB"]
     # A copy reads and writes each byte.
     copy_rate = 2 * 16 * _COPIED / seconds["gpu, 16 copies of 64 MiB"]
+    kernel = 8 * size / (seconds["gpu, kernels nine times"] - seconds["gpu, kernels once"])
     first, again = size / seconds["gpu, first time"], size / seconds["gpu, resident"]
     return {
         "adapter": adapter,
@@ -171,6 +182,7 @@ def on_gpu(found: Runtime, literals: Playbook, whole: Playbook, texts: list[str]
         "gpu_first_gb_s": round(first / 1e9, 3),
         "gpu_first_of_upload": round(first / upload_rate, 3),
         "gpu_resident_gb_s": round(again / 1e9, 3),
+        "gpu_kernel_gb_s": round(kernel / 1e9, 1),
         "gpu_resident_of_copy": round(again / copy_rate, 4),
         "ratio_gpu_hyperscan_all_cores": round(again / peer, 2),
         "upload_gb_s": round(upload_rate / 1e9, 2),
