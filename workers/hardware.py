@@ -1,4 +1,4 @@
-"""What this machine can compute with: cores, memory, GPUs that llama.cpp can use, adapters that wgpu sees."""
+"""What this machine can compute with: cores, memory, GPUs for llama.cpp, adapters that wgpu sees, tesseract."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def describe() -> dict[str, Any]:
         "gpus": _nvidia_gpus(),
         "llama": _llama(),
         "adapters": _adapters(),
+        "ocr": _ocr(),
     }
 
 
@@ -94,6 +95,20 @@ def _llama() -> dict[str, Any]:
         return {"version": importlib.metadata.version("llama-cpp-python"), "gpu_offload": bool(supports())}
     except Exception as error:  # a native library fails in many ways; doctor shows which
         return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _ocr() -> dict[str, Any] | None:
+    from workers.documents.ocr import program
+
+    tesseract = program()
+    if tesseract is None:
+        return None
+    try:
+        ask = [tesseract, "--list-langs"]
+        listed = subprocess.run(ask, capture_output=True, text=True, errors="replace", timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"path": tesseract, "languages": [line.strip() for line in listed.stdout.splitlines()[1:] if line.strip()]}
 
 
 def _adapters() -> list[dict[str, str]] | dict[str, str]:

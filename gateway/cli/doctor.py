@@ -45,7 +45,7 @@ def examine(settings: Settings) -> list[Check]:
     except (CasemillError, OSError) as error:
         checks.append(Check("workers", "broken", str(error), _INSTALL))
     else:
-        checks += [_llama(hardware), _gpu(hardware), _adapter(hardware)]
+        checks += [_llama(hardware), _gpu(hardware), _adapter(hardware), _ocr(hardware, settings)]
     checks += [_models(settings), _stack(settings)]
     return checks
 
@@ -119,6 +119,20 @@ def _adapter(hardware: dict[str, Any]) -> Check:
         return Check("shaders", "missing", "wgpu finds no adapter; scans run on the CPU", fix)
     shown = "; ".join(dict.fromkeys(f"{item['name']} ({item['type']}, {item['backend']})" for item in adapters))
     return Check("shaders", "ok", shown)
+
+
+def _ocr(hardware: dict[str, Any], settings: Settings) -> Check:
+    found = hardware["ocr"]
+    fix = "apt-get install tesseract-ocr" if sys.platform == "linux" else "install tesseract and put it on the PATH"
+    if found is None:
+        return Check("ocr", "missing", "tesseract is not on the PATH; scanned pages cannot be read", fix)
+    if "error" in found:
+        return Check("ocr", "broken", f"tesseract does not run: {found['error']}", fix)
+    lacking = [name for name in settings.ocr_languages.split("+") if name not in found["languages"]]
+    if lacking:
+        names = ", ".join(lacking)
+        return Check("ocr", "broken", f"tesseract has no data for {names}", f"install its language data for {names}")
+    return Check("ocr", "ok", f"{found['path']}, reads {settings.ocr_languages}")
 
 
 def _models(settings: Settings) -> Check:

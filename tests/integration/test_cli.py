@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -112,9 +113,15 @@ def test_doctor_names_each_problem_with_its_fix(shell: Shell, tmp_path: Path) ->
     assert checks["gateway"]["state"] == "ok"
     assert checks["redis"]["state"] == "ok"
     assert checks["llama.cpp"]["state"] == "ok"
-    lonely = Shell(CASEMILL_DATA_DIR=str(tmp_path), CASEMILL_PORT="1", REDIS_URL="redis://127.0.0.1:1/0")
+    installed = shutil.which("tesseract")
+    assert checks["ocr"]["state"] == ("ok" if installed else "missing")
+    lonely = Shell(
+        CASEMILL_DATA_DIR=str(tmp_path), CASEMILL_PORT="1", REDIS_URL="redis://127.0.0.1:1/0",
+        CASEMILL_OCR_LANGUAGES="eng+xyz",
+    )  # fmt: skip
     checks = {check["name"]: check for check in lonely.json("doctor", status=1)["checks"]}
     assert checks["redis"]["state"] == "broken"
+    assert ("xyz" in checks["ocr"]["detail"]) == bool(installed)
     assert checks["gateway"] | {"detail": ""} == {
         "name": "gateway",
         "state": "missing",
