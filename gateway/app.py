@@ -15,6 +15,7 @@ from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
 from gateway.routes import (
     browser,
+    completions,
     dead_letters,
     document_sets,
     documents,
@@ -92,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
         runs,
         schedules,
         playbooks,
+        completions,
         openai,
         browser,
     ):

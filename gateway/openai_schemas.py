@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import struct
-from typing import Annotated, Any, Literal
+from itertools import accumulate
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gateway.schemas import Metadata
 
 Text = Annotated[str, Field(min_length=1)]
+MOST_CHOICES: Final = 128
+"""Choices of one answer: each is a job."""
 
 
 class TextPart(BaseModel):
@@ -137,34 +140,61 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
-    """A request for a chat completion."""
+class Generation(BaseModel):
+    """What chats and completions have in common: the model, how to sample, how many choices, how urgent."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    messages: list[Message] = Field(min_length=1)
     stream: bool = False
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    n: int = Field(default=1, ge=1, le=MOST_CHOICES)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
     min_p: float | None = Field(default=None, ge=0, le=1)
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
-    response_format: ResponseFormat | None = None
-    n: Literal[1] | None = None
-    user: str | None = None
-    metadata: Metadata | None = None
-    store: bool | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, ge=0.1, le=10)
     logit_bias: dict[str, float] | None = None
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
+    user: str | None = None
+    metadata: Metadata | None = None
+
+    @field_validator("n", mode="before")
+    @classmethod
+    def _one_where_unset(cls, value: Any) -> Any:
+        return 1 if value is None else value
+
+    def choices(self, **own: Any) -> list[dict[str, Any]]:
+        """The input of a generate job for each choice, ``own`` in each; from the second on with seeds of their own."""
+        values = own | {
+            "temperature": 1.0 if self.temperature is None else self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
+            "frequency_penalty": self.frequency_penalty,
+            "presence_penalty": self.presence_penalty,
+            "repetition_penalty": self.repetition_penalty,
+            "logit_bias": self.logit_bias,
+        }
+        given = {name: value for name, value in values.items() if value is not None}
+        return [given | ({} if self.seed is None else {"seed": self.seed + number}) for number in range(self.n)]
+
+
+class ChatRequest(Generation):
+    """A request for a chat completion."""
+
+    messages: list[Message] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    response_format: ResponseFormat | None = None
+    store: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
     tools: list[FunctionTool] | None = Field(default=None, min_length=1)
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
@@ -175,29 +205,49 @@ class ChatRequest(BaseModel):
             raise ValueError("top_logprobs needs logprobs")
         return self
 
-    def job_input(self) -> dict[str, Any]:
-        """The input of a generate job."""
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop
+    def job_inputs(self) -> list[dict[str, Any]]:
+        """The input of a generate job for each choice."""
         choice = self.tool_choice
-        values: dict[str, Any] = {
-            "messages": [message.plain() for message in self.messages],
-            "max_tokens": self.max_completion_tokens or self.max_tokens,
-            "temperature": 1.0 if self.temperature is None else self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "min_p": self.min_p,
-            "seed": self.seed,
-            "stop": stop,
-            "json_schema": self.response_format.schema_of_answer() if self.response_format else None,
-            "frequency_penalty": self.frequency_penalty,
-            "presence_penalty": self.presence_penalty,
-            "repetition_penalty": self.repetition_penalty,
-            "logit_bias": self.logit_bias,
-            "logprobs": (self.top_logprobs or 0) if self.logprobs else None,
-            "tools": [tool.function.model_dump(exclude={"strict"}) for tool in self.tools] if self.tools else None,
-            "tool_choice": choice.function.name if isinstance(choice, NamedTool) else choice,
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        return self.choices(
+            messages=[message.plain() for message in self.messages],
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            json_schema=self.response_format.schema_of_answer() if self.response_format else None,
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            tools=[tool.function.model_dump(exclude={"strict"}) for tool in self.tools] if self.tools else None,
+            tool_choice=choice.function.name if isinstance(choice, NamedTool) else choice,
+        )
+
+
+class CompletionRequest(Generation):
+    """A request to go on from texts as they are, without a chat template."""
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_CHOICES)]
+    max_tokens: int = Field(default=16, ge=1)
+    logprobs: int | None = Field(default=None, ge=0, le=5)
+    echo: Literal[False] | None = None
+    suffix: None = None
+    best_of: int | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> CompletionRequest:
+        if self.best_of not in (None, self.n):
+            raise ValueError("best_of other than n is not supported")
+        if self.n * len(self.prompts) > MOST_CHOICES:
+            raise ValueError(f"n for each prompt makes more than {MOST_CHOICES} choices")
+        return self
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts as a list."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    def job_inputs(self) -> list[dict[str, Any]]:
+        """The input of a generate job for each choice, those of the first prompt first."""
+        return [
+            given
+            for prompt in self.prompts
+            for given in self.choices(prompt=prompt, max_tokens=self.max_tokens, logprobs=self.logprobs)
+        ]
 
 
 class EmbeddingsRequest(BaseModel):
@@ -232,8 +282,24 @@ def openai_calls(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def openai_logprobs(result: dict[str, Any]) -> dict[str, Any] | None:
-    """The log-probabilities of a generate job's result as OpenAI writes them."""
+def chat_logprobs(result: dict[str, Any]) -> dict[str, Any] | None:
+    """The log-probabilities of a generate job's result as OpenAI writes them for chats."""
     if "logprobs" not in result:
         return None
     return {"content": [{"top_logprobs": []} | token for token in result["logprobs"]], "refusal": None}
+
+
+def completion_logprobs(result: dict[str, Any]) -> dict[str, Any] | None:
+    """The same as OpenAI writes them for completions; ``text_offset`` counts characters of the completion."""
+    if "logprobs" not in result:
+        return None
+    tokens: list[dict[str, Any]] = result["logprobs"]
+    ends = list(accumulate(tokens, lambda held, token: held + bytes(token["bytes"]), initial=b""))
+    return {
+        "tokens": [token["token"] for token in tokens],
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [
+            {other["token"]: other["logprob"] for other in token.get("top_logprobs", [])} for token in tokens
+        ],
+        "text_offset": [len(held.decode("utf-8", "ignore")) for held in ends[:-1]],
+    }

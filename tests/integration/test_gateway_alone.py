@@ -71,11 +71,23 @@ def alone(settings: Settings, lifecycle: Lifecycle) -> Iterator[Alone]:
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}
 
 
-def test_a_client_that_leaves_a_stream_cancels_its_job(alone: Alone) -> None:
-    with alone.http.stream("POST", "/v1/chat/completions", json=CHAT) as answer:
+def test_a_client_that_leaves_a_stream_cancels_its_jobs(alone: Alone) -> None:
+    with alone.http.stream("POST", "/v1/chat/completions", json=CHAT | {"n": 3}) as answer:
         first = next(line for line in answer.iter_lines() if line.startswith("data: "))
     job = "job_" + json.loads(first.removeprefix("data: "))["id"].removeprefix("chatcmpl-")
-    wait_until(lambda: alone.lifecycle.get("acme", job).state is State.CANCELLED, 15, "the job's cancellation")
+
+    def states() -> dict[str, str]:
+        return {job["id"]: job["state"] for job in alone.http.get("/v1/jobs").json()["data"]}
+
+    assert len(states()) == 3
+    assert job in states()
+    wait_until(lambda: set(states().values()) == {"cancelled"}, 15, "the jobs' cancellation")
+
+
+def test_choices_are_accepted_all_or_none(alone: Alone) -> None:
+    body = {"model": "m", "prompt": ["fine", "not\0fine"]}
+    assert alone.http.post("/v1/completions", json=body).status_code == 422
+    assert [job["state"] for job in alone.http.get("/v1/jobs").json()["data"]] == ["cancelled"]
 
 
 def test_a_stream_whose_worker_was_lost_ends_with_an_error(alone: Alone) -> None:
