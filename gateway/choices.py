@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,7 +65,7 @@ async def results(gateway: Gateway, tenant: str, jobs: Sequence[str], request: R
     return found
 
 
-async def pieces(gateway: Gateway, tenant: str, jobs: Sequence[str]) -> AsyncIterator[Piece | None]:
+async def pieces(gateway: Gateway, tenant: str, jobs: Sequence[str]) -> AsyncGenerator[Piece | None]:
     """What the jobs say, as it comes, until all have ended; ``None`` where nothing has come for a while.
 
     The text of a choice is always a beginning of its result's; raises ``CasemillError`` where it cannot be. Whoever

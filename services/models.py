@@ -8,6 +8,7 @@ beside the catalog.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,8 @@ from services.durable_files import read_replaced, write_durably
 from services.errors import Conflict, InvalidRequest, ModelError, NotFound
 from services.gguf_header import read_header
 from services.model_files import SHARED_MODE, Progress, checksum_mismatch, download, exclusive, sha256_of
+
+log = logging.getLogger("casemill.models")
 
 Kind = Literal["generate", "embed"]
 CLAUSE_MODEL: Final = "minilm-contracts"
@@ -103,14 +106,16 @@ class Catalog:
         *,
         source: str | None = None,
         origin: str | None = None,
+        overwrite: bool = False,
         progress: Progress | None = None,
     ) -> Model:
         """Install a GGUF file: one on this machine stays where it is, one at an ``https`` URL is downloaded.
 
         ``sha256`` is required for a URL and checked wherever it is given; ``name`` and ``licence`` default to what the
-        file says. The same file under the same name again is no error. Raises ``InvalidRequest`` (``sha256_required``,
-        ``model_name_invalid``), ``Conflict`` ``model_exists``, ``ModelError`` (``model_checksum_mismatch``,
-        ``model_damaged``, ``model_missing``, ``disk_full``) or ``Unavailable``.
+        file says. The same file under the same name again is no error; with ``overwrite`` neither is another, whose
+        entry it takes. Raises ``InvalidRequest`` (``sha256_required``, ``model_name_invalid``), ``Conflict``
+        ``model_exists``, ``ModelError`` (``model_checksum_mismatch``, ``model_damaged``, ``model_missing``,
+        ``disk_full``) or ``Unavailable``.
         """
         wanted = sha256.strip().lower() if sha256 else None
         if wanted is not None and not SHA256.fullmatch(wanted):
@@ -131,7 +136,7 @@ class Catalog:
         else:
             path = Path(location).expanduser().resolve()
         try:
-            return self._record(path, wanted, name, licence, source=source or location, origin=origin)
+            return self._record(path, wanted, name, licence, source or location, origin, overwrite=overwrite)
         except BaseException:
             # A download that is no model, or whose name is taken, must not stay behind unlisted.
             if remote and all(model.path != path for model in self.list()):
@@ -139,7 +144,15 @@ class Catalog:
             raise
 
     def _record(
-        self, path: Path, wanted: str | None, name: str | None, licence: str | None, *, source: str, origin: str | None
+        self,
+        path: Path,
+        wanted: str | None,
+        name: str | None,
+        licence: str | None,
+        source: str,
+        origin: str | None,
+        *,
+        overwrite: bool,
     ) -> Model:
         header = read_header(path)
         found = sha256_of(path)
@@ -168,13 +181,22 @@ class Catalog:
         def put(models: dict[str, Model]) -> None:
             there = models.get(chosen)
             if there is not None and there.sha256 != found:
-                raise Conflict(
-                    f"Another model is called {chosen!r}. Give this one another name or remove that one first.",
-                    code="model_exists",
-                )
+                if not overwrite:
+                    raise Conflict(
+                        f"Another model is called {chosen!r}. Give this one another name or remove that one first.",
+                        code="model_exists",
+                    )
+                replaced.append(there.path)
             models[chosen] = model
 
+        replaced: list[Path] = []
         self._change(put)
+        for old in replaced:
+            if old != path and old.is_relative_to(self.folder.resolve()):
+                try:
+                    old.unlink(missing_ok=True)
+                except OSError:  # a worker on Windows still has it open
+                    log.warning("%s is no longer used: delete it when no worker has it open", old)
         return model
 
     def verify(self, name: str) -> Model:

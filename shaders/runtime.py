@@ -40,29 +40,39 @@ class Dispatch:
     threads: int
 
 
-class _Waiter:
-    """Waits where waiting cannot be ended: on a thread of its own, which may be left behind.
+class _Waiters:
+    """Waits where waiting cannot be ended: on threads of their own, one of which may be left behind.
 
-    It is kept from one wait to the next, since a new thread takes longer to begin than most answers take to come.
+    Those that are idle are kept, since a new thread takes longer to begin than most answers take to come.
     """
 
     def __init__(self) -> None:
-        self._asked: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
-        threading.Thread(target=self._wait, name="gpu-read", daemon=True).start()
+        self._idle: list[SimpleQueue[tuple[Callable[[], Any], Future[Any]]]] = []
 
     def answer(self, ask: Callable[[], _Answer], seconds: float) -> _Answer:
         """What ``ask`` answers or raises; ``TimeoutError`` after so many seconds."""
+        try:
+            waiter = self._idle.pop()
+        except IndexError:
+            waiter = SimpleQueue[tuple[Callable[[], Any], Future[Any]]]()
+            threading.Thread(target=_wait, args=(waiter,), name="gpu-read", daemon=True).start()
         done: Future[_Answer] = Future()
-        self._asked.put((ask, done))
-        return done.result(seconds)
+        waiter.put((ask, done))
+        try:
+            return done.result(seconds)
+        finally:
+            if done.done():
+                self._idle.append(waiter)
 
-    def _wait(self) -> None:
-        while True:
-            ask, done = self._asked.get()
-            try:
-                done.set_result(ask())
-            except Exception as error:  # raised again by whoever waits
-                done.set_exception(error)
+
+def _wait(asked: SimpleQueue[tuple[Callable[[], Any], Future[Any]]]) -> None:
+    while True:
+        ask, done = asked.get()
+        try:
+            done.set_result(ask())
+        except Exception as error:  # raised again by whoever waits
+            done.set_exception(error)
+        del ask, done  # or the answer, and the buffer it came from, would stay until the next one
 
 
 class Runtime:
@@ -78,7 +88,7 @@ class Runtime:
         """The largest buffer that a kernel can be given."""
         self._groups = int(adapter.limits[_DIMENSION_LIMIT])
         self._lock = threading.Lock()
-        self._waiter = _Waiter()
+        self._waiters = _Waiters()
         self._pipelines: dict[tuple[str, str], Any] = {}
         self.lost: DeviceLost | None = None
         """Why this device is of no use any more."""
@@ -131,7 +141,7 @@ class Runtime:
     def _answer(self, ask: Callable[[], _Answer]) -> _Answer:
         """What ``ask`` answers, within :data:`WAIT_SECONDS`."""
         try:
-            return self._waiter.answer(ask, WAIT_SECONDS)
+            return self._waiters.answer(ask, WAIT_SECONDS)
         except TimeoutError:
             raise DeviceLost(
                 f"the GPU {self.name} has not answered for {WAIT_SECONDS:.0f} s; the worker ends", code="gpu_timeout"

@@ -52,9 +52,13 @@ class GpuTally:
 
     def begin(self, corpus: Corpus) -> Sequence[Any]:
         """Give the device the work; answers a buffer of counts a shard."""
-        work = [self.dispatches(shard) for shard in corpus.shards]
-        self.runtime.run([dispatch for dispatches, _ in work for dispatch in dispatches])
-        return [counts for _, counts in work]
+        buffers: list[Any] = []
+        for shard in corpus.shards:  # each submitted alone: a system may take a device that is busy for long for lost
+            dispatches, counts = self.dispatches(shard)
+            if dispatches:
+                self.runtime.run(dispatches)
+            buffers.append(counts)
+        return buffers
 
     def finish(self, corpus: Corpus, buffers: Sequence[Any]) -> NDArray[np.int64]:
         """Read the counts."""

@@ -188,7 +188,12 @@ class Slots:
         started = time.monotonic()
         try:
             execution.check()
-            result = self._do.tasks[claim.task](execution)
+            task = self._do.tasks.get(claim.task)
+            if task is None:
+                raise Transient(
+                    f"this worker has no task {claim.task!r}: it runs an older version; restart it", code="task_unknown"
+                )
+            result = task(execution)
             execution.flush()
             reused = bool(result.get("reused"))
             completion = Completion(claim, "succeeded", result=self._do.keep(claim, result), reused=reused)

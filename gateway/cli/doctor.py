@@ -15,7 +15,7 @@ from gateway.client_file import ClientFile
 from gateway.stack.supervisor import ask_workers
 from gateway.stack.valkey import find_server, reachable_settings
 from services.errors import CasemillError, Unavailable
-from services.models import Catalog
+from services.models import CLAUSE_MODEL, Catalog
 from services.redis_client import connect, server_info
 from services.settings import Settings
 
@@ -145,7 +145,13 @@ def _models(settings: Settings) -> Check:
         return Check("models", "broken", f"the files of {', '.join(gone)} are gone", "casemill models add PATH")
     if not models:
         return Check("models", "missing", "none is installed", "casemill models add PATH   (or: casemill models demo)")
-    return Check("models", "ok", ", ".join(f"{model.name} ({model.kind})" for model in models))
+    shown = ", ".join(f"{model.name} ({model.kind})" for model in models)
+    if all(model.name != CLAUSE_MODEL for model in models):
+        fix = (
+            "casemill models demo   (or, from a machine that has it: casemill models add FILE --name minilm-contracts)"
+        )
+        return Check("models", "missing", f"{shown}; without {CLAUSE_MODEL} clauses are found by words alone", fix)
+    return Check("models", "ok", shown)
 
 
 def _stack(settings: Settings) -> Check:

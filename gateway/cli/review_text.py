@@ -123,6 +123,10 @@ def _print_provenance(result: dict[str, Any]) -> None:
     click.echo(f"\nPlaybook {playbook['name']} {playbook['sha256'][:12]}, scan by {provenance['scan_engine']}")
     if models:
         click.echo(f"Models: {models}")
+    if "heads" in provenance["without"] and "clauses" in provenance["steps"]:
+        click.secho(
+            "Clauses by words alone: the model minilm-contracts is not installed (casemill doctor)", fg="yellow"
+        )
     click.echo(f"Time: {seconds}")
     click.echo(result["notice"])
 

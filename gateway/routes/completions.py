@@ -98,7 +98,7 @@ async def completions(
     return await _answer(Completion(), body, body.job_inputs(), request, gateway, principal, priority)
 
 
-async def _answer(  # noqa: PLR0913 (what the two routes are given)
+async def _answer(
     form: Chat | Completion,
     body: Generation,
     inputs: Sequence[dict[str, Any]],
@@ -129,7 +129,7 @@ async def _answer(  # noqa: PLR0913 (what the two routes are given)
     return head | {"object": form.object, "choices": answered, "usage": _usage(found, body.n)}
 
 
-async def _stream(  # noqa: PLR0913 (what an answer is written from)
+async def _stream(
     form: Chat | Completion, gateway: Gateway, tenant: str, jobs: list[str], head: dict[str, Any], n: int, usage: bool
 ) -> AsyncIterator[str]:
     """The chunks of a streamed answer; an error ends it as one that the clients know."""

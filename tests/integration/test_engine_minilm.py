@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from services.errors import InvalidRequest, Transient
-from services.models import Catalog
+from services.models import CLAUSE_MODEL, Catalog
 from services.settings import Settings
 from tests.conftest import missing, wait_until
 from workers.engines import embeddings
@@ -71,6 +71,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEmbeddings
     before = catalog.list()
     install_demo_models(catalog)
     assert catalog.list() == before, "installing twice changes nothing"
+    _of_an_earlier_adapter_is_made_anew(catalog)
     engines = Engines(settings, catalog, 2)
     engine = engines.embedding(MINILM)
     assert isinstance(engine, LlamaEmbeddings)
@@ -133,6 +134,18 @@ class Reference:
         """Of all tokens, or of those from ``first`` to before ``end``."""
         pooled = self(ids)[first:end].mean(axis=0)
         return pooled / np.linalg.norm(pooled)
+
+
+def _of_an_earlier_adapter_is_made_anew(catalog: Catalog) -> None:
+    adapted = catalog.get(CLAUSE_MODEL)
+    rows = catalog.folder / "catalog.json"
+    rows.write_text(rows.read_text("utf-8").replace(adapted.source, adapted.source[:-3] + "old"), "utf-8")
+    assert catalog.get(CLAUSE_MODEL).source != adapted.source
+    install_demo_models(catalog)
+    assert catalog.get(CLAUSE_MODEL) == adapted
+    rows.write_text(rows.read_text("utf-8").replace(adapted.source, "a firm's own"), "utf-8")
+    install_demo_models(catalog)
+    assert catalog.get(CLAUSE_MODEL).source == "a firm's own"
 
 
 def test_vectors_in_context_are_the_reference_models(engine: LlamaEmbeddings, tokenizer: Tokenizer) -> None:

@@ -19,7 +19,7 @@ from services.blobs import Blobs
 from services.documents import Documents
 from services.errors import NotFound
 from services.fleet import Announcement, Fleet, WorkerModel
-from services.jobs import Completion, Device, JobType, Lane, Priority, State, Submission
+from services.jobs import Completion, Device, JobType, Lane, Priority, Submission
 from services.lifecycle import Lifecycle
 from services.models import CLAUSE_MODEL
 from services.settings import Settings

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.integration.conftest import Running
 
@@ -52,7 +53,7 @@ def test_many_prompts_with_several_choices_keep_their_order(client: openai.OpenA
 
 
 def test_choices_of_a_chat_stream_side_by_side(client: openai.OpenAI) -> None:
-    messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": HELLO}]
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": HELLO}]
     whole = client.chat.completions.create(model="fake", messages=messages, n=3, seed=1, max_tokens=30)
     expected = [choice.message.content for choice in whole.choices]
     assert len(set(expected)) == 3

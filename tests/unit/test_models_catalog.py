@@ -183,3 +183,19 @@ def test_many_processes_lose_nothing(catalog: Catalog, tiny: Path) -> None:
     ]
     assert [process.wait(60) for process in running] == [0] * 4
     assert {model.name for model in catalog.list()} == {f"p{p}-{n}" for p in range(4) for n in range(5)}
+
+
+def test_one_model_takes_the_place_of_another_where_asked(catalog: Catalog, tiny: Path, tmp_path: Path) -> None:
+    catalog.folder.mkdir(parents=True)
+    inside, outside = catalog.folder / "first.gguf", tmp_path / "second.gguf"
+    for path, more in ((inside, b"1"), (outside, b"2")):
+        path.write_bytes(tiny.read_bytes() + more)
+    catalog.add(inside, name="one")
+    with pytest.raises(Conflict):
+        catalog.add(outside, name="one")
+    assert inside.exists()
+    assert catalog.add(outside, name="one", overwrite=True) == catalog.get("one")
+    assert not inside.exists(), "ours and of no use any more"
+    catalog.add(tiny, name="one", overwrite=True)
+    assert outside.exists(), "not ours to delete"
+    assert [model.path for model in catalog.list()] == [tiny]

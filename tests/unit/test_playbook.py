@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.errors import InvalidRequest
 from services.findings import Finding
-from services.playbooks import canonical, default_playbook, fold, load_playbook
+from services.playbooks import canonical, default_playbook, fold, load_playbook, own_clauses
 
 GOOD = """\
 name: leases
@@ -163,3 +163,16 @@ def test_canonical_is_stable_and_blind_to_case_and_blanks(text: str) -> None:
 def test_finding_survives_json() -> None:
     finding = Finding("governing_law", 3, 16, "governing law")
     assert Finding.from_json(json.loads(json.dumps(finding.to_json()))) == finding
+
+
+def test_a_clause_without_a_trained_head_is_a_firms_own() -> None:
+    playbook = load_playbook(
+        "name: leases\ncategories:\n"
+        "  - {id: governing_law, title: Law, weight: 1, literals: [law]}\n"
+        "  - {id: rent_review, title: Rent review, weight: 1, literals: [rent review]}\n"
+        "  - {id: health_data, title: Health data, weight: 1, literals: [health]}\n"
+        "  - {id: landlord, title: Landlord, weight: 1, kind: anchor, literals: [landlord]}\n"
+    )
+    # health_data is personal data in the default playbook, which no head finds.
+    assert own_clauses(playbook) == {"rent_review", "health_data"}
+    assert own_clauses(default_playbook()) == set()

@@ -12,6 +12,20 @@ from workers.slots import Slots, Work
 CLAIM = Claim("acme", "job_1", 1, "generate", Lane.GENERATE, Priority.NORMAL, {}, None, None, None, {}, None)
 
 
+def test_a_task_of_a_later_version_waits_for_a_worker_that_has_it() -> None:
+    delivered: list[Any] = []
+
+    def work(done: Any, **_: Any) -> Any:
+        delivered.extend(done)
+        return [State.QUEUED] * len(done), [] if done else [CLAIM]
+
+    lifecycle: Any = SimpleNamespace(work=work, settings=SimpleNamespace(lease_seconds=1))
+    pulse: Any = SimpleNamespace(add=lambda _: None, remove=lambda _: None)
+    todo = Work({"embed": lambda _: {}}, lambda *_: "res_1", lambda _: {"m": True})
+    Slots(lifecycle, pulse, todo, worker="w", device=Device.CPU, seats=1).serve(Lane.GENERATE, lambda _: None)
+    assert [(completion.outcome, completion.problem["code"]) for completion in delivered] == [("retry", "task_unknown")]
+
+
 def test_a_damaged_catalog_does_not_take_a_finished_result_along() -> None:
     delivered: list[tuple[int, list[str]]] = []
     looks = iter([{"m": True}])

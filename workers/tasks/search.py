@@ -1,6 +1,6 @@
 """Task ``search``: the clauses of documents, a matter or a clause bank that fit a query, each with its place.
 
-Vectors are those of step ``embed``, so a document that was reviewed is not embedded again.
+Vectors are those of step ``embed``, kept under its label, so a document is embedded once for all searches.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _searched(toolbox: Toolbox, execution: Execution, engine: EmbeddingEngine, d
     version = f"{SEGMENTS_VERSION}:{WORDS_VERSION}"
     counted = toolbox.derive(claim, "words", version, count, document=document)
     words = Words.from_bytes(toolbox.blobs.get(claim.tenant, counted["output"]))
-    # Under the label of a review by the default playbook; vectors of another's are known by their texts.
+    # Always under the default playbook's label; vectors of a review by another are known by their texts.
     step = embed_document(toolbox, execution, engine, default_playbook(), document, text)
     segments = load_segments(toolbox.blobs.get(claim.tenant, step["output"]))
     # A clause too long for the model has several parts.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from services.playbooks import Playbook
 from services.texts import DocumentText
+from workers.analysis.sentences import VERSION as SENTENCES_VERSION
 from workers.analysis.sentences import find_sentences
 from workers.engines.base import EmbeddingEngine, Tick, WorkCancelled, no_tick
 from workers.execution import Execution, Stopped
@@ -19,8 +20,8 @@ from workers.tasks.generate import model_stamp
 from workers.tasks.known_vectors import KEY_CHARS, known_vectors, text_keys
 from workers.toolbox import Toolbox
 
-# Raise when the same text is cut into other segments.
-VERSION = "3"
+# Raise the last part when the same sentences are cut into other segments.
+VERSION = f"{SENTENCES_VERSION}.3"
 MAX_OWN = 16
 _own_vectors: dict[tuple[str, str], NDArray[np.float32]] = {}
 

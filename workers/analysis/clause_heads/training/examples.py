@@ -1,4 +1,4 @@
-"""The developer part of CUAD as sentences with labels, vectors and what the scan found."""
+"""The developer part of CUAD as sentences with labels and what the scan found."""
 
 from __future__ import annotations
 

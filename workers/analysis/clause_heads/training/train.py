@@ -3,7 +3,7 @@
 DATA is the folder of CUAD's developer part, TUNED what :mod:`~workers.analysis.clause_heads.training.finetune` wrote.
 Five folds by contract: a contract's first logits come from models of the four other folds; the later stages are
 measured on the fold that they were not trained on. The figures are those of the folds, what is written is trained on
-all contracts. Takes some ten minutes of two cores. The last line is one JSON object.
+all contracts. Takes some seven minutes of two cores. The last line is one JSON object.
 """
 
 from __future__ import annotations
