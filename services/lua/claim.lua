@@ -3,26 +3,32 @@
 
 local PATIENCE = {normal = 120, low = 1200, bulk = 14400}
 local MODEL_WINDOW = 8     -- how far into a backlog a slot looks for a job whose model is loaded
+local MOST_PASSED = 1024   -- jobs that it passes by, so many at a time, where no model among them can be loaded here
 local SMALL_COST = 1       -- expected seconds of a job that may share a claim; others would wait behind a longer one
 local MODEL_PATIENCE = 30  -- seconds that the head may wait behind such jobs
 
 -- The job of one backlog that suits a worker best, and its score: the head, or close behind it one whose model is
 -- loaded. `C.models` maps what the worker can load to whether it is loaded; nil when the lane needs no model.
 local function candidate(C, backlog)
-  local rows = redis.call('ZRANGE', backlog, 0, C.models and MODEL_WINDOW - 1 or 0, 'WITHSCORES')
-  if not C.models then return rows[1], tonumber(rows[2]) end
-  local first, first_score
-  for i = 1, #rows, 2 do
-    local tenant, id = split(rows[i])
-    local h = redis.call('HMGET', key.job(tenant, id), 'model', 'queued')
-    local model = h[1] or ''
-    if model == '' or C.models[model] then return rows[i], tonumber(rows[i + 1]) end
-    if C.models[model] ~= nil and not first then
-      first, first_score = rows[i], tonumber(rows[i + 1])
-      if NOW - tonumber(h[2] or NOW) > MODEL_PATIENCE then break end
-    end
+  if not C.models then
+    local head = redis.call('ZRANGE', backlog, 0, 0, 'WITHSCORES')
+    return head[1], tonumber(head[2])
   end
-  return first, first_score
+  for from = 0, MOST_PASSED - 1, MODEL_WINDOW do
+    local rows = redis.call('ZRANGE', backlog, from, from + MODEL_WINDOW - 1, 'WITHSCORES')
+    local first, first_score
+    for i = 1, #rows, 2 do
+      local tenant, id = split(rows[i])
+      local h = redis.call('HMGET', key.job(tenant, id), 'model', 'queued')
+      local model = h[1] or ''
+      if model == '' or C.models[model] then return rows[i], tonumber(rows[i + 1]) end
+      if C.models[model] ~= nil and not first then
+        first, first_score = rows[i], tonumber(rows[i + 1])
+        if NOW - tonumber(h[2] or NOW) > MODEL_PATIENCE then break end
+      end
+    end
+    if first or #rows < 2 * MODEL_WINDOW then return first, first_score end
+  end
 end
 
 -- The best job of one priority over the worker's device classes.

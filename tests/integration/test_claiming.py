@@ -68,8 +68,10 @@ def test_a_slot_prefers_a_loaded_model_among_equals_but_not_for_ever(lifecycle: 
     assert take(lifecycle, models=models) == cold
 
 
-def test_a_slot_leaves_what_its_worker_cannot_load(lifecycle: Lifecycle) -> None:
-    submit(lifecycle, model="elsewhere")
+@pytest.mark.parametrize("others", [1, 8, 100])
+def test_a_slot_leaves_what_its_worker_cannot_load(lifecycle: Lifecycle, others: int) -> None:
+    for _ in range(others):
+        submit(lifecycle, model="elsewhere")
     here = submit(lifecycle, model="here")
     assert take(lifecycle, models={"here": False}) == here
     assert take(lifecycle, models={"here": False}) is None
