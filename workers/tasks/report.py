@@ -145,7 +145,7 @@ def _missed(steps: dict[str, dict[str, Any]]) -> list[str]:
 def _provenance(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Versions, models, adapter and seconds of every step."""
     scan = steps["scan"]
-    models = {name: step["model"] for name, step in steps.items() if "model" in step}
+    models = {name: steps[name]["model"] for name in sorted(steps, key=_STEPS.index) if "model" in steps[name]}
     return {
         "casemill": importlib.metadata.version("casemill"),
         "playbook": {"name": scan["playbook"], "sha256": scan["playbook_version"]},
