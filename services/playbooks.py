@@ -128,11 +128,11 @@ def default_playbook() -> Playbook:
 
 def own_clauses(playbook: Playbook) -> set[str]:
     """Ids of the clauses that the default playbook has not, and with it no trained head."""
-    own, known = (
-        {category.id for category in known_as.categories if category.kind == "clause"}
-        for known_as in (playbook, default_playbook())
-    )
-    return own - known
+    return _clauses(playbook) - _clauses(default_playbook())
+
+
+def _clauses(playbook: Playbook) -> set[str]:
+    return {category.id for category in playbook.categories if category.kind == "clause"}
 
 
 def default_text() -> str:

@@ -36,6 +36,7 @@ _FUNCTIONS: Final = {
     "llama_model_get_vocab": 1,
     "llama_model_n_ctx_train": 1,
     "llama_model_n_embd": 1,
+    "llama_model_meta_val_str": 4,
     "llama_model_has_encoder": 1,
     "llama_model_has_decoder": 1,
     "llama_vocab_n_tokens": 1,
@@ -54,9 +55,9 @@ _FUNCTIONS: Final = {
     "llama_state_seq_set_data": 4,
     "llama_decode": 2,
     "llama_get_logits": 1,
+    "llama_get_embeddings": 1,
     "llama_get_embeddings_seq": 2,
     "llama_n_ctx_seq": 1,
-    "llama_pooling_type": 1,
 }
 _MODEL_FIELDS: Final = {"n_gpu_layers", "check_tensors", "use_extra_bufts", "no_alloc", "load_mode"}
 _CONTEXT_FIELDS: Final = {
