@@ -47,15 +47,27 @@ class Toolbox:
         ``version`` names all that the output depends on beside the document's text, ``document`` another one than the
         job's own. An input with ``force`` has it computed again.
         """
-        body, label = self.input(claim), f"{kind}:{reader_version(self.settings)}:{version}"
-        document = document or str(body["document"])
-        blob = None if body.get("force") else self.documents.output(claim.tenant, document, label)
-        if blob:
+        document = document or str(self.input(claim)["document"])
+        if blob := self.kept(claim, kind, version, document):
             return {"output": blob, "reused": True, "seconds": 0.0}
         started = time.monotonic()
-        blob = self.blobs.put(claim.tenant, kind, compute(), scope=document)
-        self.documents.keep_output(claim.tenant, document, label, blob)
+        blob = self.keep(claim, kind, version, document, compute())
         return {"output": blob, "reused": False, "seconds": round(time.monotonic() - started, 4)}
+
+    def kept(self, claim: Claim, kind: str, version: str, document: str) -> str | None:
+        """The blob of a document's output of this very version, unless the job wants it computed again."""
+        if self.input(claim).get("force"):
+            return None
+        return self.documents.output(claim.tenant, document, self._label(kind, version))
+
+    def keep(self, claim: Claim, kind: str, version: str, document: str, data: bytes) -> str:
+        """The blob in which a document's output is kept from now on; ``NotFound`` where the document was deleted."""
+        blob = self.blobs.put(claim.tenant, kind, data, scope=document)
+        self.documents.keep_output(claim.tenant, document, self._label(kind, version), blob)
+        return blob
+
+    def _label(self, kind: str, version: str) -> str:
+        return f"{kind}:{reader_version(self.settings)}:{version}"
 
     def keep_result(self, claim: Claim, result: dict[str, Any]) -> str:
         """Store a job's result; one about a document, or with several under ``documents``, is erased with any of them.

@@ -2,7 +2,7 @@
 
 From texts to sketches of 128 numbers over runs of five words, on one core and in one process a core, the sides in turn.
 rensa gets what is fastest from texts in Python alone: a list of strings a text, all sketched in one call.
-``CASEMILL_ADAPTER`` adds our GPU path, shingles on threads. An argument is the number of runs.
+``CASEMILL_ADAPTER`` adds our GPU path. An argument is the number of runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from typing import Any, cast
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from services.settings import Settings
 from tests.conftest import DATA
 from workers.analysis.duplicates import find_duplicates
-from workers.analysis.minhash import engine, sketch
+from workers.analysis.minhash import engine, sketch, sketches
 from workers.analysis.shingles import Hashes, shingles
 
 FOLDER = DATA / "near_duplicates"
@@ -39,9 +39,9 @@ def texts() -> list[str]:
     return [path.read_bytes().decode() for path in sorted((FOLDER / "texts").glob("*.txt"))]
 
 
-def ours(part: list[str], adapter: str | None = None) -> NDArray[np.uint32]:
-    """Sketches, on the CPU unless an adapter is named."""
-    return sketch([shingles(text) for text in part], adapter=adapter)
+def ours(part: list[str]) -> NDArray[np.uint32]:
+    """Sketches on the CPU."""
+    return sketches(part)
 
 
 def rensa(part: list[str]) -> NDArray[np.uint32]:
@@ -69,7 +69,7 @@ def main() -> int:
         print(f"no texts in {FOLDER}")
         return 1
     sets = [shingles(text) for text in everything]
-    sketches = sketch(sets)
+    expected = sketches(everything)
     alone = [ProcessPoolExecutor(1, get_context("spawn"), _begin, (0, 1))]
     each = [ProcessPoolExecutor(1, get_context("spawn"), _begin, (number, cores)) for number in range(cores)]
     work: dict[str, Callable[[], Any]] = {
@@ -79,16 +79,14 @@ def main() -> int:
     }
     work |= {
         "ours, shingles alone": lambda: [shingles(text) for text in everything],
-        "ours, sketches alone": lambda: sketch(sets),
+        "ours, sketches alone": lambda: [sketch(part) for part in sets],
         "rensa, sketches alone, from our hashes": lambda: _from_hashes(sets),
-        "ours, pairs from sketches": lambda: compare(sets, sketches),
+        "ours, pairs from sketches": lambda: compare(sets, expected),
     }
     if adapter is not None:
         print(f"adapter: {engine(adapter)}")
-        assert np.array_equal(sketch(sets, adapter=adapter), sketches)
-        threads = ThreadPoolExecutor(cores)
-        work["ours, GPU"] = lambda: sketch(list(threads.map(shingles, everything)), adapter=adapter)
-        work["ours, GPU, sketches alone"] = lambda: sketch(sets, adapter=adapter)
+        assert np.array_equal(sketches(everything, adapter=adapter), expected)
+        work["ours, GPU"] = lambda: sketches(everything, adapter=adapter)
     seconds = measured(work, runs)
     for pool in (*alone, *each):
         pool.shutdown()
@@ -106,8 +104,8 @@ def main() -> int:
     }
     if adapter is not None:
         figures["gpu_ratio_rensa_all_cores"] = middle["rensa, all cores"] / middle["ours, GPU"]
-    figures["precision"], figures["recall"] = accuracy(compare(sets, sketches))
-    figures["precision_sketches_alone"], figures["recall_sketches_alone"] = accuracy(estimated(sketches))
+    figures["precision"], figures["recall"] = accuracy(compare(sets, expected))
+    figures["precision_sketches_alone"], figures["recall_sketches_alone"] = accuracy(estimated(expected))
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
     return 0
 
@@ -143,20 +141,18 @@ def _from_hashes(sets: list[Hashes]) -> Any:
     return _rensa().digest_matrix_from_flat_token_hashes(np.concatenate(sets), offsets, 128, 42).to_rows()
 
 
-def compare(sets: list[Hashes], sketches: NDArray[np.uint32]) -> set[tuple[int, int]]:
+def compare(sets: list[Hashes], found: NDArray[np.uint32]) -> set[tuple[int, int]]:
     """The pairs that the job would report."""
-    result = find_duplicates(
-        sketches, [len(part) for part in sets], sets.__getitem__, threshold=THRESHOLD, tick=lambda: None
-    )
+    result = find_duplicates(found, sets.__getitem__, threshold=THRESHOLD, tick=lambda: None)
     return {(pair.a, pair.b) for pair in result.pairs}
 
 
-def estimated(sketches: NDArray[np.uint32]) -> set[tuple[int, int]]:
+def estimated(found: NDArray[np.uint32]) -> set[tuple[int, int]]:
     """The pairs that the sketches alone would give."""
     return {
         (a, b)
-        for b in range(len(sketches))
-        for a in np.flatnonzero((sketches[:b] == sketches[b]).mean(axis=1) >= THRESHOLD).tolist()
+        for b in range(len(found))
+        for a in np.flatnonzero((found[:b] == found[b]).mean(axis=1) >= THRESHOLD).tolist()
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shaders.minhash import PERMUTATIONS
 from workers.analysis.candidates import Bands, rows_for
 from workers.analysis.duplicates import Duplicates, find_duplicates
 from workers.analysis.minhash import sketch
@@ -22,7 +23,11 @@ def found(sets: list[Hashes], threshold: float = 0.8, **more: int) -> Duplicates
         return sets[number]
 
     result = find_duplicates(
-        sketch(sets), [len(part) for part in sets], load, threshold=threshold, tick=lambda: None, **more
+        np.array([sketch(part) for part in sets], np.uint32).reshape(-1, PERMUTATIONS),
+        load,
+        threshold=threshold,
+        tick=lambda: None,
+        **more,
     )
     assert len(loaded) >= 2 * result.verified
     return result

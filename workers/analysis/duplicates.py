@@ -54,40 +54,40 @@ class Duplicates:
 
 def find_duplicates(
     sketches: NDArray[np.uint32],
-    sizes: Sequence[int],
     load: Callable[[int], Hashes],
     *,
     threshold: float,
     tick: Callable[[], None],
     most_pairs: int = MAX_PAIRS,
 ) -> Duplicates:
-    """The near-duplicates among documents that all have shingles; document k has ``sizes[k]``, which ``load`` answers.
+    """The near-duplicates among documents that all have shingles, by their sketches (n, 128); ``load`` answers them.
 
     A pair counts if its similarity as it is shown, rounded, is ``threshold`` or above. ``tick`` is called for every
     document and every similarity that is computed.
     """
     bands = Bands(sketches, rows_for(threshold))
-    parents = list(range(len(sizes)))
+    parents = list(range(len(sketches)))
     pairs: list[Pair] = []
     verified, all_pairs = 0, True
-    for b in range(len(sizes)):
+    for b in range(len(sketches)):
         tick()
         candidates: list[int] = bands.before(b).tolist()
         for a in candidates:
             if len(pairs) >= most_pairs and _root(parents, a) == _root(parents, b):
                 all_pairs = False
                 continue
+            one, other = load(a), load(b)
             # The smaller set ÷ the larger is the most that the similarity can be.
-            if round(min(sizes[a], sizes[b]) / max(sizes[a], sizes[b]), 6) < threshold:
+            if round(min(len(one), len(other)) / max(len(one), len(other)), 6) < threshold:
                 continue
             tick()
             verified += 1
-            similarity = jaccard(load(a), load(b))
+            similarity = jaccard(one, other)
             if similarity >= threshold:
                 pairs.append(Pair(a, b, similarity))
                 parents[_root(parents, b)] = _root(parents, a)
     pairs.sort(key=lambda pair: (pair.a, pair.b))
-    clusters = _clusters(pairs, parents, sizes, load, tick)
+    clusters = _clusters(pairs, parents, load, tick)
     return Duplicates(tuple(pairs), clusters, all_pairs, verified, bands.count, bands.rows)
 
 
@@ -102,17 +102,16 @@ def _root(parents: list[int], document: int) -> int:
 def _clusters(
     pairs: Sequence[Pair],
     parents: list[int],
-    sizes: Sequence[int],
     load: Callable[[int], Hashes],
     tick: Callable[[], None],
 ) -> tuple[Cluster, ...]:
     known = {(pair.a, pair.b): pair.jaccard for pair in pairs}
-    nearness = [0.0] * len(sizes)
+    nearness = [0.0] * len(parents)
     for pair in pairs:
         nearness[pair.a] += pair.jaccard
         nearness[pair.b] += pair.jaccard
     groups: dict[int, list[int]] = {}
-    for document in range(len(sizes)):
+    for document in range(len(parents)):
         if nearness[document]:
             groups.setdefault(_root(parents, document), []).append(document)
 
@@ -126,7 +125,7 @@ def _clusters(
     found: list[Cluster] = []
     for group in groups.values():
         # Among equals the longest, then the first uploaded.
-        chosen = max(group, key=lambda k: (round(nearness[k], 6), sizes[k], -k))
+        chosen = max(group, key=lambda k: (round(nearness[k], 6), len(load(k)), -k))
         members = [(document, similarity(chosen, document)) for document in group]
         members.sort(key=lambda member: (member[0] != chosen, -member[1], member[0]))
         found.append(Cluster(chosen, tuple(members)))

@@ -35,8 +35,7 @@ def shingles(text: str, *, ignore_numbers: bool = False, tick: Callable[[], None
     ``ignore_numbers`` leaves out every word with a digit: dates, amounts and numbers of clauses, also `1st` and `10b`.
     ``tick`` is called about once a megabyte.
     """
-    # Only these two characters beyond ASCII have a lower case within it; all others part words in either case.
-    data = text.replace("\u0130", "i\u0307").replace("\u212a", "k").encode("utf-8", "surrogatepass")
+    data = folded(text)
     parts: list[Hashes] = []
     begin = 0
     while begin < len(data):
@@ -48,6 +47,14 @@ def shingles(text: str, *, ignore_numbers: bool = False, tick: Callable[[], None
         begin = end
     words = np.concatenate(parts) if parts else np.zeros(0, np.uint64)
     return distinct(_runs(words))
+
+
+def folded(text: str) -> bytes:
+    """UTF-8 whose ASCII letters and digits are those of the lower-cased text, but for the case of the letters."""
+    if not text.isascii():
+        # Only these two characters beyond ASCII have a lower case within it; all others part words in either case.
+        text = text.replace("\u0130", "i\u0307").replace("\u212a", "k")
+    return text.encode("utf-8", "surrogatepass")
 
 
 def distinct(hashes: Hashes) -> Hashes:

@@ -29,6 +29,10 @@ PROMPT_TOKENS: Final = {0: 128, 1: 256}
 # How long prompts are read, step after step, before a sequence of this priority gets its next token. The more sequences
 # begin together, the fuller are the steps that follow.
 READ_SECONDS: Final = {0: 0.0, 1: 0.0, 2: 1.0, 3: 10.0, 4: 30.0}
+# From this priority on nobody watches the first token come.
+UNWATCHED: Final = 3
+# A shorter piece of a prompt is not worth the small batch that llama.cpp makes of it.
+LEAST_PIECE: Final = 64
 
 
 def closed() -> Transient:
@@ -206,15 +210,24 @@ class EngineLoop:
         return since is None or urgent not in READ_SECONDS or now - since < READ_SECONDS[urgent]
 
     def _read(self, reading: list[Sequence], urgent: int) -> list[tuple[Sequence, int]]:
+        """Add pieces of prompts to the batch, up to their ends or, where another batch of prompts follows, not quite.
+
+        A prompt's last token is what gives logits. While those are not asked for, the host prepares the next batch as
+        the device computes this one; the last tokens then make one step together.
+        """
         parts: list[tuple[Sequence, int]] = []
         room = self._batch.capacity
+        follows = self._ahead and sum(sequence.waiting_tokens for sequence in reading) > room
         behind = min(room, PROMPT_TOKENS.get(urgent, room))
         for sequence in reading:
             if room and self._seats.ready(sequence):
                 most = room if sequence.request.priority < urgent else min(room, behind)
                 if sequence.mark:
                     most = min(most, sequence.mark - sequence.fed)
-                count = min(most, sequence.waiting_tokens)
+                held = 1 if follows and sequence.request.priority >= UNWATCHED else 0
+                count = min(most, sequence.waiting_tokens - held)
+                if parts and count == room < min(LEAST_PIECE, sequence.waiting_tokens - held):
+                    continue
                 if count > 0:
                     parts.append((sequence, count))
                     room -= count

@@ -1,6 +1,6 @@
 """Spreads the work on the rows of one engine step over a few threads; numpy and llguidance let go of the GIL meanwhile.
 
-The threads belong to the process, not to an engine: however many models are loaded, there are at most seven.
+The threads belong to the process, not to an engine: however many models are loaded, there are at most three.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Final
 
 from workers.hardware import usable_cores
 
-MAX_THREADS: Final = 8
+# More are slower: they wait for each other and for the memory that all of them read.
+MAX_THREADS: Final = 4
 # Values a thread must get to be worth waking: below this a step is over sooner than another thread begins.
 VALUES_A_THREAD: Final = 2**18
 

@@ -188,10 +188,14 @@ class Seats:
     def _borrow(self, sequence: Sequence) -> None:
         """Take what another that runs has computed of the same beginning, where its cache still has all of it."""
         prompt, scope = sequence.request.prompt, sequence.request.scope
+        head = prompt[:LEAST_TOKENS].tolist()
         alike = [
             (min(common(np.array(other.tokens[: other.fed], np.int32), prompt), len(prompt) - 1), other)
             for other in self.running
-            if other is not sequence and other.fed >= LEAST_TOKENS and other.request.scope == scope
+            if other is not sequence
+            and other.fed >= LEAST_TOKENS
+            and other.request.scope == scope
+            and other.tokens[:LEAST_TOKENS] == head
         ]
         shared, other = max(alike, key=lambda pair: pair[0], default=(0, sequence))
         if shared >= LEAST_TOKENS and shared > sequence.fed and self._context.whole(other.slot):

@@ -1,12 +1,15 @@
 """Job ``duplicates``: the near-duplicates among the documents of a matter or of a list.
 
-Each document's sketch and shingles are kept under it, so that the next job over a grown matter reads only what is new.
+Each document's sketch is kept under it, so that the next job over a grown matter reads only what is new; its shingles
+are made and kept when a sketch like its own makes it a candidate.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +18,9 @@ from numpy.typing import NDArray
 
 from services.errors import CasemillError, NotFound, Transient
 from services.jobs import Claim
-from shaders.minhash import PERMUTATIONS
+from shaders.minhash import NOTHING, PERMUTATIONS
 from workers.analysis.duplicates import Duplicates, find_duplicates
-from workers.analysis.minhash import engine, sketch
+from workers.analysis.minhash import engine, sketches
 from workers.analysis.shingles import Hashes, shingles
 from workers.execution import Execution
 from workers.tasks.extract import read_text
@@ -25,10 +28,11 @@ from workers.tasks.report import NOTICE
 from workers.toolbox import Toolbox
 
 # Raise when the same text gives other shingles or another sketch.
-VERSION = "1"
+VERSION = "2"
 # Shingles held in memory for comparison; documents that are alike are needed again and again.
 CACHE_BYTES = 64 * 2**20
-_SKETCH_BYTES = 4 * PERMUTATIONS
+# Characters of texts that are sketched together.
+BATCH = 8 * 2**20
 
 
 def find_near_duplicates(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
@@ -41,14 +45,9 @@ def find_near_duplicates(toolbox: Toolbox, execution: Execution) -> dict[str, An
         shelf.add(document)
         if number * 100 // len(documents) > (number - 1) * 100 // len(documents):  # a hundred events at most
             execution.progress(documents=number, total=len(documents), computed=shelf.computed)
+    made = shelf.close()
     prepared = time.monotonic()
-    found = find_duplicates(
-        np.array(shelf.sketches, np.uint32).reshape(-1, PERMUTATIONS),
-        shelf.sizes,
-        shelf.load,
-        threshold=body["threshold"],
-        tick=execution.check,
-    )
+    found = find_duplicates(made, shelf.load, threshold=body["threshold"], tick=execution.check)
     return _result(shelf, found) | {
         "matter": body.get("matter"),
         "threshold": body["threshold"],
@@ -62,14 +61,12 @@ def find_near_duplicates(toolbox: Toolbox, execution: Execution) -> dict[str, An
 
 @dataclass
 class _Shelf:
-    """The documents that are compared, by number: names, sketches and sizes in memory, shingles in their blobs."""
+    """The documents that are compared, by number: names and sketches in memory, shingles in their blobs."""
 
     toolbox: Toolbox
     execution: Execution
     claim: Claim
     documents: list[str] = field(default_factory=list[str])
-    sketches: list[NDArray[np.uint32]] = field(default_factory=list[NDArray[np.uint32]])
-    sizes: list[int] = field(default_factory=list[int])
     names: dict[str, str] = field(default_factory=dict[str, str])
     too_short: list[str] = field(default_factory=list[str])
     unread: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
@@ -77,56 +74,86 @@ class _Shelf:
 
     def __post_init__(self) -> None:
         self.engine = engine(self.toolbox.settings.adapter)
-        self._blobs: list[str] = []
+        self._ignore_numbers: bool = self.claim.input["ignore_numbers"]
+        self._version = f"{VERSION}{':without numbers' if self._ignore_numbers else ''}"
+        self._sketches: dict[str, NDArray[np.uint32]] = {}
+        self._texts: dict[str, str] = {}
+        self._blobs: dict[int, str] = {}
         self._held: OrderedDict[int, Hashes] = OrderedDict()
         self._held_bytes = 0
 
     def add(self, document: str) -> None:
-        """Take a document's shingles from where they are kept, or read it; one without text is noted as unread."""
+        """Take a document's sketch from where it is kept, or read it for the next batch; note what cannot be read."""
         toolbox, claim = self.toolbox, self.claim
-        without = ":without numbers" if claim.input["ignore_numbers"] else ""
-        version = f"{VERSION}{without}"
-        try:
+        with self._noted(document):
             self.names[document] = toolbox.documents.get(claim.tenant, document).name
-            step = toolbox.derive(claim, "shingles", version, lambda: self._compute(document), document=document)
-            data = toolbox.blobs.get(claim.tenant, step["output"])
-        except Transient:
-            raise
-        except CasemillError as error:
-            self.unread.append({"document": document, "code": error.code, "detail": error.detail})
-            return
-        self.computed += not step["reused"]
-        size = (len(data) - _SKETCH_BYTES) // 8
-        if not size:
-            self.too_short.append(document)
-            return
-        self.documents.append(document)
-        self.sketches.append(np.frombuffer(data, "<u4", PERMUTATIONS))
-        self.sizes.append(size)
-        self._blobs.append(step["output"])
+            if blob := toolbox.kept(claim, "sketch", self._version, document):
+                self._sketches[document] = np.frombuffer(toolbox.blobs.get(claim.tenant, blob), "<u4")
+                return
+            self._texts[document] = read_text(toolbox, self.execution, document)[0].text
+        if sum(map(len, self._texts.values())) >= BATCH:
+            self._sketch()
+
+    def close(self) -> NDArray[np.uint32]:
+        """The sketches of all documents that have shingles, (n, 128), in the order in which they were added."""
+        self._sketch()
+        for document in self.names:
+            if (sketch := self._sketches.get(document)) is not None:
+                (self.too_short if (sketch == NOTHING).all() else self.documents).append(document)
+        return np.array([self._sketches[document] for document in self.documents], np.uint32).reshape(-1, PERMUTATIONS)
 
     def load(self, number: int) -> Hashes:
-        """The shingles of a document, ascending, from memory or its blob."""
+        """The shingles of a document, ascending, from memory, its blob or its text."""
         held = self._held.get(number)
         if held is None:
             try:
+                if number not in self._blobs:
+                    self._blobs[number] = self._shingled(self.documents[number])
                 data = self.toolbox.blobs.get(self.claim.tenant, self._blobs[number])
             except NotFound:
                 raise Transient("a document was deleted while it was compared", code="document_deleted") from None
-            held = self._held[number] = np.frombuffer(data, "<u8", offset=_SKETCH_BYTES)
+            held = self._held[number] = np.frombuffer(data, "<u8")
             self._held_bytes += held.nbytes
             while self._held_bytes > CACHE_BYTES and len(self._held) > 1:
                 self._held_bytes -= self._held.popitem(last=False)[1].nbytes
         self._held.move_to_end(number)
         return held
 
-    def _compute(self, document: str) -> bytes:
-        """A document's sketch, 512 bytes, and its shingles, 8 bytes each, little-endian."""
-        text = read_text(self.toolbox, self.execution, document)[0].text
-        hashes = shingles(text, ignore_numbers=self.claim.input["ignore_numbers"], tick=self.execution.check)
-        self.execution.check()
-        sketched = sketch([hashes], adapter=self.toolbox.settings.adapter)
-        return sketched.astype("<u4").tobytes() + hashes.astype("<u8").tobytes()
+    def _sketch(self) -> None:
+        """Sketch the texts at hand, together, and keep what comes of each."""
+        texts, self._texts = self._texts, {}
+        found = sketches(
+            list(texts.values()),
+            ignore_numbers=self._ignore_numbers,
+            adapter=self.toolbox.settings.adapter,
+            tick=self.execution.check,
+        )
+        for document, sketch in zip(texts, found, strict=True):
+            with self._noted(document):
+                self.toolbox.keep(self.claim, "sketch", self._version, document, sketch.astype("<u4").tobytes())
+                self._sketches[document] = sketch
+                self.computed += 1
+
+    def _shingled(self, document: str) -> str:
+        """The blob of a document's shingles, 8 bytes each, little-endian."""
+
+        def compute() -> bytes:
+            text = read_text(self.toolbox, self.execution, document)[0].text
+            hashes = shingles(text, ignore_numbers=self._ignore_numbers, tick=self.execution.check)
+            return hashes.astype("<u8").tobytes()
+
+        step = self.toolbox.derive(self.claim, "shingles", self._version, compute, document=document)
+        return str(step["output"])
+
+    @contextmanager
+    def _noted(self, document: str) -> Generator[None]:
+        """Has what is wrong with a document told in the result, where trying again is no use."""
+        try:
+            yield
+        except Transient:
+            raise
+        except CasemillError as error:
+            self.unread.append({"document": document, "code": error.code, "detail": error.detail})
 
 
 def _result(shelf: _Shelf, found: Duplicates) -> dict[str, Any]:
