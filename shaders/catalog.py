@@ -26,6 +26,11 @@ class Kernel:
 MAX_TURNS = 65_535
 """Turns that all loops of a thread take together: Mesa's lavapipe ends them there without an error."""
 
+SYMBOLS = Kernel(
+    "symbols.wgsl",
+    {"count": (0, 1, 2, 3), "sum": (0, 3), "write": (0, 1, 2, 3, 4), "begin": (0, 1, 2, 3, 5, 6)},
+    workgroup=256,
+)
 SCAN = Kernel("scan.wgsl", {"count": (0, 1, 2, 3), "scatter": (0, 1, 2, 4, 5)}, workgroup=64)
 TALLY = Kernel("tally.wgsl", {"tally": (0, 1, 2, 3, 4, 5, 6)}, workgroup=64)
 MINHASH = Kernel("minhash.wgsl", {"minhash": (0, 1, 2, 3, 4)}, workgroup=128)
@@ -36,4 +41,4 @@ SIMILARITY = Kernel(
 )
 HEADS = Kernel("heads.wgsl", {"multiply": (0, 1, 2, 3)}, workgroup=64)
 
-KERNELS: tuple[Kernel, ...] = (SCAN, TALLY, MINHASH, SIMILARITY, HEADS)
+KERNELS: tuple[Kernel, ...] = (SYMBOLS, SCAN, TALLY, MINHASH, SIMILARITY, HEADS)

@@ -1,69 +1,156 @@
-"""Texts on the device: joined, one symbol a byte, in shards; resident for as long as the object is kept.
+"""Texts on the device: uploaded as they are, made symbols there, and resident for as long as the object is kept.
 
 Symbols depend on the playbook's alphabet, so a resident corpus serves every plan whose alphabet is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shaders.alphabet import BREAK, Stream
-from shaders.runtime import Runtime
+from shaders.alphabet import Alphabet
+from shaders.catalog import SYMBOLS
+from shaders.runtime import Dispatch, Runtime
 
 LEAD: Final = 256
-"""Symbols before a shard's own: more than any factor is long."""
+"""No factor is longer than this many symbols."""
 HIT_BYTES: Final = 8
 _MOST_CATEGORIES = 1000
+_TILE = 4096  # bytes
+_PART = 8 << 20  # bytes
+_END = b"\xff"  # which UTF-8 does not have
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Symbols ``origin`` to ``origin + length`` of the corpus in ``text``; those from ``begin`` on are its own.
+    """Symbols ``begin`` to ``end`` of the corpus, in ``text`` together with all others.
 
-    Its own symbols begin in document ``first``; ``starts`` says where this and each further one begins in ``text``.
-    One symbol stands behind the last, for those who look at what follows.
+    They begin in document ``first``; ``starts`` says where this and each further one begins. At least one symbol stands
+    behind the last, for those who look at what follows.
     """
 
     text: Any
-    origin: int
     begin: int
-    length: int
+    end: int
     first: int
     starts: NDArray[np.uint32]
 
 
+@dataclass(frozen=True, slots=True)
 class Corpus:
-    """Streams on one device. ``starts`` (n,) are the places of each in all of them joined, a break after each."""
+    """Texts in symbols on one device, a break after each. ``starts`` (n,) are where each begins."""
 
-    def __init__(self, runtime: Runtime, streams: Sequence[Stream], size: int | None = None) -> None:
-        """Upload; ``size`` symbols a shard instead of as many as the device takes. Raises as in :mod:`shaders.runtime`.
+    starts: NDArray[np.int64]
+    shards: Sequence[Shard]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Texts that the device was given and makes symbols of."""
+
+    symbols: Any
+    starts: Any
+    texts: int
+
+
+class Uploader:
+    """Makes corpora of texts in the symbols of one alphabet on one device; safe to share between threads."""
+
+    def __init__(self, alphabet: Alphabet, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.most_bytes = runtime.binding_bytes - 32
+        """Bytes that texts may have together, with one more for each."""
+        self._table = runtime.upload(alphabet.table.view(np.uint32))
+
+    def corpus(self, texts: Sequence[bytes], size: int | None = None) -> Corpus:
+        """The corpus of texts in UTF-8; arguments and errors as in :meth:`begin` and :meth:`finish`."""
+        return self.finish(self.begin(texts), size)
+
+    def begin(self, texts: Sequence[bytes]) -> Upload:
+        """Give the device texts in UTF-8; meanwhile the host is free.
+
+        Lone surrogates are encoded as any character. Raises as in :mod:`shaders.runtime`; ``gpu_limit`` where the texts
+        have more than :attr:`most_bytes`.
+        """
+        runtime = self.runtime
+        parts = _parts([len(text) for text in texts])
+        first = np.array([*(place for part in parts for place in part.places), parts[-1].end], np.uint32)
+        size = parts[-1].end
+        tiles = -(-size // _TILE)
+        job = [size, tiles, runtime.width(SYMBOLS) // SYMBOLS.workgroup, len(texts)]
+        buffers = {
+            0: runtime.upload(np.array(job, np.uint32), uniform=True),
+            1: runtime.upload_parts(
+                _joined(texts, parts), (size + 31) & ~15
+            ),  # more than one character is read at a time
+            2: self._table,
+            3: runtime.empty(4 * (tiles + 1)),
+            4: runtime.empty((size + 31) & ~15),  # a symbol a byte at most
+            5: runtime.upload(first),
+            6: runtime.empty(first.nbytes),
+        }
+        threads = tiles * SYMBOLS.workgroup
+        steps = {"count": threads, "sum": SYMBOLS.workgroup, "write": threads, "begin": len(first)}
+        runtime.run([Dispatch(SYMBOLS, entry, buffers, count) for entry, count in steps.items()])
+        return Upload(buffers[4], buffers[6], len(texts))
+
+    def finish(self, upload: Upload, size: int | None = None) -> Corpus:
+        """The corpus, when it is made; ``size`` symbols a shard instead of as many as the device takes.
 
         Every symbol may be a hit and each document has its counts: a shard is as long as both fit one binding.
         """
-        stop = np.array([BREAK], np.uint8)
-        joined = np.concatenate([piece for stream in streams for piece in (stream.symbols, stop)] or [stop])
-        lengths = np.array([len(stream.symbols) + 1 for stream in streams], np.int64)
-        self.starts: NDArray[np.int64] = np.cumsum(lengths) - lengths
-        self.symbols = len(joined)
-        size = size or (runtime.binding_bytes // HIT_BYTES - LEAD - 8)
-        documents = runtime.binding_bytes // (4 * _MOST_CATEGORIES)
-        self.shards: list[Shard] = []
+        limit = self.runtime.binding_bytes
+        size, documents = size or limit // HIT_BYTES - 8, limit // (4 * _MOST_CATEGORIES)
+        found = self.runtime.read(upload.starts, upload.texts + 1).astype(np.int64)
+        starts, symbols = found[:-1], int(found[-1])
+        shards: list[Shard] = []
         begin = 0
-        while begin < len(joined):
-            first = int(np.searchsorted(self.starts, begin, side="right")) - 1
-            end = min(begin + size, len(joined))
-            if first + documents < len(self.starts):
-                end = min(end, int(self.starts[first + documents]))
-            origin = max(0, begin - LEAD)
-            text = np.zeros((end + 1 - origin + 15) & ~15, np.uint8)  # the kernels read up to 16 at a time
-            part = joined[origin : end + 1]
-            text[: len(part)] = part
-            inside = self.starts[max(first, 0) : np.searchsorted(self.starts, end)]
-            starts = np.maximum(inside - origin, 0).astype(np.uint32)
-            self.shards.append(Shard(runtime.upload(text), origin, begin - origin, end - origin, max(first, 0), starts))
+        while begin < symbols:
+            first = int(np.searchsorted(starts, begin, side="right")) - 1
+            end = min(begin + size, symbols)
+            if first + documents < len(starts):
+                end = min(end, int(starts[first + documents]))
+            inside = starts[first : np.searchsorted(starts, end)].astype(np.uint32)
+            shards.append(Shard(upload.symbols, begin, end, first, inside))
             begin = end
+        return Corpus(starts, shards)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Texts from number ``first`` on that are joined at a time, where each begins, and where they end, filled up."""
+
+    first: int
+    places: list[int]
+    end: int
+
+
+def _parts(lengths: Sequence[int]) -> list[_Part]:
+    """The texts in parts of some MiB, each filled up to whole words; one part at least."""
+    parts: list[_Part] = []
+    first, place, places = 0, 0, list[int]()
+    for number, length in enumerate(lengths):
+        if places and place + length - places[0] > _PART:
+            place = -(-place // 4) * 4
+            parts.append(_Part(first, places, place))
+            first, places = number, []
+        places.append(place)
+        place += length + 1
+    return [*parts, _Part(first, places, -(-place // 4) * 4)]
+
+
+def _joined(texts: Sequence[bytes], parts: Sequence[_Part]) -> Generator[bytes]:
+    """The bytes of each part: its texts with an end behind each, and further ends to fill it up.
+
+    Parts are small enough for their memory to be used again: new memory costs as much as all that is done here.
+    """
+    begin = 0
+    for part in parts:
+        some = texts[part.first : part.first + len(part.places)]
+        size = sum(map(len, some)) + len(some)
+        yield _END.join([*some, _END * (part.end - begin - size)]) if some else b""
+        begin = part.end

@@ -6,8 +6,8 @@ The CPU path in ``workers/analysis/minhash.py`` multiplies by the same factors a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from shaders.runtime import Dispatch, Runtime
 PERMUTATIONS: Final = 128
 # What the sketch of a text without shingles consists of; in others it stands only where no hash gave less.
 NOTHING: Final = 0xFFFFFFFF
+# Bytes of texts that the device is given at a time.
+_BATCH: Final = 8 << 20
 # Bytes of a text that a workgroup owns, as many as its memory can hold hashes for.
 _PIECE: Final = 4096
 # Numbers a text in the result: its sketch, and whether the host must make it.
@@ -43,49 +45,57 @@ class GpuMinHash:
         self.runtime = runtime
         self._table = runtime.upload(FACTORS)
         # What one dispatch may have: bytes of texts with a byte before each, and texts.
-        self._bytes = runtime.binding_bytes - 8
+        self._most = runtime.binding_bytes - 8
         self._texts = runtime.binding_bytes // (4 * _RESULT)
 
-    def sketch(self, texts: Sequence[bytes], *, ignore_numbers: bool = False) -> tuple[NDArray[np.uint32], list[int]]:
+    def sketch(self, texts: Iterable[bytes], *, ignore_numbers: bool = False) -> tuple[NDArray[np.uint32], list[int]]:
         """A sketch a text, (n, 128), and the numbers of the texts that the host must do, as it says in the kernel.
 
-        ``texts`` are what :func:`workers.analysis.shingles.folded` gives. Errors as in :mod:`shaders.runtime`.
+        ``texts`` are what :func:`workers.analysis.shingles.folded` gives. The device works on some while the host
+        prepares the next. Errors as in :mod:`shaders.runtime`.
         """
-        sketches = np.full((len(texts), PERMUTATIONS), NOTHING, np.uint32)
-        left = [number for number, text in enumerate(texts) if len(text) >= self._bytes]
-        batch: list[int] = []
+        under_way: list[tuple[int, Any]] = []
+        batch: list[bytes] = []
         held = 0
-        for number, text in enumerate(texts):
-            if not text or len(text) >= self._bytes:
-                continue
-            if batch and (held + len(text) >= self._bytes or len(batch) == self._texts):
-                left += self._dispatch(texts, batch, ignore_numbers, sketches)
+        beyond: list[int] = []
+        number = -1
+        for number, whole in enumerate(texts):
+            text = whole if len(whole) < self._most else b""
+            if text is not whole:
+                beyond.append(number)
+            if batch and (held + len(text) >= min(self._most, _BATCH) or len(batch) == self._texts):
+                under_way.append((len(batch), self._dispatch(batch, ignore_numbers)))
                 batch, held = [], 0
-            batch.append(number)
+            batch.append(text)
             held += len(text) + 1
         if batch:
-            left += self._dispatch(texts, batch, ignore_numbers, sketches)
-        return sketches, sorted(left)
+            under_way.append((len(batch), self._dispatch(batch, ignore_numbers)))
+        sketches = np.empty((number + 1, PERMUTATIONS), np.uint32)
+        first = 0
+        for count, buffer in under_way:
+            found = self.runtime.read(buffer, _RESULT * count)
+            sketches[first : first + count] = ~found[: PERMUTATIONS * count].reshape(count, PERMUTATIONS)
+            beyond += (first + np.flatnonzero(found[PERMUTATIONS * count :])).tolist()
+            first += count
+        return sketches, sorted(beyond)
 
-    def _dispatch(
-        self, texts: Sequence[bytes], batch: list[int], ignore_numbers: bool, sketches: NDArray[np.uint32]
-    ) -> list[int]:
-        """Set the sketches of some texts, none of them empty; answers which of them the host must do."""
-        runtime, count = self.runtime, len(batch)
-        joined = b"\0".join([b"", *(texts[number] for number in batch)])
-        pieces = _pieces(np.array([len(texts[number]) for number in batch], np.int64))
+    def _dispatch(self, texts: list[bytes], ignore_numbers: bool) -> Any:
+        """Give the device some texts; answers the buffer of what it finds."""
+        runtime, count = self.runtime, len(texts)
+        lengths = np.array([len(text) for text in texts], np.int64)
+        # A buffer has one piece at least, if an empty one.
+        pieces = _pieces(lengths) if lengths.any() else np.zeros((1, 4), np.uint32)
+        filling = bytes(4 - (int(lengths.sum()) + count) % 4)
         job = [len(pieces), runtime.width(MINHASH) // MINHASH.workgroup, int(ignore_numbers), count]
         buffers = {
             0: runtime.upload(np.array(job, np.uint32), uniform=True),
-            1: runtime.upload(np.frombuffer(joined + bytes(-len(joined) % 4), np.uint32)),
+            1: runtime.upload(np.frombuffer(b"\0".join([b"", *texts, filling[1:]]), np.uint8)),
             2: runtime.upload(pieces),
             3: self._table,
             4: runtime.empty(4 * _RESULT * count),
         }
         runtime.run([Dispatch(MINHASH, "minhash", buffers, MINHASH.workgroup * len(pieces))])
-        found = runtime.read(buffers[4], _RESULT * count)
-        sketches[batch] = ~found[: PERMUTATIONS * count].reshape(count, PERMUTATIONS)
-        return [number for number, beyond in zip(batch, found[PERMUTATIONS * count :].tolist(), strict=True) if beyond]
+        return buffers[4]
 
 
 def _pieces(lengths: NDArray[np.int64]) -> NDArray[np.uint32]:

@@ -8,7 +8,7 @@ wgpu-py has no types; this module is the one place that touches it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,8 +107,23 @@ class Runtime:
         self._check(data.nbytes)
         usage = self._usage.UNIFORM if uniform else self._usage.STORAGE
         with self._reported():
-            raw = data if data.nbytes else np.zeros(1, np.uint32)
-            return self._device.create_buffer_with_data(data=np.ascontiguousarray(raw), usage=usage)
+            raw = np.ascontiguousarray(data) if data.nbytes else np.zeros(1, np.uint32)
+            return self._device.create_buffer_with_data(data=raw, usage=usage)
+
+    def upload_parts(self, parts: Iterable[bytes], size: int) -> Any:
+        """A buffer of ``size`` bytes that begins with the parts, whole words each, and goes on with zeros.
+
+        Other threads run while a part is copied. Errors as in :meth:`upload`.
+        """
+        self._check(size)
+        with self._reported():
+            buffer = self._device.create_buffer(size=size, usage=self._usage.STORAGE | self._usage.COPY_DST)
+            begin = 0
+            for part in parts:
+                if part:
+                    self._device.queue.write_buffer(buffer, begin, part)
+                begin += len(part)
+            return buffer
 
     def empty(self, size: int) -> Any:
         """A buffer of ``size`` zero bytes that kernels write and :meth:`read` reads; errors as in :meth:`upload`."""
@@ -193,7 +208,10 @@ def runtime(adapter: str | None = None) -> Runtime:
     """
     with _making:
         if adapter not in _runtimes:
-            _runtimes[adapter] = Runtime(_choose(adapter))
+            chosen = _choose(adapter)
+            # What was made on a device is of no use on another: all names of an adapter share one.
+            same = (made for made in _runtimes.values() if made.name == str(chosen.info["device"]))
+            _runtimes[adapter] = next(same, None) or Runtime(chosen)
         return _runtimes[adapter]
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shaders.alphabet import Stream
 from shaders.automaton import build_automata
 from shaders.catalog import MAX_TURNS, SCAN
-from shaders.corpus import HIT_BYTES, LEAD, Corpus, Shard
+from shaders.corpus import HIT_BYTES, LEAD, Corpus, Shard, Uploader
 from shaders.factors import ScanPlan
 from shaders.runtime import Dispatch, Runtime
 from shaders.words import Automaton
@@ -25,7 +24,7 @@ _CHUNK = 512
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Factors found in one stream: factor ``factors[k]`` begins at the stream's place ``places[k]``; in no order."""
+    """Factors found in one text: factor ``factors[k]`` begins at place ``places[k]`` of its symbols; in no order."""
 
     factors: NDArray[np.int32]
     places: NDArray[np.int64]
@@ -53,7 +52,7 @@ class Flight:
     """Work that the device was given and whose results are not read yet."""
 
     corpus: Corpus
-    counted: list[tuple[Loaded, Shard, dict[int, Any], int]]
+    counted: list[tuple[Loaded, dict[int, Any], int]]
 
 
 def chunk_for(overlap: int, turns: int = 1) -> int:
@@ -71,11 +70,12 @@ class GpuScanner:
         """Upload the tables of all factors or of those with these ``numbers``."""
         self.runtime = runtime
         self._lengths = plan.lengths
+        self.uploader = Uploader(plan.alphabet, runtime)
         self._automata = [Loaded.upload(automaton, runtime) for automaton in build_automata(plan, numbers)]
 
-    def scan(self, streams: Sequence[Stream]) -> list[Hits]:
-        """The hits in each stream, all scanned in one go. Errors as in :mod:`shaders.runtime`."""
-        return self.finish(self.begin(Corpus(self.runtime, streams)))
+    def scan(self, texts: Sequence[bytes]) -> list[Hits]:
+        """The hits in each text, UTF-8, all scanned in one go. Errors as in :mod:`shaders.runtime`."""
+        return self.finish(self.begin(self.uploader.corpus(texts)))
 
     def begin(self, corpus: Corpus) -> Flight:
         """Give the device the counting of hits; meanwhile the host is free."""
@@ -84,10 +84,10 @@ class GpuScanner:
         )
 
     def finish(self, flight: Flight) -> list[Hits]:
-        """The hits in each stream of the corpus."""
+        """The hits in each text of the corpus."""
         found = [self._scatter(*counted) for counted in flight.counted]
-        factors = np.concatenate([part[0] for part in found])
-        begins = np.concatenate([part[1] for part in found])
+        factors = np.concatenate([np.zeros(0, np.int32), *(part[0] for part in found)])
+        begins = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in found)])
         starts = flight.corpus.starts
         owners = np.searchsorted(starts, begins, side="right") - 1
         order = np.argsort(owners, kind="stable")
@@ -98,11 +98,11 @@ class GpuScanner:
             for k, start in enumerate(starts.tolist())
         ]
 
-    def _count(self, automaton: Loaded, shard: Shard) -> tuple[Loaded, Shard, dict[int, Any], int]:
+    def _count(self, automaton: Loaded, shard: Shard) -> tuple[Loaded, dict[int, Any], int]:
         runtime = self.runtime
         chunk = chunk_for(automaton.overlap)
-        chunks = -(-(shard.length - shard.begin) // chunk)
-        job = [shard.length, shard.begin, chunk, chunks, automaton.overlap, automaton.row, runtime.width(SCAN), 0]
+        chunks = -(-(shard.end - shard.begin) // chunk)
+        job = [shard.end, shard.begin, chunk, chunks, automaton.overlap, automaton.row, runtime.width(SCAN), 0]
         buffers = {
             0: runtime.upload(np.array(job, np.uint32), uniform=True),
             1: shard.text,
@@ -110,12 +110,12 @@ class GpuScanner:
             3: runtime.empty(4 * chunks),
         }
         runtime.run([Dispatch(SCAN, "count", buffers, chunks)])
-        return automaton, shard, buffers, chunks
+        return automaton, buffers, chunks
 
     def _scatter(
-        self, automaton: Loaded, shard: Shard, buffers: dict[int, Any], chunks: int
+        self, automaton: Loaded, buffers: dict[int, Any], chunks: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Factors that end in the shard and their begins in the corpus."""
+        """Factors that end in a shard and their begins in the corpus."""
         runtime = self.runtime
         offsets = np.concatenate([np.zeros(1, np.uint32), np.cumsum(runtime.read(buffers[3], chunks), dtype=np.uint32)])
         total = int(offsets[-1])
@@ -124,7 +124,7 @@ class GpuScanner:
         into = {4: runtime.upload(offsets), 5: runtime.empty(HIT_BYTES * total)}
         runtime.run([Dispatch(SCAN, "scatter", buffers | into, chunks)])
         pairs = runtime.read(into[5], 2 * total).astype(np.int64)
-        places, states = pairs[0::2] + shard.origin, pairs[1::2] // automaton.row
+        places, states = pairs[0::2], pairs[1::2] // automaton.row
         first = automaton.first
         counts = first[states + 1] - first[states]
         # The k-th factor of each hit's state: a running number minus the number at which its hit begins.

@@ -6,8 +6,8 @@
 // host adds them up; `scatter` walks again and writes (place, state) from each chunk's own offset.
 
 struct Job {
-  length: u32,      // symbols in `text`
-  begin: u32,       // the first symbol whose ends are reported; those before only lead up to it
+  end: u32,         // the symbols whose ends are reported: `begin` up to `end`; those before only lead up to them
+  begin: u32,
   chunk: u32,       // symbols a thread owns
   chunks: u32,
   overlap: u32,
@@ -33,7 +33,7 @@ fn count(@builtin(global_invocation_id) id: vec3<u32>) {
     return;
   }
   let start = job.begin + owner * job.chunk;
-  let end = min(start + job.chunk, job.length);
+  let end = min(start + job.chunk, job.end);
   var found = 0u;
   var far = vec4<u32>();
   var near = 0u;
@@ -66,7 +66,7 @@ fn scatter(@builtin(global_invocation_id) id: vec3<u32>) {
   var slot = offsets[owner];
   let last = offsets[owner + 1u];
   let start = job.begin + owner * job.chunk;
-  let end = min(start + job.chunk, job.length);
+  let end = min(start + job.chunk, job.end);
   var far = vec4<u32>();
   var near = 0u;
   var state = 0u;

@@ -34,6 +34,8 @@ class GpuVectors:
         most = runtime.binding_bytes // max(16 * self._quads, 4 * MAX_QUERIES)
         if most < _TILE:
             raise Permanent(f"the GPU {runtime.name} cannot bind {_TILE} vectors of {width}", code="gpu_limit")
+        # Room for the scores of a call: none is made anew while one that was made before is free.
+        self._rooms: list[Any] = []
         self._shards: list[tuple[int, int, Any]] = []
         for start in range(0, self.count, most):
             part = self._padded(vectors[start : start + most])
@@ -67,7 +69,7 @@ class GpuVectors:
         """The best of one shard, ``size`` a query; where it holds fewer, the rest are as far behind as can be."""
         start, rows, vectors = shard
         runtime = self.runtime
-        scores = runtime.empty(4 * rows * queries)
+        scores = self._room()
         tiles = -(-rows // _TILE) * -(-queries // _TILE)
         job = self._job(rows, queries, tiles, 0, 0, size)
         dispatches = [self._dispatch("score", {0: job, 1: vectors, 2: asked, 3: scores}, tiles)]
@@ -82,9 +84,16 @@ class GpuVectors:
             if blocks == 1:
                 break
         runtime.run(dispatches)
+        self._rooms.append(scores)  # what another call does with it comes after what was submitted here
         pairs = runtime.read(best, 2 * queries * size).reshape(queries, size, 2)
         found = pairs[:, :, 1].astype(np.int64)
         return np.where(found == _NOWHERE, -np.inf, pairs[:, :, 0].view(np.float32)).astype(np.float32), found + start
+
+    def _room(self) -> Any:
+        try:
+            return self._rooms.pop()
+        except IndexError:
+            return self.runtime.empty(4 * MAX_QUERIES * max(rows for _, rows, _ in self._shards))
 
     def _job(self, rows: int, queries: int, groups: int, entries: int, blocks: int, size: int) -> Any:
         values = [rows, self._quads, queries, groups, entries, blocks, size, 0]

@@ -74,8 +74,8 @@ class GpuTally:
         starts, counts = runtime.upload(shard.starts), runtime.empty(4 * documents * self._categories)
         dispatches: list[Dispatch] = []
         for loaded, first, ends, chunk in self._tables if documents else []:
-            chunks = -(-(shard.length - shard.begin) // chunk)
-            job = [shard.length, shard.begin, chunk, chunks, loaded.overlap, loaded.row, runtime.width(TALLY)]
+            chunks = -(-(shard.end - shard.begin) // chunk)
+            job = [shard.end, shard.begin, chunk, chunks, loaded.overlap, loaded.row, runtime.width(TALLY)]
             values = np.array([*job, documents, self._categories, 0, 0, 0, *self._letters], np.uint32)
             buffers = {
                 0: runtime.upload(values, uniform=True),

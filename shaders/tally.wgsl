@@ -4,8 +4,8 @@
 // word character goes on beside it. A symbol is a word character or not, so the neighbours' symbols say it.
 
 struct Job {
-  length: u32,      // symbols in `text`; one more stands behind them
-  begin: u32,       // the first symbol whose ends count
+  end: u32,         // the symbols whose ends count: `begin` up to `end`; more stand around them
+  begin: u32,
   chunk: u32,       // symbols a thread owns
   chunks: u32,
   overlap: u32,
@@ -46,7 +46,7 @@ fn tally(@builtin(global_invocation_id) id: vec3<u32>) {
     return;
   }
   let start = job.begin + owner * job.chunk;
-  let end = min(start + job.chunk, job.length);
+  let end = min(start + job.chunk, job.end);
   // The last document that begins at `start` or before.
   var document = 0u;
   var beyond = job.documents;

@@ -7,7 +7,7 @@ Its compiler refuses barriers in control flow that is not uniform, and its limit
 from __future__ import annotations
 
 import base64
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +109,9 @@ class BrowserRuntime:
     def upload(self, data: NDArray[Any], *, uniform: bool = False) -> _Buffer:
         raw = np.ascontiguousarray(data).tobytes()
         return self._buffer(max(4, -(-len(raw) // 4) * 4), raw, "UNIFORM" if uniform else "STORAGE")
+
+    def upload_parts(self, parts: Iterable[bytes], size: int) -> _Buffer:
+        return self._buffer(size, b"".join(parts), "STORAGE")
 
     def empty(self, size: int) -> _Buffer:
         return self._buffer(max(4, size), b"", "STORAGE")

@@ -2,7 +2,8 @@
 
 The peer gets the same literals, raw, over UTF-8 bytes that are ready, and a Python function that keeps each match; it
 finds neither ragged white space nor offsets in characters. On the GPU, where ``CASEMILL_ADAPTER`` names one, counts by
-document and category: the first time, with texts encoded and uploaded, and repeated over texts that stay there.
+document and category: the first time, with UTF-8 that is ready uploaded and made symbols, and repeated over what is
+there.
 A folder of texts can be given instead of the shared data.
 """
 
@@ -128,11 +129,12 @@ def steps(playbook: Playbook, texts: list[str]) -> dict[str, Callable[[], object
 def on_gpu(found: Runtime, literals: Playbook, whole: Playbook, texts: list[str], peer: float) -> dict[str, Any]:
     """Figures of the adapter; ``peer`` in bytes a second."""
     copies = 1 if "llvmpipe" in found.name.lower() else _COPIES
-    many = texts * copies
-    size = copies * sum(len(text.encode()) for text in texts)
+    stored = [text.encode() for text in texts]
+    many = stored * copies
+    size = copies * sum(map(len, stored))
     adapter = found.name
     resident = Collection(many, device="gpu", adapter=adapter)
-    expected = Collection(texts, device="cpu").count(whole)
+    expected = Collection(stored, device="cpu").count(whole)
     equal = np.array_equal(resident.count(whole)[: len(texts)], expected)
     resident.count(literals)  # the tables and texts of the literals are there from now on
     block = np.zeros(_COPIED, np.uint8)

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from services.playbooks import default_playbook
-from shaders.alphabet import Stream
 from shaders.automaton import MAX_CELLS
 from shaders.catalog import KERNELS, MINHASH, SIMILARITY
-from shaders.corpus import Corpus
+from shaders.corpus import Uploader
 from shaders.factors import ScanPlan
 from shaders.heads import fixed, multiply
 from shaders.minhash import GpuMinHash
@@ -50,21 +49,18 @@ def plan() -> ScanPlan:
     return ScanPlan(default_playbook())
 
 
-@pytest.fixture(scope="module")
-def streams(plan: ScanPlan, texts: list[str]) -> list[Stream]:
-    return [plan.alphabet.encode(text) for text in texts]
-
-
-def test_scan(browser: Any, plan: ScanPlan, texts: list[str], streams: list[Stream]) -> None:
+def test_scan(browser: Any, plan: ScanPlan, texts: list[str]) -> None:
     playbook = default_playbook()
-    for text, stream, hits in zip(texts, streams, GpuScanner(plan, browser).scan(streams), strict=True):
+    found = GpuScanner(plan, browser).scan([text.encode() for text in texts])
+    for text, hits in zip(texts, found, strict=True):
+        stream = plan.alphabet.encode(text)
         assert confirm(text, stream, hits, plan, playbook) == scan(text, playbook, device="cpu").findings
 
 
-def test_tally(browser: Any, plan: ScanPlan, texts: list[str], streams: list[Stream]) -> None:
+def test_tally(browser: Any, plan: ScanPlan, texts: list[str]) -> None:
     playbook = default_playbook()
     tally = GpuTally(plan, MAX_CELLS, browser)
-    corpus = Corpus(browser, streams, size=10_000)
+    corpus = Uploader(plan.alphabet, browser).corpus([text.encode() for text in texts], size=10_000)
     literals = {literal.text for category in playbook.categories for literal in category.literals}
     assert tally.counted.sum() == sum(len(category.literals) for category in playbook.categories)
     for row, text in zip(tally.finish(corpus, tally.begin(corpus)), texts, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from hypothesis import strategies as st
 from services.patterns import parse_pattern
 from services.playbooks import Category, Literal, Playbook, default_playbook, load_playbook
 from shaders import automaton
-from shaders.corpus import Corpus
+from shaders.corpus import Upload, Uploader
 from shaders.factors import ScanPlan
 from shaders.runtime import Runtime
 from shaders.tally import GpuTally
-from tests.integration.test_scan_equal import ENGINES, TEXT, contracts, found_by, playbooks, reference
+from tests.integration.test_scan_equal import ENGINES, TEXT, contracts, encoded, found_by, playbooks, reference
 from workers.analysis import collection
 from workers.analysis.collection import Collection
 from workers.analysis.scan import scan
@@ -33,14 +34,14 @@ def category(number: int, *literals: Literal) -> Category:
 def test_counts_are_those_of_the_findings(texts: list[str], playbook: Playbook, gpu: Runtime) -> None:
     expected = [[len(reference(text, playbook))] for text in texts]
     for device in ("cpu", "gpu"):
-        assert Collection(texts, device=device, adapter=gpu.name).count(playbook).tolist() == expected
+        assert Collection(encoded(texts), device=device, adapter=gpu.name).count(playbook).tolist() == expected
 
 
 def test_contracts_are_counted_as_they_are_scanned(data: Path, gpu: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collection, "BATCH", 200_000)
     texts, playbook = contracts(data)[::8], default_playbook()
     expected = [scan(text, playbook, device="cpu").findings for text in texts]
-    resident = Collection(texts, device="gpu", adapter=gpu.name)
+    resident = Collection(encoded(texts), device="gpu", adapter=gpu.name)
     counts = resident.count(playbook)
     for row, findings in zip(counts, expected, strict=True):
         ids = [finding.category for finding in findings]
@@ -51,17 +52,18 @@ def test_contracts_are_counted_as_they_are_scanned(data: Path, gpu: Runtime, mon
 def test_texts_stay_on_the_device_for_the_same_alphabet(gpu: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
-    def counted(runtime: Runtime, streams: list[object]) -> Corpus:
-        made.append(len(streams))
-        return Corpus(runtime, streams)  # pyright: ignore[reportArgumentType]
+    class Counted(Uploader):
+        def begin(self, texts: Sequence[bytes]) -> Upload:
+            made.append(len(texts))
+            return super().begin(texts)
 
-    monkeypatch.setattr(collection, "Corpus", counted)
+    monkeypatch.setattr(collection, "Uploader", Counted)
     monkeypatch.setattr(collection, "BATCH", 10)
     one = Playbook("p", "p", (category(1, Literal("law"), Literal("wall")),))
     same_letters = Playbook("q", "q", (category(1, Literal("awl")),))
     other = Playbook("r", "r", (category(1, Literal("the")),))
     texts = ["the law", "the wall", "an awl, an awl"]
-    resident = Collection(texts, device="gpu", adapter=gpu.name)
+    resident = Collection(encoded(texts), device="gpu", adapter=gpu.name)
     assert resident.count(one).tolist() == [[1], [1], [0]]
     assert resident.count(one).tolist() == [[1], [1], [0]]
     assert resident.count(same_letters).tolist() == [[0], [0], [2]]
@@ -80,7 +82,7 @@ def test_documents_and_shards_may_end_anywhere(size: int, gpu: Runtime) -> None:
     plan = ScanPlan(playbook)
     tally = GpuTally(plan, automaton.MAX_CELLS, gpu)
     assert tally.counted.all()
-    corpus = Corpus(gpu, [plan.alphabet.encode(text) for text in texts], size)
+    corpus = Uploader(plan.alphabet, gpu).corpus(encoded(texts), size)
     expected = [
         [len(re.findall(r"\bgoverning\s+law\b", text)), len(re.findall(r"\blaw\b", text)) + text.count("aw")]
         for text in texts
@@ -92,7 +94,7 @@ def test_a_word_in_very_many_categories_is_counted_on_the_host(gpu: Runtime) -> 
     playbook = Playbook("p", "p", tuple(category(number, Literal("law")) for number in range(300)))
     plan = ScanPlan(playbook)
     assert not GpuTally(plan, automaton.MAX_CELLS, gpu).counted.any()
-    counts = Collection(["law law", "x"], device="gpu", adapter=gpu.name).count(playbook)
+    counts = Collection([b"law law", b"x"], device="gpu", adapter=gpu.name).count(playbook)
     assert counts.tolist() == [[2] * 300, [0] * 300]
 
 
@@ -121,7 +123,7 @@ def test_a_hundred_thousand_terms(data: Path, gpu: Runtime) -> None:
     assert sum(map(len, expected)) > 5_000
     for engine in ENGINES:
         assert found_by(engine, texts, playbook, lambda: gpu) == expected
-    counts = Collection(texts, device="gpu", adapter=gpu.name).count(playbook)
+    counts = Collection(encoded(texts), device="gpu", adapter=gpu.name).count(playbook)
     ids = [category.id for category in playbook.categories]
     for row, spans in zip(counts, expected, strict=True):
         assert row.tolist() == np.bincount([ids.index(span[0]) for span in spans], minlength=len(ids)).tolist()

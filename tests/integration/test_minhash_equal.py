@@ -92,7 +92,7 @@ def test_shards_join_without_a_seam(gpu: Runtime, size: int, texts: int) -> None
     """As on a device whose bindings hold next to nothing; a text that does not fit is left."""
     several = [FIVE.encode(), b"", b"v w x y z", b"one two three four five six", b"", b"1 2 3 4 5", b"q" * 11]
     small = GpuMinHash(gpu)
-    small._bytes, small._texts = size, texts
+    small._most, small._texts = size, texts
     found, left = small.sketch(several)
     assert left == [number for number, text in enumerate(several) if len(text) >= size]
     expected = sketches([text.decode() for text in several])

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from services.errors import Permanent
 from services.patterns import PatternError, parse_pattern
 from services.playbooks import Category, Literal, Playbook, canonical, default_playbook
-from shaders.corpus import Corpus
 from shaders.factors import ScanPlan
 from shaders.runtime import Runtime
 from shaders.scan import GpuScanner
@@ -68,11 +67,15 @@ def reference(text: str, playbook: Playbook) -> Spans:
     return found
 
 
+def encoded(texts: list[str]) -> list[bytes]:
+    return [text.encode("utf-8", "surrogatepass") for text in texts]
+
+
 def found_by(engine: str, texts: list[str], playbook: Playbook, gpu: Callable[[], Runtime]) -> list[Spans]:
     plan = ScanPlan(playbook)
     streams = [plan.alphabet.encode(text) for text in texts]
     if engine == "gpu":
-        hits = GpuScanner(plan, gpu()).scan(streams)
+        hits = GpuScanner(plan, gpu()).scan(encoded(texts))
     elif engine == "hyperscan":
         module = pytest.importorskip("workers.analysis.hyperscan_engine")
         prepared = module.HyperscanEngine(plan)
@@ -222,7 +225,7 @@ def test_shards_join_without_a_seam(gpu: Runtime) -> None:
     stream = plan.alphabet.encode(text)
     expected = reference(text, playbook)
     for size in (16, 20, 37, 100):
-        corpus = Corpus(gpu, [stream], size)
+        corpus = scanner.uploader.corpus(encoded([text]), size)
         assert len(corpus.shards) > 5
         findings = confirm(text, stream, scanner.finish(scanner.begin(corpus))[0], plan, playbook)
         assert len(findings) == len(expected)

@@ -1,11 +1,13 @@
-"""The scan of many texts by a playbook, on the GPU in batches: one is encoded while the device has the one before.
+"""The scan of many texts by a playbook, on the GPU in batches: while it has one, the host hands over the next.
 
 A :class:`Collection` stays on the device for the next playbook with the same alphabet, which the same playbook is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,36 +16,38 @@ from numpy.typing import NDArray
 
 from services.findings import Finding
 from services.playbooks import Playbook
-from shaders.alphabet import Stream
-from shaders.corpus import Corpus
+from shaders.corpus import Corpus, Upload, Uploader
 from shaders.factors import ScanPlan
 from shaders.runtime import runtime
+from shaders.scan import Hits
 from workers.analysis.confirm import confirm
 from workers.analysis.prepared import gpu_counter, gpu_scanner, plan_of
 from workers.analysis.scan import Device, check_device, scan
 
-BATCH = 128 << 20
-"""Characters that are encoded and uploaded at a time."""
+BATCH = 64 << 20
+"""Bytes that are uploaded at a time."""
+# Batches that are on their way side by side: one is joined while another one is copied.
+_UPLOADERS = 3
 _Flight = TypeVar("_Flight")
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Some of the texts, from number ``first`` on, in symbols and on the device."""
+    """Some of the texts, from number ``first`` on, on the device."""
 
     first: int
-    texts: Sequence[str]
-    streams: Sequence[Stream]
+    texts: Sequence[bytes]
     corpus: Corpus
 
 
 class Collection:
-    """Texts that are scanned again and again; from one thread at a time.
+    """Texts, UTF-8 as they are stored, that are scanned again and again; from one thread at a time.
 
-    ``device`` ``any`` is the CPU, as for one text. Errors as in :func:`scan`.
+    ``device`` ``any`` is the CPU, as for one text. Errors as in :func:`scan`; ``gpu_limit`` where one text is larger
+    than what a kernel can be given, 128 MiB at least.
     """
 
-    def __init__(self, texts: Sequence[str], *, device: Device = "any", adapter: str | None = None) -> None:
+    def __init__(self, texts: Sequence[bytes], *, device: Device = "any", adapter: str | None = None) -> None:
         check_device(device)
         self._texts = texts
         self._adapter = adapter
@@ -54,12 +58,11 @@ class Collection:
     def scan(self, playbook: Playbook) -> list[tuple[Finding, ...]]:
         """The findings in each text."""
         if not self._on_gpu:
-            return [scan(text, playbook, device="cpu").findings for text in self._texts]
+            return [scan(_decoded(text), playbook, device="cpu").findings for text in self._texts]
         plan, scanner = plan_of(playbook), gpu_scanner(playbook, runtime(self._adapter))
         found: list[tuple[Finding, ...]] = []
         for batch, flight in _overlapped(self._batches(plan), lambda batch: scanner.begin(batch.corpus)):
-            parts = zip(batch.texts, batch.streams, scanner.finish(flight), strict=True)
-            found += [confirm(text, stream, hits, plan, playbook) for text, stream, hits in parts]
+            found += _confirmed(batch.texts, scanner.finish(flight), plan, playbook)
         return found
 
     def count(self, playbook: Playbook) -> NDArray[np.int64]:
@@ -82,8 +85,10 @@ class Collection:
             own = counts[batch.first : batch.first + len(batch.texts)]
             own += tally.finish(batch.corpus, tallied)
             if rest and flight:
-                for row, text, stream, hits in zip(own, batch.texts, batch.streams, rest.finish(flight), strict=True):
-                    _add(row, confirm(text, stream, hits, plan, playbook), numbers)
+                for row, findings in zip(
+                    own, _confirmed(batch.texts, rest.finish(flight), plan, playbook), strict=True
+                ):
+                    _add(row, findings, numbers)
         return counts
 
     def _batches(self, plan: ScanPlan) -> Iterator[_Batch]:
@@ -94,23 +99,54 @@ class Collection:
             return
         self._alphabet, self._resident = b"", []
         made: list[_Batch] = []
-        for first, texts in _cut(self._texts):
-            streams = [plan.alphabet.encode(text) for text in texts]
-            made.append(_Batch(first, texts, streams, Corpus(runtime(self._adapter), streams)))
+        uploader = Uploader(plan.alphabet, runtime(self._adapter))
+        for (first, texts), upload in _uploaded(_cut(self._texts, min(BATCH, uploader.most_bytes)), uploader):
+            made.append(_Batch(first, texts, uploader.finish(upload)))
             yield made[-1]
         self._alphabet, self._resident = alphabet, made
 
 
-def _cut(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
-    """The texts in runs of :data:`BATCH` characters, one text at least, each with the number of its first."""
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogatepass")
+
+
+def _confirmed(
+    texts: Sequence[bytes], hits: Sequence[Hits], plan: ScanPlan, playbook: Playbook
+) -> Iterator[tuple[Finding, ...]]:
+    """The findings that the hits in each text are."""
+    for data, found in zip(texts, hits, strict=True):
+        if not len(found.places):
+            yield ()
+            continue
+        text = _decoded(data)
+        yield confirm(text, plan.alphabet.encode(text), found, plan, playbook)
+
+
+def _cut(texts: Sequence[bytes], most: int) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """The texts in runs of ``most`` bytes, one text at least, each with the number of its first."""
     first, held = 0, 0
     for number, text in enumerate(texts):
-        if held and held + len(text) > BATCH:
+        if number > first and held + len(text) + 1 > most:
             yield first, texts[first:number]
             first, held = number, 0
-        held += len(text)
+        held += len(text) + 1
     if texts:
         yield first, texts[first:]
+
+
+def _uploaded(
+    cuts: Iterable[tuple[int, Sequence[bytes]]], uploader: Uploader
+) -> Iterator[tuple[tuple[int, Sequence[bytes]], Upload]]:
+    """Each cut with its upload, in order, the next ones on their way meanwhile."""
+    with ThreadPoolExecutor(_UPLOADERS, thread_name_prefix="upload") as threads:
+        waiting: deque[tuple[tuple[int, Sequence[bytes]], Future[Upload]]] = deque()
+        for cut in cuts:
+            waiting.append((cut, threads.submit(uploader.begin, cut[1])))
+            if len(waiting) > _UPLOADERS:
+                following, upload = waiting.popleft()
+                yield following, upload.result()
+        for following, upload in waiting:
+            yield following, upload.result()
 
 
 def _overlapped(batches: Iterator[_Batch], begin: Callable[[_Batch], _Flight]) -> Iterator[tuple[_Batch, _Flight]]:

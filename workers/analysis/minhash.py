@@ -35,7 +35,7 @@ def sketches(
     found, left = np.empty((len(texts), PERMUTATIONS), np.uint32), range(len(texts))
     if adapter is not None:
         gpu = _on(runtime(adapter))
-        found, left = gpu.sketch([folded(text) for text in texts], ignore_numbers=ignore_numbers)
+        found, left = gpu.sketch(map(folded, texts), ignore_numbers=ignore_numbers)
     for number in left:
         found[number] = sketch(shingles(texts[number], ignore_numbers=ignore_numbers, tick=tick))
     return found

@@ -40,7 +40,8 @@ def scan(text: str, playbook: Playbook, *, device: Device = "any", adapter: str 
     stream = plan.alphabet.encode(text)
     if device == "gpu":
         found = runtime(adapter)
-        hits, engine = gpu_scanner(playbook, found).scan([stream])[0], found.name
+        hits = gpu_scanner(playbook, found).scan([text.encode("utf-8", "surrogatepass")])[0]
+        engine = found.name
     else:
         prepared = cpu_engine(playbook)
         hits, engine = prepared.scan(stream), prepared.name
