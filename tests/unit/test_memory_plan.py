@@ -66,21 +66,20 @@ def test_a_tied_output_is_there_twice_once_it_moves(headers: dict[str, GgufHeade
 @pytest.mark.parametrize(
     ("model", "gib", "expected"),
     [
-        ("llama", 141, (-1, 16, "f16")),
-        ("llama", 12, (-1, 16, "q8_0")),
-        ("llama", 8, (-1, 8, "q8_0")),
-        ("gemma", 6, (-1, 16, "q8_0")),
-        ("qwen", 12, (-1, 16, "f16")),
+        ("llama", 141, (-1, 16, "f16", 2048)),
+        ("llama", 12, (-1, 16, "q8_0", 2048)),
+        ("llama", 8, (-1, 8, "q8_0", 2048)),
+        ("gemma", 6, (-1, 16, "q8_0", 1024)),
+        ("qwen", 12, (-1, 16, "f16", 2048)),
     ],
 )
-def test_precision_gives_way_before_sequences(
-    headers: dict[str, GgufHeader], model: str, gib: int, expected: tuple[int, int, str]
+def test_a_step_and_then_precision_give_way_before_sequences(
+    headers: dict[str, GgufHeader], model: str, gib: int, expected: tuple[int, int, str, int]
 ) -> None:
     plan = plan_context(headers[model], Wish(4096, 16), Budget(gib * GIB, 32 * GIB, gpu_margin=GIB))
-    assert (plan.gpu_layers, plan.sequences, plan.kv_type) == expected
+    assert (plan.gpu_layers, plan.sequences, plan.kv_type, plan.batch) == expected
     assert (plan.tokens, plan.unified, plan.cells) == (4096, False, 4096 * plan.sequences)
     assert plan.total_bytes + plan.margin_bytes <= gib * GIB
-    assert plan.batch == 2048
 
 
 def test_layers_move_to_main_memory_at_last(headers: dict[str, GgufHeader]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from workers.engines.adjustments import Adjustments, restore
 from workers.engines.base import Sampling, TokenLogprob
 from workers.engines.rows import each_row
-from workers.engines.weights import Row, Weights, likeliest, place
+from workers.engines.weights import Row, Weights, likeliest, peaks, place
 
 GREEDY_BELOW: Final = 1e-5
 
@@ -26,7 +26,8 @@ class Chooser:
     """What one sequence chooses by: its parameters, the tokens written so far and a stream of random numbers.
 
     The random numbers are Philox's, keyed by the seed. ``logprobs`` has an entry for each token observed, where they
-    were asked for. One that is ``plain`` takes the likeliest token as the model gives it.
+    were asked for. One that is ``plain`` takes the likeliest token as the model gives it; one that is ``few`` draws
+    among some of the likeliest.
     """
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
@@ -37,7 +38,9 @@ class Chooser:
         self.min_p = sampling.min_p
         self.top_logprobs = sampling.logprobs
         self.adjustments = Adjustments(sampling, prompt)
-        self.plain = self.greedy and self.top_logprobs is None and not self.adjustments.any
+        untouched = self.top_logprobs is None and not self.adjustments.any
+        self.plain = self.greedy and untouched
+        self.few = not self.greedy and self.top_k > 0 and untouched
         self.logprobs: list[TokenLogprob] = []
         self._noted: TokenLogprob | None = None
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
@@ -66,11 +69,18 @@ def choose(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> NDArray[
     writable; afterwards they are as before.
     """
     tokens = np.full(len(choosers), -1, np.int64)
+    greatest: dict[int, Row] = {}
 
     def work(row: int) -> None:
-        tokens[row] = _choose(logits[row], choosers[row])
+        if choosers[row].few:
+            greatest[row] = peaks(logits[row])
+        else:
+            tokens[row] = _choose(logits[row], choosers[row])
 
     each_row(work, range(len(choosers)), logits.shape[1])
+    # What is left of these rows is too little for several threads: they would wait for the interpreter's lock.
+    for row, found in greatest.items():
+        tokens[row] = _draw_first(logits[row], choosers[row], found)
     return tokens
 
 
@@ -87,7 +97,7 @@ def _choose(row: Row, chooser: Chooser) -> int:
         elif chooser.greedy:
             token = first
         elif chooser.top_k > 0:
-            token = _draw_first(row, chooser)
+            token = _draw_first(row, chooser, peaks(row))
         else:
             token = _draw(row, float(row[first]), chooser)
         restore(row, before)
@@ -109,9 +119,11 @@ def _draw(row: Row, peak: float, chooser: Chooser) -> int:
         weights.keep_ahead(token)
 
 
-def _draw_first(row: Row, chooser: Chooser) -> int:
-    """Draw among the ``top_k`` likeliest, as top-p, a share of their mass, and min-p leave them."""
-    tokens = likeliest(row, chooser.top_k)
+def _draw_first(row: Row, chooser: Chooser, greatest: Row) -> int:
+    """Draw among the ``top_k`` likeliest, as top-p, a share of their mass, and min-p leave them; −1 as above."""
+    if not math.isfinite(greatest.max()):
+        return -1
+    tokens = likeliest(row, chooser.top_k, greatest)
     logits = row[tokens].astype(np.float64)
     weights = np.exp((logits - logits[0]) / chooser.temperature)
     mass = weights.cumsum()

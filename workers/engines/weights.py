@@ -103,14 +103,31 @@ def place(weights: NDArray[np.float64], target: float) -> int:
     return index
 
 
-def likeliest(row: Row, count: int) -> NDArray[np.int64]:
-    """The ``count`` tokens of the greatest logits, the greatest first, equal ones by id; fewer where more are −inf."""
+def peaks(row: Row) -> Row:
+    """The greatest logit of each block of a row, NaN where it has one: the only pass that :func:`likeliest` needs."""
     blocks = len(row) // _BLOCK
-    if count * 4 <= blocks:
-        # The greatest of each block: so many tokens at least are as great as the last of so many blocks.
-        greatest = row[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
-        least = np.partition(greatest, blocks - count)[blocks - count]
+    found = np.empty(-(-len(row) // _BLOCK), np.float32)
+    row[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1, out=found[:blocks])
+    if blocks < len(found):
+        found[blocks] = row[blocks * _BLOCK :].max()
+    return found
+
+
+def likeliest(row: Row, count: int, greatest: Row | None = None) -> NDArray[np.int64]:
+    """The ``count`` tokens of the greatest logits, the greatest first, equal ones by id; fewer where more are −inf.
+
+    ``greatest`` are the row's :func:`peaks`, if they are known; none may be NaN.
+    """
+    greatest = peaks(row) if greatest is None else greatest
+    if count * 4 <= len(greatest):
+        # So many tokens at least are as great as the last of so many blocks, and all of them stand in such blocks.
+        least = max(np.partition(greatest, len(greatest) - count)[len(greatest) - count], _LEAST)
+        whole = len(row) // _BLOCK
+        near = np.flatnonzero(greatest[:whole] >= least)
+        found = np.flatnonzero(row[: whole * _BLOCK].reshape(whole, _BLOCK)[near] >= least)
+        rest = np.flatnonzero(row[whole * _BLOCK :] >= least) + whole * _BLOCK
+        tokens = np.concatenate([near[found // _BLOCK] * _BLOCK + found % _BLOCK, rest])
     else:
         least = np.partition(row, len(row) - count)[len(row) - count] if count < len(row) else _LEAST
-    tokens = np.flatnonzero(row >= max(least, _LEAST))
+        tokens = np.flatnonzero(row >= max(least, _LEAST))
     return tokens[np.argsort(-row[tokens], kind="stable")[:count]]
