@@ -33,7 +33,7 @@ from workers.engines.llama_api import LlamaContext, LlamaModel
 SEQUENCES, CONTEXT = 32, 512
 PROMPT, CRITICAL_TOKENS = 128, 16
 # Bulk jobs beyond those that run, for each critical one: more than end while it writes.
-WAITING: Final = 6
+WAITING: Final = 12
 BULK_TOKENS: Final = range(64, 201, 8)
 # Of so many tokens at most the one is found that was chosen.
 LIKELY: Final = 1000
