@@ -44,12 +44,12 @@ fn symbol_of(byte: u32, place: u32) -> u32 {
   var point = byte;
   if (byte >= 0x80u) {
     let second = byte_at(place + 1u) & 63u;
-    point = (byte & 31u) << 6u | second;
+    point = ((byte & 31u) << 6u) | second;
     if (byte >= 0xe0u) {
       let third = byte_at(place + 2u) & 63u;
-      point = (byte & 15u) << 12u | second << 6u | third;
+      point = ((byte & 15u) << 12u) | (second << 6u) | third;
       if (byte >= 0xf0u) {
-        point = (byte & 7u) << 18u | second << 12u | third << 6u | (byte_at(place + 3u) & 63u);
+        point = ((byte & 7u) << 18u) | (second << 12u) | (third << 6u) | (byte_at(place + 3u) & 63u);
       }
     }
   }

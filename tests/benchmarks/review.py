@@ -33,7 +33,7 @@ def main() -> int:
         settings = Settings.model_validate({"data_dir": Path(folder), "port": 0, "flower_port": 0})
         with Stack(settings, print) as stack:
             url = stack.start().url
-            rate, _ = queued(settings, url, files)
+            rate = len(files) / queued(settings, url, files)
             steps = step_seconds(settings, url)
     characters = sum(len(file.read_bytes().decode()) for file in files)
     total = sum(steps.values())

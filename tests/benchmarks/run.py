@@ -43,7 +43,7 @@ def main() -> int:
             few = {threads: in_one_process(settings, parts[0], threads) for threads in (1, psutil.cpu_count() or 2)}
             best = min(few, key=lambda threads: few[threads])
             ours = alone = 0.0
-            memory: list[int] = []
+            memory: list[float] = []
             for part in parts:
                 ours += queued(settings, url, part)
                 memory.append(resident())
