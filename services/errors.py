@@ -68,6 +68,11 @@ class NotFound(InvalidRequest):
     default_code = "not_found"
 
 
+def unknown(what: str, name: str) -> NotFound:
+    """The one answer for a job, document, run or schedule that is not there, or that the caller may not see."""
+    return NotFound(f"there is no {what} {name!r}", code=f"{what}_unknown")
+
+
 class Conflict(InvalidRequest):
     """The thing is in a state that does not allow this."""
 

@@ -24,6 +24,8 @@ TEMPLATES: Final = {
     "playbooks": "playbooks:{tenant}",  # hash name → latest version; until the playbook is removed
     "playbook_versions": "playbook-versions:{tenant}",  # hash version → JSON; permanent, jobs and results name them
     "documents": "documents:{tenant}",  # zset document → time of upload; until deleted
+    "stored": "stored:{tenant}",  # hash "all" and "key:<id>" → bytes of documents; counts down as they are deleted
+    "storing": "storing:{tenant}",  # zset "key id|bytes|random" → when this reservation of room ends; 10 min
     "matter": "matter:{tenant}:{matter}",  # zset document → time of upload; until its documents are deleted
     "runs": "runs:{tenant}",  # zset run → time of submission; trimmed with the runs, whose records are of the key `job`
     "run_order": "run-order:{tenant}:{id}",  # list of the run's documents as they were added; as the run

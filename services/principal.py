@@ -44,9 +44,9 @@ class Rate:
 class Principal:
     """Who a request acts for.
 
-    ``ceiling`` is the most urgent priority that the key may ask for, ``matters`` are the only ones that it sees (``None``
-    for all), ``until`` is when its holder has to come back with a newer secret or key. ``rates`` are the buckets that
-    the request has spent from, for the headers of its answer.
+    ``ceiling`` is the most urgent priority that the key may ask for, ``matters`` are the only ones that it sees
+    (``None`` for all), ``until`` is when its holder has to come back with a newer secret or key. ``rates`` are the
+    buckets that the request has spent from, for the headers of its answer.
     """
 
     key_id: str
@@ -87,7 +87,7 @@ class Principal:
         )
 
     def idempotency(self, key: str | None) -> str | None:
-        """An idempotency key as it is kept: those of keys for other matters are others, and tell nothing of each other."""
+        """An idempotency key as it is kept: keys for other matters have others, and learn nothing of each other."""
         if key is None or self.matters is None:
             return key
         return f"{hashlib.sha256(' '.join(sorted(self.matters)).encode()).hexdigest()} {key}"

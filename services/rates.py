@@ -20,7 +20,7 @@ class Rates:
         self._scripts = Scripts(client, {"prefix": keys.prefix})
 
     def spend_tokens(self, principal: Principal, amount: int) -> None:
-        """Spend what a request may take of a model, prompt and answer; raises ``RateLimited``, then nothing is spent."""
+        """Spend what a request may take of a model; raises ``RateLimited``, and then nothing is spent."""
         buckets: list[dict[str, Any]] = []
         if principal.limits.tokens is not None:
             buckets.append({"name": f"tokens:key:{principal.key_id}", "limit": principal.limits.tokens})
@@ -40,8 +40,7 @@ def rates_of(what: str, of_key: int | None, told: Sequence[Sequence[Any]]) -> li
     """The buckets as a script answers them: the key's, if it has a limit of its own, then the tenant's."""
     names = ([what] if of_key is not None else []) + [f"tenant-{what}"]
     return [
-        Rate(name, int(limit), int(left), float(reset))
-        for name, (limit, left, reset) in zip(names, told, strict=False)
+        Rate(name, int(limit), int(left), float(reset)) for name, (limit, left, reset) in zip(names, told, strict=False)
     ]
 
 

@@ -13,7 +13,12 @@ _FOLDER = files("services") / "lua"
 # Every script carries them all: the server compiles a script once and finds it by its hash.
 _SHARED = ("prelude", "placement", "transitions", "runs", "claim")
 # These have nothing to do with jobs, and run so often that defining those functions would be most of their work.
-_SHORT = {"audit": ("prelude",), "key_rotate": ("prelude",), "admit": ("prelude", "rates"), "spend": ("prelude", "rates")}
+_SHORT = {
+    "audit": ("prelude",),
+    "key_rotate": ("prelude",),
+    "admit": ("prelude", "rates"),
+    "spend": ("prelude", "rates"),
+}
 
 
 def script_text(name: str) -> str:

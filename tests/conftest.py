@@ -46,6 +46,7 @@ PERMANENT = (
     "dead:",
     "playbooks:",
     "playbook-versions:",
+    "stored:",
 )
 
 
