@@ -37,9 +37,10 @@ from services.audit import Audit
 from services.blobs import Blobs
 from services.caretaker import Caretaker
 from services.documents import Documents
-from services.errors import Unavailable
+from services.errors import ModelError, Unavailable
 from services.fleet import Fleet
 from services.lifecycle import Lifecycle
+from services.model_notes import note_models
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.principal import Limits
@@ -79,10 +80,12 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         caretaker = Caretaker(lifecycle, blobs)
         caretaker.start()
+        with suppress(Unavailable, ModelError):  # then the next start notes them; /v1/models says what is damaged
+            await run_in_threadpool(note_models, client, names, gateway.catalog)
         flower = settings.flower_url or f"http://127.0.0.1:{settings.flower_port}"
         auth = ("casemill", settings.flower_password) if settings.flower_password else None
-        async with httpx.AsyncClient(base_url=flower, auth=auth, timeout=60, trust_env=False) as client:
-            app.state.flower = client
+        async with httpx.AsyncClient(base_url=flower, auth=auth, timeout=60, trust_env=False) as http:
+            app.state.flower = http
             yield
         caretaker.stop()
         with suppress(Unavailable):

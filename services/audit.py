@@ -111,6 +111,12 @@ class Audit:
             yield from page
             after = page[-1].number
 
+    def tenants(self) -> list[str]:
+        """Whose logs there are."""
+        pattern = self._keys("audit", tenant="*")
+        with redis_errors():
+            return sorted(name.removeprefix(pattern[:-1]) for name in self._client.scan_iter(pattern))
+
     def verify(self, tenant: str, *, anchor: str | None = None) -> Verdict:
         """Compute the chain again; ``anchor`` is the hash of an entry that the chain must have."""
         number, head, found = 0, "", anchor in (None, "")

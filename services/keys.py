@@ -58,6 +58,7 @@ TEMPLATES: Final = {
     "bucket": "bucket:{name}",  # string, time at which a rate's bucket is full; until then
     "apikeys": "apikeys",  # set of key ids; until revoked
     "audit": "audit:{tenant}",  # stream number-0 → entry, hash of services.audit; permanent, nothing is taken out
+    "models_noted": "models-noted",  # hash model → SHA-256 as the audit log has it; permanent
     "login": "login:{token}",  # string, API key id; 10 min, read once
     "session": "session:{token}",  # string, API key id; 12 h
     "tickets": "tickets:{queue}",  # list that Celery reads; empty when idle; a worker's own: 10 s, as "worker"

@@ -35,6 +35,7 @@ PERMANENT = (
     "apikey:",
     "apikeys",
     "audit:",
+    "models-noted",
     "document:",
     "documents:",
     "outputs:",
