@@ -55,7 +55,7 @@ TEMPLATES: Final = {
     "placement": "placement:{lane}:{device}",  # hash worker → JSON {ends, slots, weight, queues}; 10 s, as "worker"
     "turns": "turns:{lane}:{device}",  # hash "turn|worker" → place in the turn, "known" → workers; 1 h, renewed in use
     "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes, limits; until revoked
-    "bucket": "bucket:{name}",  # string, time at which a rate's bucket is full; until then
+    "bucket": "bucket:{rate}",  # string, time at which a rate's bucket is full; until then
     "apikeys": "apikeys",  # set of key ids; until revoked
     "audit": "audit:{tenant}",  # stream number-0 → entry, hash of services.audit; permanent, nothing is taken out
     "models_noted": "models-noted",  # hash model → SHA-256 as the audit log has it; permanent
