@@ -1,6 +1,6 @@
 """``/v1/playbooks``: a firm's own playbooks: upload, validate, test, list, compare, remove.
 
-Uploading takes the scope ``submit``, not ``admin``: a playbook acts inside its tenant, an admin sees all of them.
+Uploading takes the scope ``submit``, not ``admin``: a playbook is work like any, and administers nothing.
 """
 
 from __future__ import annotations
