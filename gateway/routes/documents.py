@@ -127,6 +127,8 @@ async def _read(gateway: Gateway, principal: Principal, document: Document, requ
         return await run_in_threadpool(result_of, gateway, job)
     except CasemillError as error:
         if job.state is State.FAILED and not isinstance(error, Transient) and error.http_status < 500:
+            note = partial(gateway.audit.note, code=error.code)
+            await run_in_threadpool(note, principal.tenant, principal.key_id, "document.refused", document.id)
             with suppress(NotFound):  # another upload of the same bytes was refused first
                 await run_in_threadpool(gateway.documents.delete, principal.tenant, document.id)
         raise

@@ -21,6 +21,7 @@ from services.principal import Limits, Principal
 
 router = APIRouter(prefix="/v1/keys", tags=["administration"])
 
+Word = Annotated[str, Field(min_length=1, max_length=64)]
 Count = Annotated[int, Field(ge=1, le=2**50)]
 
 
@@ -31,8 +32,8 @@ class KeyRequest(BaseModel):
 
     name: str = Field(min_length=1, max_length=100, examples=["case management"])
     tenant: str | None = Field(default=None, description="unset: the caller's; another's is for operators")
-    scopes: list[str] = Field(default=["submit", "read"], description="submit, read, admin, operator")
-    matters: list[str] | None = Field(
+    scopes: list[Word] = Field(default=["submit", "read"], max_length=4, description="submit, read, admin, operator")
+    matters: list[Word] | None = Field(
         default=None, min_length=1, max_length=1000, description="the only matters that the key sees; unset: all"
     )
     priority_ceiling: str = Field(default="high", description="the most urgent priority that it may ask for")

@@ -231,6 +231,16 @@ def test_an_admin_cannot_take_over_an_operator(gateway: Served) -> None:
     assert "key.revoked" in gateway.actions("rival")
 
 
+@pytest.mark.parametrize("path", ["/v1/keys?tenant=acme", "/v1/keys?tenant=*", "/v1/audit?tenant=acme"])
+def test_other_tenants_are_for_operators(gateway: Served, path: str) -> None:
+    key_id = gateway.access.create("theirs", tenant="acme").split("_")[1]
+    rival = gateway.make(tenant="rival", scopes=("admin",))
+    refused(rival.get(path), 403, "forbidden")
+    refused(rival.get("/v1/audit", params={"tenant": SYSTEM}), 403, "forbidden")
+    assert key_id not in rival.get("/v1/keys").text
+    assert key_id in gateway.make(tenant="house", scopes=("admin", "operator")).get(path).text
+
+
 def test_a_session_follows_its_key(gateway: Served) -> None:
     key = gateway.access.create("k", tenant="acme")
     key_id = key.split("_")[1]
