@@ -1,14 +1,11 @@
--- Keeps the record of a document whose bytes are stored, and counts them for its key and its tenant.
--- ARGV[2] = JSON {tenant, id, name, bytes, matter, owner, reservation}. A document that is there takes the new name and
--- counts once, for the key that was first.
+-- Keeps the record of a document whose bytes are stored: its name as given last, what else it is as given first.
+-- ARGV[2] = JSON {tenant, id, name, bytes, matter, owner, reservation}.
 local D = cjson.decode(ARGV[2])
-local k, stored = key.document(D.tenant, D.id), key.stored(D.tenant)
-redis.call('ZREM', key.storing(D.tenant), D.reservation)
-if redis.call('EXISTS', k) == 0 then
-  redis.call('HINCRBY', stored, 'all', D.bytes)
-  redis.call('HINCRBY', stored, 'key:' .. D.owner, D.bytes)
-  redis.call('HSET', k, 'bytes', D.bytes, 'matter', D.matter, 'created', stamp(NOW), 'owner', D.owner)
-  redis.call('ZADD', key.documents(D.tenant), stamp(NOW), D.id)
-  if D.matter ~= '' then redis.call('ZADD', key.matter(D.tenant, D.matter), stamp(NOW), D.id) end
-end
-redis.call('HSET', k, 'name', D.name)
+local k = key.document(D.tenant, D.id)
+hold_room(D.tenant, D.id, D.bytes, D.owner, D.reservation)
+redis.call('HSET', k, 'name', D.name, 'bytes', D.bytes)
+redis.call('HSETNX', k, 'matter', D.matter)
+redis.call('HSETNX', k, 'created', stamp(NOW))
+local created = redis.call('HGET', k, 'created')
+redis.call('ZADD', key.documents(D.tenant), 'NX', created, D.id)
+if D.matter ~= '' then redis.call('ZADD', key.matter(D.tenant, D.matter), 'NX', created, D.id) end

@@ -21,7 +21,7 @@ from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.integration.test_gateway_alone import announce
 from tests.routes import OWN, ROUTES, Route
-from tests.serving import served
+from tests.listening import served
 
 # What path parameters name, where it is no one's.
 NOBODYS = {"path": "tasks", "kind": "cpu", "model_id": "m"}

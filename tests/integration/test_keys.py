@@ -26,7 +26,7 @@ from services.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.test_gateway_alone import announce
 from tests.integration.test_lifecycle import tidy
-from tests.serving import served
+from tests.listening import served
 
 __all__ = ["tidy"]
 
