@@ -20,8 +20,8 @@ from services.jobs import Completion, Device, JobType, Lane, Submission
 from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.integration.test_gateway_alone import announce
-from tests.routes import OWN, ROUTES, Route
 from tests.listening import served
+from tests.routes import OWN, ROUTES, Route
 
 # What path parameters name, where it is no one's.
 NOBODYS = {"path": "tasks", "kind": "cpu", "model_id": "m"}

@@ -308,6 +308,11 @@ def test_matters_are_walls(gateway: Served) -> None:
     refused(one.post("/v1/compare", json=of_both), 404, "document_unknown")
     assert both.post("/v1/compare", json=of_both | {"matter": "M-1"}).status_code == 202
     refused(one.post("/v1/duplicates", json={"matter": "M-2"}), 403, "matter_forbidden")
+    answers: list[str] = []
+    for matter in ("M-2", "M-9"):  # of which one exists
+        search = {"type": "search", "input": {"queries": ["rent"], "matter": matter}}
+        answers.append(refused(one.post("/v1/jobs", json=search), 404, "matter_unknown").json()["detail"])
+    assert answers[0] == answers[1].replace("M-9", "M-2")
     run = one.post("/v1/runs", json={"open": True, "model": "none"}).json()
     assert run["matter"] == "M-1"
     added = one.post(f"/v1/runs/{run['id']}/documents", json={"documents": [second.json()["id"]]})
