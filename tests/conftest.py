@@ -34,6 +34,8 @@ PERMANENT = (
     "scale",
     "apikey:",
     "apikeys",
+    "audit:",
+    "models-noted",
     "document:",
     "documents:",
     "outputs:",
@@ -45,6 +47,7 @@ PERMANENT = (
     "dead:",
     "playbooks:",
     "playbook-versions:",
+    "stored:",
 )
 
 
