@@ -25,11 +25,13 @@ from gateway.routes import (
     runs,
     schedules,
     system,
+    webhooks,
 )
 from gateway.state import Gateway
 from services.access import Access
 from services.blobs import Blobs
 from services.caretaker import Caretaker
+from services.deliveries import Deliveries
 from services.documents import Documents
 from services.fleet import Fleet
 from services.lifecycle import Lifecycle
@@ -39,12 +41,14 @@ from services.redis_client import connect_async
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.webhooks import Webhooks
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application of one gateway process; connections open when it starts."""
     lifecycle = Lifecycle(settings)
     blobs = Blobs(settings.data_dir)
+    endpoints = Webhooks(lifecycle)
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
@@ -54,6 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
         blobs=blobs,
         documents=Documents(lifecycle.client, lifecycle.keys, blobs),
         playbooks=PlaybookStore(lifecycle.client, lifecycle.keys, blobs),
+        webhooks=endpoints,
+        deliveries=Deliveries(lifecycle, endpoints),
         fleet=Fleet(lifecycle.client, lifecycle.keys),
         catalog=Catalog(settings.models_folder),
         events=connect_async(settings, block_seconds=KEEPALIVE_SECONDS),
@@ -93,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
         runs,
         schedules,
         playbooks,
+        webhooks,
         completions,
         openai,
         browser,

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from services.access import Access, Principal
 from services.blobs import Blobs
+from services.deliveries import Deliveries
 from services.documents import Documents
 from services.errors import Unauthorized
 from services.fleet import Fleet
@@ -21,6 +22,7 @@ from services.redis_client import AsyncRedis
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.webhooks import Webhooks
 
 SESSION_COOKIE = "casemill_session"
 
@@ -37,6 +39,8 @@ class Gateway:
     blobs: Blobs
     documents: Documents
     playbooks: PlaybookStore
+    webhooks: Webhooks
+    deliveries: Deliveries
     fleet: Fleet
     catalog: Catalog
     events: AsyncRedis

@@ -71,6 +71,7 @@ def build_submission(
         model=model,
         matter=request.matter,
         metadata=request.metadata,
+        callback=_callback(gateway, principal, request),
         plan=plan,
         cost=_cost(gateway, principal, job_type, body),
         not_before=epoch(request.not_before),
@@ -128,6 +129,7 @@ def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) 
         model=model,
         matter=request.matter,
         metadata=request.metadata,
+        callback=_callback(gateway, principal, request),
         plan=plan,
     )
 
@@ -139,6 +141,13 @@ def _names(principal: Principal, request: JobRequest | RunRequest) -> tuple[Prio
     if request.matter is not None:
         check_name(request.matter, "matter")
     return priority, choose(Device, request.device, "device")
+
+
+def _callback(gateway: Gateway, principal: Principal, request: JobRequest | RunRequest) -> str | None:
+    """The webhook that a request names. Raises code ``callback_unknown`` or ``callback_disabled``."""
+    if request.callback is None:
+        return None
+    return gateway.webhooks.callback(principal.tenant, request.callback, request.matter)
 
 
 def request_hash(request: BaseModel, text: str = "") -> str:
