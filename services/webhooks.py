@@ -111,13 +111,13 @@ class Webhooks:
         """Forget an endpoint with its log; what still waits to be sent to it is not sent. Raises ``NotFound``."""
         self._change(tenant, webhook, "remove")
 
-    def secrets(self, tenant: str, webhook: str) -> list[str]:
-        """The secrets that sign now, the newest first: the one place where they are read."""
-        fields = self._fields(tenant, webhook)
+    def secrets(self, tenant: str, webhook: str) -> tuple[list[str], float]:
+        """The secrets that sign now, the newest first, and what time it is: the one place where they are read."""
+        fields, now = self._fields(tenant, webhook), server_time(self._client)
         found = [fields["secret"]]
-        if float(fields.get("old_until", "0")) > server_time(self._client):
+        if float(fields.get("old_until", "0")) > now:
             found.append(fields["old_secret"])
-        return found
+        return found, now
 
     def metadata(self, tenant: str, subject: str) -> dict[str, str]:
         """What its client noted with a job or run; empty where its record is gone."""

@@ -115,7 +115,7 @@ async def _send(
 
 def _seconds(retry_after: str) -> float | None:
     """The wait that a receiver asks for, in seconds or as a date; ``None`` where it asks for none."""
-    if retry_after.strip().isdigit():
+    if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after)
     try:
         moment = parsedate_to_datetime(retry_after)

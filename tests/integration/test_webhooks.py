@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -166,6 +169,26 @@ def test_what_fails_is_tried_again_under_the_same_id(fake_stack: Running, receiv
         "retry",
         "succeeded",
     ]
+
+
+def test_a_worker_that_dies_in_mid_delivery_delivers_again_with_the_same_id(
+    fake_stack: Running, receiver: Receiver
+) -> None:
+    webhook, secret = register(fake_stack, receiver.url)
+    release = threading.Event()
+    receiver.answer = lambda message, handler: release.wait(60) and None
+    job = generate(fake_stack)
+    (first,) = arrived(receiver, job)
+    workers = fake_stack.http.get("/v1/workers").json()["data"]
+    os.kill(next(worker["pid"] for worker in workers if worker["kind"] == "delivery"), signal.SIGKILL)
+    release.set()
+    receiver.answer = lambda message, handler: 204
+    wait_until(lambda: fake_stack.stack.watch() or len(receiver.of(job)) > 1, 60, "the second delivery")
+    second = receiver.of(job)[1]
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert first.verified(secret) == second.verified(secret)
+    outcomes = [attempt["outcome"] for attempt in ended(fake_stack, webhook, "succeeded")["attempts"]]
+    assert outcomes == ["worker_lost", "succeeded"]
 
 
 def test_a_redirect_is_not_followed(fake_stack: Running, receiver: Receiver) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,18 +32,18 @@ def deliver(webhooks: Webhooks, settings: Settings, execution: Execution) -> dic
     claim = execution.claim
     webhook = _endpoint(webhooks, execution)
     body = message(claim.input, webhooks.metadata(claim.tenant, claim.input["subject"]), settings.public_url)
-    secrets = webhooks.secrets(claim.tenant, webhook.id)
-    headers = signed_headers(claim.id, int(time.time()), body, secrets)
+    secrets, now = webhooks.secrets(claim.tenant, webhook.id)
+    headers = signed_headers(claim.id, int(now), body, secrets)
     try:
         status, wished = post(webhook.url, body, headers, settings.webhook_allowed, execution.tick)
     except Transient as error:
-        raise Transient(error.detail, code=error.code, retry_after=_wait(claim, None)) from None
+        raise Transient(error.detail, code=error.code, retry_after=wait_seconds(claim, None)) from None
     if 200 <= status < 300:
         return {"status": status}
     if status == 410:
         webhooks.disable(claim.tenant, webhook.id, "the receiver answered 410 Gone")
         raise Permanent("the receiver answered 410 Gone; the webhook is disabled now", code="webhook_gone")
-    raise Transient(f"the receiver answered {status}", code="webhook_status", retry_after=_wait(claim, wished))
+    raise Transient(f"the receiver answered {status}", code="webhook_status", retry_after=wait_seconds(claim, wished))
 
 
 def message(told: dict[str, Any], metadata: dict[str, str], public_url: str | None) -> bytes:
@@ -79,7 +78,7 @@ def _endpoint(webhooks: Webhooks, execution: Execution) -> Webhook:
     return webhook
 
 
-def _wait(claim: Claim, wished: float | None) -> float:
+def wait_seconds(claim: Claim, wished: float | None) -> float:
     """Seconds until the next attempt: the schedule's with some jitter, or more where the receiver wishes."""
     usual = DELIVERY_RETRY_SECONDS[min(claim.tries, len(DELIVERY_RETRY_SECONDS)) - 1]
     jitter = 1 + random.uniform(0, JITTER)  # noqa: S311 (spreads load, keeps no secret)

@@ -1,0 +1,59 @@
+"""The message of a webhook: small whatever its job was given, and waits that follow the schedule."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from services.jobs import Claim, Lane, Priority
+from services.lifecycle import DELIVERY_RETRY_SECONDS
+from workers.tasks.deliver import MAX_BODY, message, wait_seconds
+
+TOLD: dict[str, Any] = {
+    "event": "job.failed",
+    "subject": "job_1",
+    "state": "failed",
+    "code": "document_unreadable",
+    "type": "review",
+    "matter": "",
+    "created": "1700000000.500000",
+    "at": "1700000001.000000",
+}
+
+
+def test_a_message_says_what_and_where() -> None:
+    told = json.loads(message(TOLD, {"case": "Ü-1"}, "https://casemill.firm.example/"))
+    assert told == {
+        "type": "job.failed",
+        "timestamp": "2023-11-14T22:13:21.000Z",
+        "data": {
+            "id": "job_1",
+            "type": "review",
+            "state": "failed",
+            "code": "document_unreadable",
+            "url": "https://casemill.firm.example/v1/jobs/job_1",
+            "created_at": "2023-11-14T22:13:20.500Z",
+            "metadata": {"case": "Ü-1"},
+        },
+    }
+
+
+def test_metadata_that_is_too_large_is_left_out_and_that_is_said() -> None:
+    body = message(TOLD, {f"field {n}": "🏛" * 512 for n in range(16)}, None)
+    assert len(body) < MAX_BODY
+    told = json.loads(body)["data"]
+    assert told["omitted"] == ["metadata"]
+    assert "metadata" not in told
+    assert told["url"] == "/v1/jobs/job_1"
+
+
+@pytest.mark.parametrize(("tries", "least"), list(enumerate(DELIVERY_RETRY_SECONDS, 1)))
+def test_waits_follow_the_schedule_and_the_receivers_wish_within_a_day(tries: int, least: int) -> None:
+    claim = Claim(
+        "acme", "dlv_1", tries + 3, "deliver", Lane.DELIVER, Priority.NORMAL, {}, None, None, None, {}, None, 3
+    )
+    assert least <= wait_seconds(claim, None) <= 1.1 * least
+    assert wait_seconds(claim, 1.0) >= least
+    assert wait_seconds(claim, 1e9) == pytest.approx(86_400, rel=0.1)
