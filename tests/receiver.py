@@ -57,13 +57,13 @@ def receiving(answer: Any = 204, *, tls: ssl.SSLContext | None = None) -> Genera
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the name it is given)
             pass
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
-        def handle_error(self, *_: Any) -> None:
+        def handle_error(self, request: Any, client_address: Any) -> None:
             """A caller that hangs up is what some tests are about."""
 
     server = Server(("127.0.0.1", 0), Handler)

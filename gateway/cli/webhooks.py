@@ -154,9 +154,8 @@ def _show_deliveries(found: list[dict[str, Any]]) -> None:
 
 
 def _row(view: dict[str, Any]) -> tuple[Any, ...]:
-    last = view["attempts"][-1] if view["attempts"] else {}
-    problem = last.get("problem")
-    answer = problem["detail"] if problem else last.get("status")
+    last: dict[str, Any] = view["attempts"][-1] if view["attempts"] else {}
+    answer = last["problem"]["detail"] if last.get("problem") else last.get("status")
     following = view["next_attempt_at"]
     created = view["created_at"][:19]
     return (

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def raw(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+def raw(talk: Callable[[socket.socket], None]) -> Generator[str]:
     """A server of bytes: ``talk`` gets each connection once a request has begun to come."""
     server = socket.create_server(("127.0.0.1", 0))
 
