@@ -34,13 +34,18 @@ def checked_url(url: str) -> httpx.URL:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise _invalid(f"not a URL: {error}") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not parsed.raw_host:
         raise _invalid("an endpoint's address begins with https:// or http:// and names a host")
     if parsed.userinfo or parsed.fragment:
         raise _invalid("an endpoint's address has neither a user nor a #fragment; put a token into its path or query")
     if len(url) > MAX_URL:
         raise _invalid(f"an endpoint's address has at most {MAX_URL} characters")
     return parsed
+
+
+def host_name(url: httpx.URL) -> str:
+    """The host as it goes over the wire; ``url.host`` would decode it, which fails for some names."""
+    return url.raw_host.decode("ascii")
 
 
 def resolve(url: httpx.URL, allowed: Sequence[Network]) -> list[str]:
@@ -51,10 +56,10 @@ def resolve(url: httpx.URL, allowed: Sequence[Network]) -> list[str]:
     """
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
-        found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+        found = socket.getaddrinfo(host_name(url), port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, OverflowError) as error:
         raise InvalidRequest(
-            f"the host {url.host!r} does not resolve ({type(error).__name__}); check the name",
+            f"the host {host_name(url)!r} does not resolve ({type(error).__name__}); check the name",
             code="webhook_unresolved",
         ) from None
     addresses = list(dict.fromkeys(str(row[4][0]) for row in found))
@@ -67,13 +72,14 @@ def _check(url: httpx.URL, address: Address, allowed: Sequence[Network]) -> None
     judged = (address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address
     if any(judged in network for network in REFUSED) or not any(judged in network for network in allowed):
         raise InvalidRequest(
-            f"{url.host} is at {address}, which lies in no network that webhooks may go to; "
+            f"{host_name(url)} is at {address}, which lies in no network that webhooks may go to; "
             "CASEMILL_WEBHOOK_NETWORKS lists those, and link-local and metadata addresses are never among them",
             code="webhook_address_refused",
         )
     if url.scheme == "http" and judged.is_global:
         raise InvalidRequest(
-            f"{url.host} is at {address}, outside the private networks; use https:// there", code="webhook_url_invalid"
+            f"{host_name(url)} is at {address}, outside the private networks; use https:// there",
+            code="webhook_url_invalid",
         )
 
 

@@ -16,13 +16,13 @@ import httpx
 
 from services.errors import InvalidRequest, Transient
 from services.settings import Network
-from services.webhook_addresses import checked_url, resolve
+from services.webhook_addresses import checked_url, host_name, resolve
 
 CONNECT_SECONDS = 5.0
 # From the first connection to the last byte of the answer's headers, however slowly they come.
-EXCHANGE_SECONDS = 20.0
+EXCHANGE_SECONDS = 15.0
 # A resolver that hangs gives up by itself, in its own time.
-RESOLVE_SECONDS = 10.0
+RESOLVE_SECONDS = 5.0
 TICK_SECONDS = 0.5
 
 
@@ -85,9 +85,9 @@ async def _exchange(
     except httpx.TransportError as error:
         reason = _tls_reason(error)
         if reason:
-            raise Transient(f"TLS with {target.host} failed: {reason}", code="webhook_tls") from None
+            raise Transient(f"TLS with {host_name(target)} failed: {reason}", code="webhook_tls") from None
         raise Transient(
-            f"{target.host} does not answer as HTTP ({type(error).__name__})", code="webhook_unreachable"
+            f"{host_name(target)} does not answer as HTTP ({type(error).__name__})", code="webhook_unreachable"
         ) from None
     raise AssertionError("a name that resolves has an address")
 
@@ -106,7 +106,7 @@ async def _send(
             "User-Agent": "Casemill",
             "Connection": "close",
         },
-        extensions={"sni_hostname": target.raw_host.decode("ascii")},
+        extensions={"sni_hostname": host_name(target)},
     )
     answer = await client.send(request, stream=True, follow_redirects=False)
     await answer.aclose()  # the status is all that counts; a body may be endless

@@ -1,6 +1,10 @@
 -- Deliveries: messages to registered endpoints. Each is a record that waits, runs and is retried in the lane `deliver`
 -- as a job is, without a stream, a place among the tenant's jobs, or an end that others are told of.
 
+-- What a receiver that never answers takes of a worker's slots; with less, a tenant whose receivers hang would be ahead
+-- of its turn, and in the way of the others.
+local SEND_COST = '1'
+
 -- One message to one endpoint. Its id follows from what it tells, so that one end makes one message.
 local function deliver(tenant, webhook, message, priority, request_id)
   local told = table.concat({webhook, message.subject, message.event, message.life}, '|')
@@ -9,7 +13,7 @@ local function deliver(tenant, webhook, message, priority, request_id)
   if redis.call('EXISTS', k) == 1 then return id end
   message.at, message.webhook = stamp(NOW), webhook
   redis.call('HSET', k, 'tenant', tenant, 'id', id, 'task', 'deliver', 'lane', 'deliver', 'device', 'any',
-    'priority', priority, 'cost', '0.1', 'input', cjson.encode(message), 'request_id', request_id,
+    'priority', priority, 'cost', SEND_COST, 'input', cjson.encode(message), 'request_id', request_id,
     'attempt', '0', 'created', stamp(NOW))
   redis.call('ZADD', key.deliveries(tenant, webhook), stamp(NOW), id)
   enqueue(tenant, id)

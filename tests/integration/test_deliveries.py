@@ -119,6 +119,21 @@ def test_after_the_last_attempt_it_is_kept_as_failed_and_can_be_replayed(
     assert deliveries.get("acme", webhook.id, kept.id).state is State.SUCCEEDED
 
 
+def test_retries_of_one_tenant_do_not_stand_before_another_tenants_message(
+    lifecycle: Lifecycle, webhooks: Webhooks, webhook: Webhook
+) -> None:
+    for _ in range(5):
+        ended(lifecycle)
+    for held in claim(lifecycle, Lane.DELIVER, n=5):
+        finish(lifecycle, held, "retry", problem=PROBLEM, retry_after=0.0)
+    other = webhooks.add("other", URL, EVENTS, None)[0]
+    ended(lifecycle, tenant="other")
+    lifecycle.care()
+    (first,) = claim(lifecycle, Lane.DELIVER)
+    assert first.input["webhook"] == other.id
+    finish(lifecycle, first)
+
+
 def test_a_dead_worker_counts_as_an_attempt(lifecycle: Lifecycle, webhook: Webhook, deliveries: Deliveries) -> None:
     ended(lifecycle)
     (lost,) = claim(lifecycle, Lane.DELIVER)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from services.errors import Transient
 from services.jobs import Claim, Lane, Priority
 from services.lifecycle import DELIVERY_RETRY_SECONDS
-from workers.tasks.deliver import MAX_BODY, message, wait_seconds
+from workers.tasks import deliver as task
+from workers.tasks.deliver import MAX_BODY, message, send_webhook, wait_seconds
 
 TOLD: dict[str, Any] = {
     "event": "job.failed",
@@ -57,3 +60,39 @@ def test_waits_follow_the_schedule_and_the_receivers_wish_within_a_day(tries: in
     assert least <= wait_seconds(claim, None) <= 1.1 * least
     assert wait_seconds(claim, 1.0) >= least
     assert wait_seconds(claim, 1e9) == pytest.approx(86_400, rel=0.1)
+
+
+def test_a_receiver_that_has_just_hung_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def hang(url: str, *_: Any) -> Any:
+        asked.append(url)
+        raise Transient("it hangs", code="webhook_timeout")
+
+    monkeypatch.setattr(task, "post", hang)
+    monkeypatch.setattr(task, "_resting", {})
+    webhooks: Any = SimpleNamespace(
+        get=lambda _, webhook: SimpleNamespace(id=webhook, url=f"http://{webhook}", disabled=0.0),
+        metadata=lambda *_: {},
+        secrets=lambda *_: (["whsec_AAAA"], 1.0),
+    )
+    settings: Any = SimpleNamespace(public_url=None, webhook_allowed=())
+
+    def attempt(webhook: str) -> str:
+        told = TOLD | {"webhook": webhook}
+        claim = Claim("acme", "dlv_1", 1, "deliver", Lane.DELIVER, Priority.NORMAL, told, None, None, None, {}, None)
+        execution: Any = SimpleNamespace(claim=claim, check=lambda: None, tick=lambda: None)
+        with pytest.raises(Transient) as failed:
+            send_webhook(webhooks, settings, execution)
+        assert failed.value.retry_after
+        return failed.value.code
+
+    assert [attempt(name) for name in ("wh_1", "wh_1", "wh_2")] == [
+        "webhook_timeout",
+        "webhook_resting",
+        "webhook_timeout",
+    ]
+    assert asked == ["http://wh_1", "http://wh_2"]
+    monkeypatch.setattr(task, "REST_SECONDS", 0.0)
+    task._resting["wh_1"] = 0.0
+    assert attempt("wh_1") == "webhook_timeout"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from services.errors import InvalidRequest
@@ -67,6 +70,25 @@ def test_one_address_that_is_refused_refuses_the_name(monkeypatch: pytest.Monkey
 def test_other_ways_to_write_an_address_are_judged_as_what_they_are(url: str) -> None:
     with pytest.raises(InvalidRequest):
         resolve(checked_url(url), Settings(webhook_networks="10.0.0.0/8").webhook_allowed)
+
+
+@hypothesis.given(
+    st.one_of(
+        st.text(),
+        st.text().map("http://".__add__),
+        st.from_regex(r"https?://[^/]{0,20}(:[0-9]{0,7})?/.{0,5}", fullmatch=True),
+        st.from_regex(r"http://\[[0-9a-f:.%]{0,30}\](:[0-9]{0,7})?/", fullmatch=True),
+    )
+)
+@hypothesis.example("http://xn--/")
+@hypothesis.example("http://localhost:99999/")
+@hypothesis.example("http://" + "a" * 300 + "/")
+def test_any_text_is_an_endpoint_or_refused(text: str) -> None:
+    real = socket.getaddrinfo
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", lambda *names, **kind: real(*names, **kind, flags=socket.AI_NUMERICHOST))
+        with contextlib.suppress(InvalidRequest):
+            resolve(checked_url(text), DEFAULT)
 
 
 def test_a_network_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

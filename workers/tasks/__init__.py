@@ -12,7 +12,7 @@ from workers.slots import Task
 from workers.tasks.clauses import find_clauses
 from workers.tasks.compare import compare
 from workers.tasks.context import embed_context
-from workers.tasks.deliver import deliver
+from workers.tasks.deliver import send_webhook
 from workers.tasks.duplicates import find_near_duplicates
 from workers.tasks.extract import extract
 from workers.tasks.generate import embed, generate
@@ -43,7 +43,7 @@ def tasks(toolbox: Toolbox, webhooks: Webhooks) -> dict[str, Task]:
         "duplicates": find_near_duplicates,
     }
     bound: dict[str, Task] = {name: partial(_perform, toolbox, task) for name, task in named.items()}
-    return bound | {"deliver": partial(deliver, webhooks, toolbox.settings)}
+    return bound | {"deliver": partial(send_webhook, webhooks, toolbox.settings)}
 
 
 def _perform(toolbox: Toolbox, task: Callable[[Toolbox, Execution], dict[str, Any]], execution: Execution) -> Any:

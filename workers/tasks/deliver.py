@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,16 +21,19 @@ MAX_BODY = 20_000
 JITTER = 0.1
 # A receiver may ask for a longer wait than the schedule's, up to this.
 MOST_SECONDS = 86_400.0
+REST_SECONDS = 30.0
+_resting: dict[str, float] = {}  # webhook → until when, on this process's clock
 _SNAPSHOT = ("type", "state", "matter", "run", "code", "total", "succeeded", "failed", "cancelled", "expired")
 
 
-def deliver(webhooks: Webhooks, settings: Settings, execution: Execution) -> dict[str, Any]:
+def send_webhook(webhooks: Webhooks, settings: Settings, execution: Execution) -> dict[str, Any]:
     """Send the message; the output is the status that the receiver answered.
 
     An endpoint that answers 410 is disabled. Any other answer than 2xx, and none, is tried again on the schedule.
     """
     execution.check()
     claim = execution.claim
+    _check_rest(claim)
     webhook = _endpoint(webhooks, execution)
     body = message(claim.input, webhooks.metadata(claim.tenant, claim.input["subject"]), settings.public_url)
     secrets, now = webhooks.secrets(claim.tenant, webhook.id)
@@ -37,6 +41,8 @@ def deliver(webhooks: Webhooks, settings: Settings, execution: Execution) -> dic
     try:
         status, wished = post(webhook.url, body, headers, settings.webhook_allowed, execution.tick)
     except Transient as error:
+        if error.code == "webhook_timeout":
+            _resting[webhook.id] = time.monotonic() + REST_SECONDS
         raise Transient(error.detail, code=error.code, retry_after=wait_seconds(claim, None)) from None
     if 200 <= status < 300:
         return {"status": status}
@@ -44,6 +50,18 @@ def deliver(webhooks: Webhooks, settings: Settings, execution: Execution) -> dic
         webhooks.disable(claim.tenant, webhook.id, "the receiver answered 410 Gone")
         raise Permanent("the receiver answered 410 Gone; the webhook is disabled now", code="webhook_gone")
     raise Transient(f"the receiver answered {status}", code="webhook_status", retry_after=wait_seconds(claim, wished))
+
+
+def _check_rest(claim: Claim) -> None:
+    """Leave an endpoint alone that has just let another message time out: its hanging must not fill all slots."""
+    until = _resting.get(claim.input["webhook"], 0.0)
+    if until > time.monotonic():
+        raise Transient(
+            "the receiver let another message time out a moment ago and was not asked",
+            code="webhook_resting",
+            retry_after=wait_seconds(claim, None),
+        )
+    _resting.pop(claim.input["webhook"], None)
 
 
 def message(told: dict[str, Any], metadata: dict[str, str], public_url: str | None) -> bytes:
