@@ -124,7 +124,7 @@ class DeliveryView(BaseModel):
 
 
 class DeliveryList(BaseModel):
-    """Deliveries, newest first; ``next`` is the ``after`` of the next page."""
+    """Deliveries, newest first."""
 
     data: list[DeliveryView]
-    next: str | None
+    next_cursor: str | None = Field(description="the `cursor` of the page that follows, null at the end")

@@ -123,7 +123,7 @@ class Transient(CasemillError):
     default_code = "unavailable"
 
     def __init__(
-        self, detail: str, *, code: str | None = None, status: int | None = None, retry_after: float | None = None
+        self, detail: str, *, code: str | None = None, status: int | None = None, retry_after: int | None = None
     ) -> None:
         super().__init__(detail, code=code, status=status)
         self.retry_after = retry_after

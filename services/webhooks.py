@@ -5,7 +5,6 @@ Which of them hears of an end is decided in the very script that makes it (``ser
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +13,7 @@ from services.errors import Conflict, InvalidRequest, NotFound
 from services.jobs import new_id
 from services.lifecycle import Lifecycle, pairs
 from services.redis_client import redis_errors, server_time
+from services.runs import Runs
 from services.signatures import new_secret
 
 EVENTS: Final = ("job.succeeded", "job.failed", "job.cancelled", "job.expired", "run.finished")
@@ -44,6 +44,8 @@ class Webhooks:
     """Registers and reads endpoints. Safe for threads; every method raises ``Unavailable`` when Redis is away."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
+        self._jobs = lifecycle
+        self._runs = Runs(lifecycle)
         self._client = lifecycle.client
         self._keys = lifecycle.keys
         self._scripts = lifecycle.scripts
@@ -121,9 +123,11 @@ class Webhooks:
 
     def metadata(self, tenant: str, subject: str) -> dict[str, str]:
         """What its client noted with a job or run; empty where its record is gone."""
-        with redis_errors():
-            text = self._client.hget(self._keys("job", tenant=tenant, id=subject), "metadata")
-        return json.loads(text or "{}")
+        try:
+            record = self._runs.get(tenant, subject) if subject.startswith("run_") else self._jobs.get(tenant, subject)
+        except NotFound:
+            return {}
+        return record.metadata
 
     def _fields(self, tenant: str, webhook: str) -> dict[str, str]:
         with redis_errors():

@@ -91,14 +91,14 @@ def list_deliveries(
     gateway: Shared,
     principal: Admin,
     state: Annotated[list[str] | None, Query()] = None,
-    after: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    cursor: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DeliveryList:
     """What was sent to the endpoint, newest first, with every attempt."""
     states = [choose(State, name, "state") for name in state or []]
-    rows = gateway.deliveries.page(principal.tenant, webhook_id, after=after, limit=limit, states=states)
+    rows = gateway.deliveries.page(principal.tenant, webhook_id, after=cursor, limit=limit, states=states)
     following = rows[-1].id if len(rows) == limit else None
-    return DeliveryList(data=[DeliveryView.of(row) for row in rows], next=following)
+    return DeliveryList(data=[DeliveryView.of(row) for row in rows], next_cursor=following)
 
 
 @router.get("/{webhook_id}/deliveries/{delivery_id}")

@@ -27,7 +27,7 @@ local function subscribed(tenant, webhook, event, matter)
   return h[2] == '' or h[2] == matter
 end
 
-announce = function(tenant, id, state, problem)
+tell_webhooks = function(tenant, id, state, problem)
   local webhooks = redis.call('SMEMBERS', key.webhooks(tenant))
   if #webhooks == 0 then return end
   local h = redis.call('HMGET', key.job(tenant, id), 'template', 'callback', 'matter', 'type', 'run', 'created', 'priority',

@@ -6,7 +6,7 @@ local STEP_TTL = 600
 -- Defined in runs.lua: a run goes on when one of its documents has ended, and stops as a whole.
 local begin_run, document_ended, stop_run, run_keys
 -- Defined in deliveries.lua: endpoints are told of an end, in the same transaction.
-local announce, note_attempt
+local tell_webhooks, note_attempt
 
 -- What waits, by lane and tenant: jobs and bytes of input, for the limits at submission.
 local function account(lane, tenant, jobs, bytes)
@@ -66,7 +66,7 @@ local function conclude(tenant, id, state, result, problem)
   redis.call('ZREM', key.expiries(), tenant .. '|' .. id)
   redis.call('EXPIRE', k, O.result_ttl)
   redis.call('EXPIRE', key.events(tenant, id), O.result_ttl)
-  announce(tenant, id, state, problem)
+  tell_webhooks(tenant, id, state, problem)
   if h[3] then document_ended(tenant, h[3], id, state, result, problem) end
   if h[4] then
     for _, name in ipairs(run_keys(tenant, id)) do redis.call('EXPIRE', name, O.result_ttl) end

@@ -251,12 +251,12 @@ def test_the_log_has_pages(fake_stack: Running, receiver: Receiver) -> None:
     while True:
         page = fake_stack.http.get(f"/v1/webhooks/{webhook}/deliveries", params={"limit": 2, **after}).json()
         seen += [row["id"] for row in page["data"]]
-        if page["next"] is None:
+        if page["next_cursor"] is None:
             break
-        after = {"after": page["next"]}
+        after = {"cursor": page["next_cursor"]}
     assert seen == sent[::-1]
     path = f"/v1/webhooks/{webhook}/deliveries"
-    problem(fake_stack.http.get(path, params={"after": "dlv_0"}), 404, "delivery_unknown")
+    problem(fake_stack.http.get(path, params={"cursor": "dlv_0"}), 404, "delivery_unknown")
     problem(fake_stack.http.get(f"{path}/{generate(fake_stack)}"), 404, "delivery_unknown")
 
 

@@ -57,7 +57,7 @@ def test_waits_follow_the_schedule_and_the_receivers_wish_within_a_day(tries: in
     claim = Claim(
         "acme", "dlv_1", tries + 3, "deliver", Lane.DELIVER, Priority.NORMAL, {}, None, None, None, {}, None, 3
     )
-    assert least <= wait_seconds(claim, None) <= 1.1 * least
+    assert least <= wait_seconds(claim, None) <= 1.1 * least + 1
     assert wait_seconds(claim, 1.0) >= least
     assert wait_seconds(claim, 1e9) == pytest.approx(86_400, rel=0.1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from datetime import UTC, datetime
@@ -96,11 +97,11 @@ def _endpoint(webhooks: Webhooks, execution: Execution) -> Webhook:
     return webhook
 
 
-def wait_seconds(claim: Claim, wished: float | None) -> float:
+def wait_seconds(claim: Claim, wished: float | None) -> int:
     """Seconds until the next attempt: the schedule's with some jitter, or more where the receiver wishes."""
     usual = DELIVERY_RETRY_SECONDS[min(claim.tries, len(DELIVERY_RETRY_SECONDS)) - 1]
     jitter = 1 + random.uniform(0, JITTER)  # noqa: S311 (spreads load, keeps no secret)
-    return max(usual * jitter, min(wished or 0.0, MOST_SECONDS))
+    return math.ceil(max(usual * jitter, min(wished or 0.0, MOST_SECONDS)))
 
 
 def _moment(seconds: str) -> str:
