@@ -82,7 +82,7 @@ async def _exchange(
                             raise
     except (TimeoutError, httpx.TimeoutException):
         raise _timeout() from None
-    except httpx.TransportError as error:
+    except (httpx.HTTPError, OSError) as error:
         reason = _tls_reason(error)
         if reason:
             raise Transient(f"TLS with {host_name(target)} failed: {reason}", code="webhook_tls") from None

@@ -28,23 +28,25 @@ local function subscribed(tenant, webhook, event, matter)
 end
 
 tell_webhooks = function(tenant, id, state, problem)
+  local kind = string.match(id, '^%a+')
+  if kind ~= 'job' and kind ~= 'run' then return end
   local webhooks = redis.call('SMEMBERS', key.webhooks(tenant))
   if #webhooks == 0 then return end
-  local h = redis.call('HMGET', key.job(tenant, id), 'template', 'callback', 'matter', 'type', 'run', 'created', 'priority',
+  local h = redis.call('HMGET', key.job(tenant, id), 'callback', 'matter', 'type', 'run', 'created', 'priority',
     'request_id', 'replays')
-  local event = h[1] and 'run.finished' or 'job.' .. state
+  local event = kind == 'run' and 'run.finished' or 'job.' .. state
   for _, webhook in ipairs(webhooks) do
-    if webhook == h[2] or subscribed(tenant, webhook, event, h[3]) then
-      local message = {event = event, subject = id, state = state, matter = h[3] or '', type = h[4], run = h[5] or nil,
-        created = h[6], life = h[9] or '0'}
+    if webhook == h[1] or subscribed(tenant, webhook, event, h[2]) then
+      local message = {event = event, subject = id, state = state, matter = h[2] or '', type = h[3], run = h[4] or nil,
+        created = h[5], life = h[8] or '0'}
       if problem ~= '' then message.code = cjson.decode(problem).code end
-      if h[1] then
+      if kind == 'run' then
         local counts = {'total', 'succeeded', 'failed', 'cancelled', 'expired'}
         for i, count in ipairs(redis.call('HMGET', key.job(tenant, id), unpack(counts))) do
           message[counts[i]] = tonumber(count or '0')
         end
       end
-      deliver(tenant, webhook, message, h[7], h[8] or '')
+      deliver(tenant, webhook, message, h[6], h[7] or '')
     end
   end
 end

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
+from services.blobs import Blobs
 from services.deliveries import Deliveries
+from services.documents import Documents
 from services.errors import Conflict, NotFound
-from services.jobs import Claim, Lane, State
+from services.jobs import Claim, JobType, Lane, State, Submission
 from services.lifecycle import DELIVERY_RETRY_SECONDS, Lifecycle
+from services.recurrence import Missed, Recurrence
+from services.runs import Runs
+from services.schedules import Schedules
+from services.settings import Settings
 from services.webhooks import EVENTS, MAX_WEBHOOKS, Webhook, Webhooks
 from tests.integration.test_lifecycle import PROBLEM, claim, finish, submit, tidy
 
@@ -173,6 +179,27 @@ def test_the_log_is_trimmed_with_its_records(lifecycle: Lifecycle, webhook: Webh
     raw.delete(lifecycle.keys("job", tenant="acme", id=held.id))
     lifecycle.care()
     assert raw.zcard(index) == 0
+
+
+def test_each_run_of_a_schedule_keeps_the_callback_and_its_documents_have_none(
+    settings: Settings, lifecycle: Lifecycle, webhooks: Webhooks, deliveries: Deliveries
+) -> None:
+    quiet = webhooks.add("acme", URL, (), None)[0]
+    documents = Documents(lifecycle.client, lifecycle.keys, Blobs(settings.data_dir))
+    documents.add("acme", b"x", name="x.txt", matter="m-1")
+    schedules = Schedules(lifecycle)
+    work = Submission("acme", JobType.EXTRACT, {"playbook": "x"}, matter="m-1", callback=quiet.id)
+    schedule = schedules.add("weekly", Recurrence(zone="UTC", start=0.0, cron="* * * * *"), Missed.ONCE, work)
+    raw: Any = lifecycle.client
+    raw.hset(lifecycle.keys("schedule", tenant="acme", id=schedule.id), "next", "60")
+    raw.zadd(lifecycle.keys("schedules"), {f"acme|{schedule.id}": 60})
+    assert schedules.fire() == 1
+    schedules.remove("acme", schedule.id)
+    (held,) = claim(lifecycle, Lane.EXTRACT)
+    assert finish(lifecycle, held, result="res_1")
+    (row,) = deliveries.page("acme", quiet.id, limit=10)
+    assert (row.event, row.subject[:4]) == ("run.finished", "run_")
+    assert Runs(lifecycle).get("acme", row.subject).callback == quiet.id
 
 
 def test_a_tenant_has_so_many_endpoints_and_each_url_once(lifecycle: Lifecycle, webhooks: Webhooks) -> None:
