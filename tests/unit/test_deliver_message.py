@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from services.errors import Transient
+from services.errors import NotFound, Permanent, Transient
 from services.jobs import Claim, Lane, Priority
 from services.lifecycle import DELIVERY_RETRY_SECONDS
+from workers.execution import Execution, Stopped
 from workers.tasks import deliver as task
 from workers.tasks.deliver import MAX_BODY, message, send_webhook, wait_seconds
 
@@ -96,3 +97,21 @@ def test_a_receiver_that_has_just_hung_is_not_asked_again_at_once(monkeypatch: p
     monkeypatch.setattr(task, "REST_SECONDS", 0.0)
     task._resting["wh_1"] = 0.0
     assert attempt("wh_1") == "webhook_timeout"
+
+
+def test_an_endpoint_that_was_removed_or_disabled_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any) -> Any:
+        raise NotFound("gone")
+
+    def attempt(get: Any) -> None:
+        told = TOLD | {"webhook": "wh_9"}
+        claim = Claim("acme", "dlv_1", 1, "deliver", Lane.DELIVER, Priority.NORMAL, told, None, None, None, {}, None)
+        none: Any = None
+        send_webhook(cast(Any, SimpleNamespace(get=get)), none, Execution(claim, none, lambda: False))
+
+    monkeypatch.setattr(task, "post", missing)
+    with pytest.raises(Stopped):
+        attempt(missing)
+    with pytest.raises(Permanent, match="it was late") as refused:
+        attempt(lambda *_: SimpleNamespace(id="wh_9", disabled=1.0, reason="it was late"))
+    assert refused.value.code == "webhook_disabled"
