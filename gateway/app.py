@@ -30,12 +30,14 @@ from gateway.routes import (
     runs,
     schedules,
     system,
+    webhooks,
 )
 from gateway.state import Gateway
 from services.access import Access
 from services.audit import Audit
 from services.blobs import Blobs
 from services.caretaker import Caretaker
+from services.deliveries import Deliveries
 from services.documents import Documents
 from services.errors import ModelError, Unavailable
 from services.fleet import Fleet
@@ -49,6 +51,7 @@ from services.redis_client import connect_async
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.webhooks import Webhooks
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -60,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.tenant_requests_per_minute, settings.tenant_tokens_per_minute, settings.tenant_stored_bytes
     )
     refusals = Refusals(Audit(client, names))
+    endpoints = Webhooks(lifecycle)
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
@@ -71,6 +75,8 @@ def create_app(settings: Settings) -> FastAPI:
         blobs=blobs,
         documents=Documents(client, names, blobs, tenant_limit=limits.stored_bytes),
         playbooks=PlaybookStore(client, names, blobs),
+        webhooks=endpoints,
+        deliveries=Deliveries(lifecycle, endpoints),
         fleet=Fleet(client, names),
         catalog=Catalog(settings.models_folder),
         events=connect_async(settings, block_seconds=KEEPALIVE_SECONDS),
@@ -115,6 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
         runs,
         schedules,
         playbooks,
+        webhooks,
         completions,
         openai,
         keys,

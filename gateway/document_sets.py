@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.job_inputs import Text, checked_input
 from gateway.matters import visible_document
-from gateway.schemas import JobRequest, Metadata
+from gateway.schemas import Callback, JobRequest, Metadata
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
 from services.jobs import JobType, check_name
@@ -65,6 +65,7 @@ class _SetRequest(BaseModel):
     matter: str | None = None
     priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
     metadata: Metadata = Field(default_factory=dict[str, str])
+    callback: Callback = None
     not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
     expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
 

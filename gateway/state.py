@@ -28,6 +28,7 @@ from gateway.matters import check_path
 from services.access import Access
 from services.audit import Audit
 from services.blobs import Blobs
+from services.deliveries import Deliveries
 from services.documents import Documents
 from services.errors import RateLimited, Unauthorized
 from services.fleet import Fleet
@@ -40,6 +41,7 @@ from services.redis_client import AsyncRedis
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.webhooks import Webhooks
 
 SESSION_COOKIE = "casemill_session"
 
@@ -58,6 +60,8 @@ class Gateway:
     blobs: Blobs
     documents: Documents
     playbooks: PlaybookStore
+    webhooks: Webhooks
+    deliveries: Deliveries
     fleet: Fleet
     catalog: Catalog
     events: AsyncRedis

@@ -77,6 +77,7 @@ def build_submission(
         model=model,
         matter=principal.matter_for(request.matter),
         metadata=request.metadata,
+        callback=_callback(gateway, principal, request),
         plan=plan,
         cost=_cost(gateway, principal, job_type, body),
         not_before=epoch(request.not_before),
@@ -134,6 +135,7 @@ def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) 
         model=model,
         matter=principal.matter_for(request.matter),
         metadata=request.metadata,
+        callback=_callback(gateway, principal, request),
         plan=plan,
     )
 
@@ -146,6 +148,13 @@ def _names(principal: Principal, request: JobRequest | RunRequest) -> tuple[Prio
         check_name(request.matter, "matter")
     principal.matter_for(request.matter)
     return priority, choose(Device, request.device, "device")
+
+
+def _callback(gateway: Gateway, principal: Principal, request: JobRequest | RunRequest) -> str | None:
+    """The webhook that a request names. Raises code ``callback_unknown`` or ``callback_disabled``."""
+    if request.callback is None:
+        return None
+    return gateway.webhooks.callback(principal.tenant, request.callback, request.matter)
 
 
 def request_hash(request: BaseModel, text: str = "") -> str:

@@ -123,10 +123,16 @@ class ModelError(Permanent):
 
 
 class Transient(CasemillError):
-    """The same request may succeed later."""
+    """The same request may succeed later; a job is tried again after ``retry_after`` seconds, ``None``: soon."""
 
     status = 503
     default_code = "unavailable"
+
+    def __init__(
+        self, detail: str, *, code: str | None = None, status: int | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(detail, code=code, status=status)
+        self.retry_after = retry_after
 
 
 class DeviceLost(Transient):

@@ -36,6 +36,10 @@ TEMPLATES: Final = {
     "schedule": "schedule:{tenant}:{id}",  # hash; until the schedule is removed
     "tenant_schedules": "schedules:{tenant}",  # set of a tenant's schedules; until removed
     "schedules": "schedules",  # zset tenant|id → next due time; until removed
+    "webhooks": "webhooks:{tenant}",  # set of a tenant's endpoints; until removed
+    "webhook": "webhook:{tenant}:{id}",  # hash with the secrets; until removed
+    # zset delivery → when it was made; trimmed with the deliveries, whose records are of the key `job`
+    "deliveries": "deliveries:{tenant}:{webhook}",
     "backlog": "backlog:{lane}:{device}:{priority}",  # zset tenant|id → virtual start time; empty when idle
     "clock": "clock:{lane}:{priority}",  # hash tenant → virtual time; one field a tenant, pruned by the caretaker
     "leases": "leases",  # zset tenant|id|attempt → end of the lease; empty when idle

@@ -30,6 +30,8 @@ from services.timings import BOUNDS, Histogram, histograms
 
 # Waking more slots than any machine has is work for nothing; the caretaker fills up what was used.
 TICKET_LIMIT = 64
+# How long a webhook's next attempt waits after each that failed, before some jitter: Standard Webhooks' own schedule.
+DELIVERY_RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 
 
 class Lifecycle:
@@ -49,6 +51,7 @@ class Lifecycle:
                 "announcement": ANNOUNCEMENT_SECONDS,
                 "result_ttl": settings.result_ttl_seconds,
                 "max_attempts": settings.max_attempts,
+                "delivery_attempts": len(DELIVERY_RETRY_SECONDS) + 1,
                 "bounds": BOUNDS,
             },
         )
@@ -176,7 +179,8 @@ class Lifecycle:
         """The record of a job; raises ``NotFound``."""
         with redis_errors():
             fields = self.client.hgetall(self.keys("job", tenant=tenant, id=job))
-        if not fields or "template" in fields:  # runs are read and steered by services.runs
+        # Runs are read and steered by services.runs, deliveries by services.deliveries.
+        if not fields or "template" in fields or fields.get("task") == "deliver":
             raise unknown("job", job)
         return Job.from_fields(fields)
 
@@ -293,6 +297,7 @@ def record_fields(submission: Submission) -> dict[str, str]:
         "input": payload,
         "metadata": json.dumps(submission.metadata),
         "request_id": submission.request_id or "",
+        "callback": submission.callback or "",
         "bytes": str(submission.bytes or len(payload)),
     }
     if submission.plan:
@@ -351,4 +356,5 @@ def _claim(flat: list[str], parent_flat: list[str]) -> Claim:
         step=fields.get("step") or None,
         outputs={name[4:]: blob for name, blob in parent.items() if name.startswith("out:")},
         request_id=fields.get("request_id") or None,
+        released=int(fields.get("released", "0")),
     )

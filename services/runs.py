@@ -69,6 +69,7 @@ class Run:
     schedule: str | None
     due: float | None
     problem: dict[str, Any] | None
+    callback: str | None
 
     @property
     def ended(self) -> int:
@@ -114,7 +115,7 @@ class Runs:
         """
         work = submission.work
         check_name(work.tenant, "tenant")
-        template = record_fields(replace(work, request_id=None))
+        template = record_fields(replace(work, request_id=None, callback=None))
         fields = template | {
             "tenant": work.tenant,
             "id": new_id("run"),
@@ -125,6 +126,7 @@ class Runs:
             "schedule": submission.schedule or "",
             "due": submission.due,
             "request_id": work.request_id or "",
+            "callback": work.callback or "",
         }
         fields.pop("plan", None)
         argument: dict[str, Any] = {"fields": fields} | acceptance(work, fields["input"])
@@ -271,6 +273,7 @@ class Runs:
             schedule=fields.get("schedule") or None,
             due=float(fields["due"]) if fields.get("due") else None,
             problem=json.loads(fields["problem"]) if fields.get("problem") else None,
+            callback=fields.get("callback") or None,
         )
 
 

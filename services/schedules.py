@@ -168,7 +168,7 @@ class Schedules:
 
 
 def _work_fields(work: Submission) -> dict[str, Any]:
-    kept = ("tenant", "type", "input", "priority", "device", "model", "matter", "metadata", "cost")
+    kept = ("tenant", "type", "input", "priority", "device", "model", "matter", "metadata", "cost", "callback")
     fields: dict[str, Any] = {name: getattr(work, name) for name in kept}
     return fields | {"plan": [asdict(step) for step in work.plan]}
 

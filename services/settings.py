@@ -17,6 +17,8 @@ SECRETS = ("redis_url", "REDIS_URL", "key", "flower_password")
 
 PULL = "pull"
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 def default_data_dir() -> Path:
     """Where this machine's user keeps application data, by the system's own convention."""
@@ -73,6 +75,15 @@ class Settings(BaseSettings):
     key: str | None = Field(
         default=None,
         description="API key of the command line; unset: the one `casemill up` made",
+    )
+
+    webhook_networks: str = Field(
+        default="127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
+        description="networks that webhooks may be sent to, as CIDRs, comma-separated",
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="where clients reach the gateway, for links in webhooks; unset: links are paths",
     )
 
     lease_seconds: float = Field(
@@ -175,6 +186,17 @@ class Settings(BaseSettings):
             raise ValueError("unix:// needs the path of a socket, e.g. unix:///run/valkey/valkey.sock")
         return url
 
+    @field_validator("webhook_networks")
+    @classmethod
+    def _known_networks(cls, text: str) -> str:
+        _networks(text)
+        return text
+
+    @property
+    def webhook_allowed(self) -> tuple[Network, ...]:
+        """The networks that webhooks may be sent to."""
+        return _networks(self.webhook_networks)
+
     @property
     def models_folder(self) -> Path:
         """Where models and their catalog lie."""
@@ -195,6 +217,10 @@ class Settings(BaseSettings):
         """The same settings as if ``REDIS_URL`` were not set."""
         kept = self.model_fields_set - {"redis_url"}
         return Settings.model_construct(_fields_set=kept, **{name: getattr(self, name) for name in kept})
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def local_host(bound: str) -> str:
