@@ -10,7 +10,6 @@ import httpx
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from gateway.following import KEEPALIVE_SECONDS
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
 from gateway.routes import (
@@ -19,6 +18,7 @@ from gateway.routes import (
     dead_letters,
     document_sets,
     documents,
+    events,
     jobs,
     openai,
     playbooks,
@@ -32,13 +32,14 @@ from services.blobs import Blobs
 from services.caretaker import Caretaker
 from services.documents import Documents
 from services.fleet import Fleet
+from services.job_index import JobIndex
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
-from services.redis_client import connect_async
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.streams import Streams
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
+        jobs=JobIndex(lifecycle.client, lifecycle.keys),
         runs=Runs(lifecycle),
         schedules=Schedules(lifecycle),
         access=Access(lifecycle.client, lifecycle.keys),
@@ -56,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         playbooks=PlaybookStore(lifecycle.client, lifecycle.keys, blobs),
         fleet=Fleet(lifecycle.client, lifecycle.keys),
         catalog=Catalog(settings.models_folder),
-        events=connect_async(settings, block_seconds=KEEPALIVE_SECONDS),
+        events=Streams(settings),
     )
 
     @asynccontextmanager
@@ -88,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         system,
         documents,
         jobs,
+        events,
         document_sets,
         dead_letters,
         runs,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.job_inputs import Text, checked_input
-from gateway.schemas import JobRequest, Metadata
+from gateway.schemas import ExternalId, JobRequest, Metadata
 from gateway.state import Gateway
 from services.access import Principal
 from services.errors import InvalidRequest, NotFound
@@ -62,6 +62,7 @@ class _SetRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     matter: str | None = None
+    external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")
     priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
     metadata: Metadata = Field(default_factory=dict[str, str])
     not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from services.errors import CasemillError, Transient, Unauthorized
+from services.errors import CasemillError, Transient, Unauthorized, UnsupportedMedia
 
 log = logging.getLogger(__name__)
 
@@ -28,26 +29,32 @@ def problem_response(problem: dict[str, Any], request: Request, headers: dict[st
     return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
 
 
+def validation_reasons(errors: Sequence[Mapping[str, Any]]) -> str:
+    """Where and why, without echoing the input, which may be a document's text."""
+    reasons = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in errors]
+    return "; ".join(reasons[:10])
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer our errors, validation errors, unknown routes and bugs in the same shape."""
 
     async def on_casemill_error(request: Request, error: CasemillError) -> JSONResponse:
         headers: dict[str, str] = {}
         if isinstance(error, Transient):
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            headers["Retry-After"] = str(error.retry_after or RETRY_AFTER_SECONDS)
         if isinstance(error, Unauthorized):
             # A browser that opens a page asks for the key as the password; programs send Bearer.
             headers["WWW-Authenticate"] = 'Bearer realm="casemill", Basic realm="casemill"'
         return problem_response(error.problem(), request, headers)
 
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Where and why, without echoing the input, which may be a document's text.
         whole = any(item["loc"] == ("body",) for item in error.errors())
-        if whole and "json" not in request.headers.get("content-type", ""):
+        kind = request.headers.get("content-type", "")
+        if whole and kind and "json" not in kind:
             advice = "send the body as JSON with `Content-Type: application/json`"
-            return problem_response(CasemillError(advice, code="request_invalid", status=422).problem(), request)
-        reasons = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-        invalid = CasemillError("; ".join(reasons[:10]), code="request_invalid", status=422)
+            unsupported = UnsupportedMedia(advice, code="media_type_unsupported")
+            return problem_response(unsupported.problem(), request, {"Accept": "application/json"})
+        invalid = CasemillError(validation_reasons(error.errors()), code="request_invalid", status=422)
         return problem_response(invalid.problem(), request)
 
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import Metadata, moment
+from gateway.schemas import Metadata, NextCursor, moment
 from services.runs import Run, RunDocument
 from services.schedules import Schedule
 
@@ -111,6 +111,7 @@ class RunList(BaseModel):
     """Runs, newest first."""
 
     data: list[RunView]
+    next_cursor: NextCursor
 
 
 class RunDocumentView(BaseModel):
@@ -133,10 +134,10 @@ class RunDocumentView(BaseModel):
 
 
 class RunDocumentList(BaseModel):
-    """Documents of a run by number; ``next`` is the ``after`` of the next page."""
+    """Documents of a run by number."""
 
     data: list[RunDocumentView]
-    next: int | None
+    next_cursor: NextCursor
 
 
 class ScheduleRequest(BaseModel):
@@ -196,3 +197,4 @@ class ScheduleList(BaseModel):
     """Schedules, oldest first."""
 
     data: list[ScheduleView]
+    next_cursor: NextCursor

@@ -9,10 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.documents import Document
 from services.jobs import Job
+from services.paging import Page
 
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
+
+
+ExternalId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class JobRequest(BaseModel):
@@ -31,6 +35,7 @@ class JobRequest(BaseModel):
     playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
     input: dict[str, Any] = Field(default_factory=dict[str, Any], description="prompt, messages or texts, and sampling")
     matter: str | None = None
+    external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")
     metadata: Metadata = Field(default_factory=dict[str, str])
     not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
     expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
@@ -55,7 +60,9 @@ class JobView(BaseModel):
     device: str
     model: str | None
     matter: str | None
+    external_id: str | None
     metadata: dict[str, str]
+    request_id: str | None = Field(description="of the HTTP request, as it stands in the workers' logs")
     attempt: int
     created_at: datetime
     started_at: datetime | None
@@ -79,7 +86,9 @@ class JobView(BaseModel):
             device=job.device,
             model=job.model,
             matter=job.matter,
+            external_id=job.external_id,
             metadata=job.metadata,
+            request_id=job.request_id,
             attempt=job.attempt,
             created_at=moment(job.created),
             started_at=moment(job.started) if job.started else None,
@@ -93,10 +102,19 @@ class JobView(BaseModel):
         )
 
 
+NextCursor = Annotated[str | None, Field(description="the `cursor` of the page that follows, null at the end")]
+
+
 class JobList(BaseModel):
     """Jobs, newest first."""
 
     data: list[JobView]
+    next_cursor: NextCursor
+
+    @classmethod
+    def of(cls, page: Page[Job]) -> JobList:
+        """The view of a page."""
+        return cls(data=[JobView.of(job) for job in page.rows], next_cursor=page.next_cursor)
 
 
 class DocumentView(BaseModel):
@@ -127,6 +145,13 @@ class DocumentView(BaseModel):
             chars=reading.get("chars"),
             notes=reading.get("notes"),
         )
+
+
+class DocumentList(BaseModel):
+    """Documents, newest first, as they were uploaded."""
+
+    data: list[DocumentView]
+    next_cursor: NextCursor
 
 
 def moment(seconds: float) -> datetime:

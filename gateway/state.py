@@ -14,13 +14,14 @@ from services.blobs import Blobs
 from services.documents import Documents
 from services.errors import Unauthorized
 from services.fleet import Fleet
+from services.job_index import JobIndex
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
-from services.redis_client import AsyncRedis
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.streams import Streams
 
 SESSION_COOKIE = "casemill_session"
 
@@ -31,6 +32,7 @@ class Gateway:
 
     settings: Settings
     lifecycle: Lifecycle
+    jobs: JobIndex
     runs: Runs
     schedules: Schedules
     access: Access
@@ -39,7 +41,7 @@ class Gateway:
     playbooks: PlaybookStore
     fleet: Fleet
     catalog: Catalog
-    events: AsyncRedis
+    events: Streams
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -122,7 +122,7 @@ class Submission:
     ``cost`` is the expected seconds of work, which a tenant's virtual time advances by. ``bytes`` is the size of an
     input that lies in a blob. ``not_before`` and ``expires_at`` are seconds since the epoch: the job does not start
     before the one, and ends as ``expired`` if it has not ended by the other. ``request_hash`` stands for the request as
-    the client sent it: the same idempotency key with another one is refused.
+    the client sent it: the same idempotency key with another one is refused. ``external_id`` is the client's own name.
     """
 
     tenant: str
@@ -141,6 +141,7 @@ class Submission:
     idempotency_key: str | None = None
     request_hash: str = ""
     request_id: str | None = None
+    external_id: str | None = None
 
     @property
     def lane(self) -> Lane:
@@ -223,6 +224,8 @@ class Job:
     problem: dict[str, Any] | None
     worker: str | None
     cancelling: bool
+    request_id: str | None
+    external_id: str | None
 
     @classmethod
     def from_fields(cls, fields: dict[str, str]) -> Job:
@@ -254,6 +257,8 @@ class Job:
             problem=json.loads(fields["problem"]) if fields.get("problem") else None,
             worker=fields.get("worker") or None,
             cancelling=bool(fields.get("cancel")),
+            request_id=fields.get("request_id") or None,
+            external_id=fields.get("external_id") or None,
         )
 
 

@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     max_tenant_backlog: int = Field(default=50_000, ge=1, description="jobs of one tenant that may wait in one lane")
     max_tenant_backlog_bytes: int = Field(default=2**30, ge=1, description="input of one tenant waiting in one lane")
     run_window: int = Field(default=64, ge=1, le=10_000, description="documents of one run that live side by side")
+    max_wait_seconds: int = Field(default=60, ge=0, le=3600, description="longest `Prefer: wait` for a job's end")
+    max_connections: int = Field(default=2000, ge=1, description="connections that one gateway process serves at once")
     max_attempts: int = Field(
         default=3,
         ge=1,

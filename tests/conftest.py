@@ -38,6 +38,8 @@ PERMANENT = (
     "documents:",
     "outputs:",
     "jobs:",
+    "label:",
+    "labels:",
     "matter:",
     "runs:",
     "schedule:",

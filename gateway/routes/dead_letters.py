@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Query
-
+from gateway.paging import Cursor, Limit
 from gateway.schemas import JobList, JobView
 from gateway.state import Reader, Shared, Submitter
 
@@ -13,9 +12,9 @@ router = APIRouter(prefix="/v1/dead-letters", tags=["jobs"])
 
 
 @router.get("")
-def list_dead_letters(gateway: Shared, principal: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> JobList:
+def list_dead_letters(gateway: Shared, principal: Reader, limit: Limit = 50, cursor: Cursor = None) -> JobList:
     """The jobs that failed for good, newest failure first, each with its problem."""
-    return JobList(data=[JobView.of(job) for job in gateway.lifecycle.dead_letters(principal.tenant, limit=limit)])
+    return JobList.of(gateway.jobs.dead_letters(principal.tenant, cursor=cursor, limit=limit))
 
 
 @router.post("/{job_id}/replay", status_code=202)

@@ -10,8 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
+from gateway.conditional import conditional
 from gateway.following import result_of, wait_for_end
-from gateway.schemas import DocumentView
+from gateway.paging import Cursor, Limit
+from gateway.schemas import DocumentList, DocumentView
 from gateway.state import Gateway, Reader, Shared, Submitter
 from services.access import Principal
 from services.documents import Document
@@ -56,11 +58,20 @@ async def upload_document(
     return DocumentView.of(document, reading)
 
 
-@router.get("/{document_id}")
-def get_document(document_id: str, gateway: Shared, principal: Reader) -> DocumentView:
+@router.get("")
+def list_documents(
+    gateway: Shared, principal: Reader, matter: str | None = None, limit: Limit = 50, cursor: Cursor = None
+) -> DocumentList:
+    """The documents of the tenant, or of a matter, newest first, without what was read of them."""
+    page = gateway.documents.list(principal.tenant, matter=matter, cursor=cursor, limit=limit)
+    return DocumentList(data=[DocumentView.of(document) for document in page.rows], next_cursor=page.next_cursor)
+
+
+@router.get("/{document_id}", response_model=DocumentView)
+def get_document(document_id: str, request: Request, gateway: Shared, principal: Reader) -> Response:
     """What is known of a document."""
     document = gateway.documents.get(principal.tenant, document_id)
-    return DocumentView.of(document, _known_reading(gateway, principal.tenant, document_id))
+    return conditional(request, DocumentView.of(document, _known_reading(gateway, principal.tenant, document_id)))
 
 
 @router.get("/{document_id}/text")

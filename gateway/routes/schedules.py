@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Response
 
+from gateway.paging import Cursor, Limit
 from gateway.run_schemas import ScheduleList, ScheduleRequest, ScheduleView
 from gateway.state import Reader, Shared, Submitter
 from gateway.submissions import build_run_work, choose
@@ -31,9 +32,10 @@ def create_schedule(body: ScheduleRequest, response: Response, gateway: Shared, 
 
 
 @router.get("")
-def list_schedules(gateway: Shared, principal: Reader) -> ScheduleList:
-    """All schedules with their next times."""
-    return ScheduleList(data=[ScheduleView.of(schedule) for schedule in gateway.schedules.list(principal.tenant)])
+def list_schedules(gateway: Shared, principal: Reader, limit: Limit = 50, cursor: Cursor = None) -> ScheduleList:
+    """The schedules with their next times, oldest first."""
+    page = gateway.schedules.list(principal.tenant, cursor=cursor, limit=limit)
+    return ScheduleList(data=[ScheduleView.of(schedule) for schedule in page.rows], next_cursor=page.next_cursor)
 
 
 @router.get("/{schedule_id}")
