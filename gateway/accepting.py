@@ -15,7 +15,7 @@ from gateway.schemas import JobRequest, JobView
 from gateway.state import Gateway, Shared, Submitter
 from gateway.submissions import build_submission
 from services.access import Principal
-from services.errors import NotFound, Transient
+from services.errors import CasemillError
 from services.jobs import Job
 
 POLL_SECONDS = 1
@@ -64,7 +64,7 @@ class Accepting:
         try:
             ended = await wait_for_end(self.gateway, job.tenant, job.id, self.preference.wait)
             return await run_in_threadpool(whole_view, self.gateway, ended) if ended else None
-        except (Transient, NotFound):  # the job is accepted all the same
+        except CasemillError:  # the job is accepted all the same
             return None
 
 

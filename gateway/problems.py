@@ -17,7 +17,12 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 _OPENAI = ("/v1/chat/", "/v1/embeddings", "/v1/models")
-_CODES = {404: "route_unknown", 405: "method_not_allowed", 413: "payload_too_large"}
+_CODES = {
+    404: "route_unknown",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "payload_too_large",
+}
 
 
 def problem_response(problem: dict[str, Any], request: Request, headers: dict[str, str] | None = None) -> JSONResponse:
