@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway.state import Gateway
 from services.errors import InvalidRequest, Unavailable, from_problem
-from services.events import Event, follow, follow_tenant
+from services.events import GAP, IDLE, READY, Event, follow, follow_tenant
 from services.jobs import Job, State
 
 STREAM_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
@@ -38,7 +38,7 @@ def tenant_event_stream(
         stream = follow_tenant(gateway.events, keys, tenant, after=after, idle_seconds=KEEPALIVE_SECONDS)
         async with aclosing(stream):
             async for event in stream:
-                if event.event in ("ready", "gap", "waiting") or shown(event):
+                if event.event in (READY, GAP, IDLE) or shown(event):
                     yield event
 
     return _response(events())

@@ -27,10 +27,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 class RequestGuard:
     """ASGI middleware; sets ``request.state.request_id`` and answers it as ``X-Request-ID``."""
 
-    def __init__(self, app: ASGIApp, *, upload_bytes: int, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, *, upload_bytes: int) -> None:
         self._app = app
         self._upload_bytes = upload_bytes
-        self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -61,7 +60,7 @@ class RequestGuard:
             nonlocal received, whole
             if whole:  # what comes now is that the client has gone
                 return await receive()
-            left = begun + self._body_seconds + received / BODY_BYTES_A_SECOND - time.monotonic()
+            left = begun + BODY_SECONDS + received / BODY_BYTES_A_SECOND - time.monotonic()
             try:
                 async with asyncio.timeout(left):
                     message = await receive()

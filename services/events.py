@@ -11,6 +11,8 @@ from services.jobs import State
 from services.keys import Keys
 from services.streams import Row, Streams, place
 
+# What a tenant's stream says of itself.
+READY, GAP, IDLE = "ready", "gap", "idle"
 # The place before the first state of a tenant, apart from 0-0, which asks for all that are kept.
 NOTHING_YET = "0-1"
 FINAL = frozenset(state.value for state in State if state.final)
@@ -69,7 +71,7 @@ async def follow_tenant(
 ) -> AsyncGenerator[Event]:
     """Yield the states of a tenant's jobs and runs as they come after the id ``after``, or from now on; has no end.
 
-    ``after`` 0 asks for all that are kept. The place is told by an event ``ready`` first and by ``waiting`` after each
+    ``after`` 0 asks for all that are kept. The place is told by an event ``ready`` first and by ``idle`` after each
     idle period, so that whoever comes back with the last id misses nothing. ``gap`` in the place of ``ready`` says that
     states after ``after`` are not kept any more; those that are follow. Raises ``Unavailable`` when Redis goes away.
     """
@@ -80,12 +82,12 @@ async def follow_tenant(
     begun = place(oldest[0]) if oldest else place(NOTHING_YET)
     kept = place(start) == (0, 0) or begun <= place(start) <= place(latest)
     start = start if kept else "0-0"
-    yield Event(start, "ready" if kept else "gap", {})
+    yield Event(start, READY if kept else GAP, {})
     async with streams.following(name, start) as follower:
         while True:
             rows = await follower.next(idle_seconds)
             if not rows:
-                yield Event(follower.after, "waiting", {})
+                yield Event(follower.after, IDLE, {})
             for row in rows:
                 yield _event(row)
 

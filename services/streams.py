@@ -171,7 +171,8 @@ class Streams:
                 continue
             for name, rows in answer:
                 for follower in self._followers.get(name, ()):
-                    if follower.has_room:
+                    # Who came meanwhile with an earlier place would miss what lies between: it is read for next.
+                    if follower.has_room and place(follower.after) >= place(places[name]):
                         follower.give(rows)
 
     async def _read(self, places: dict[str, str]) -> list[tuple[str, list[Row]]]:

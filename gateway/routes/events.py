@@ -27,7 +27,7 @@ def follow_tenant(
     """Server-sent events: each state of each job and run of the tenant, from now on or after ``Last-Event-ID``.
 
     ``Last-Event-ID: 0`` asks for all that are kept: about 20,000, for 24 hours. The first event says ``ready``, or
-    ``gap`` where states after the id are not kept any more: look at ``/v1/jobs`` then. ``waiting`` comes when nothing
+    ``gap`` where states after the id are not kept any more: look at ``/v1/jobs`` then. ``idle`` comes when nothing
     else does, with an id to come back with.
     """
     return tenant_event_stream(gateway, principal.tenant, last_event_id, shown(principal, matter, run))
