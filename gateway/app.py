@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from gateway.following import KEEPALIVE_SECONDS
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
 from gateway.rates import RateHeaders
@@ -23,6 +22,7 @@ from gateway.routes import (
     dead_letters,
     document_sets,
     documents,
+    events,
     jobs,
     keys,
     openai,
@@ -41,16 +41,17 @@ from services.deliveries import Deliveries
 from services.documents import Documents
 from services.errors import ModelError, Unavailable
 from services.fleet import Fleet
+from services.job_index import JobIndex
 from services.lifecycle import Lifecycle
 from services.model_notes import note_models
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.principal import Limits
 from services.rates import Rates
-from services.redis_client import connect_async
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.streams import Streams
 from services.webhooks import Webhooks
 
 
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
+        jobs=JobIndex(lifecycle.client, lifecycle.keys),
         runs=Runs(lifecycle),
         schedules=Schedules(lifecycle),
         access=Access(client, names, limits),
@@ -79,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         deliveries=Deliveries(lifecycle, endpoints),
         fleet=Fleet(client, names),
         catalog=Catalog(settings.models_folder),
-        events=connect_async(settings, block_seconds=KEEPALIVE_SECONDS),
+        events=Streams(settings),
     )
 
     @asynccontextmanager
@@ -116,6 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
         system,
         documents,
         jobs,
+        events,
         document_sets,
         dead_letters,
         runs,

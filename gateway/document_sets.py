@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.job_inputs import Text, checked_input
 from gateway.matters import visible_document
-from gateway.schemas import Callback, JobRequest, Metadata
+from gateway.schemas import Callback, ExternalId, JobRequest, Metadata
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
 from services.jobs import JobType, check_name
@@ -63,6 +63,7 @@ class _SetRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     matter: str | None = None
+    external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")
     priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
     metadata: Metadata = Field(default_factory=dict[str, str])
     callback: Callback = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,13 +14,25 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from gateway.refusals import Refusals
-from services.errors import CasemillError, Forbidden, RateLimited, Transient, Unauthorized, Unavailable
+from services.errors import (
+    CasemillError,
+    Forbidden,
+    Transient,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMedia,
+)
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 _OPENAI = ("/v1/chat/", "/v1/embeddings", "/v1/models")
-_CODES = {404: "route_unknown", 405: "method_not_allowed", 413: "payload_too_large"}
+_CODES = {
+    404: "route_unknown",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "payload_too_large",
+}
 
 
 def problem_response(problem: dict[str, Any], request: Request, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -31,14 +44,19 @@ def problem_response(problem: dict[str, Any], request: Request, headers: dict[st
     return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
 
 
+def validation_reasons(errors: Sequence[Mapping[str, Any]]) -> str:
+    """Where and why, without echoing the input, which may be a document's text."""
+    reasons = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in errors]
+    return "; ".join(reasons[:10])
+
+
 def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
     """Answer our errors, validation errors, unknown routes and bugs in the same shape."""
 
     async def on_casemill_error(request: Request, error: CasemillError) -> JSONResponse:
         headers: dict[str, str] = {}
         if isinstance(error, Transient):
-            wait = error.retry_after if isinstance(error, RateLimited) else RETRY_AFTER_SECONDS
-            headers["Retry-After"] = str(math.ceil(wait))
+            headers["Retry-After"] = str(math.ceil(error.retry_after or RETRY_AFTER_SECONDS))
         if isinstance(error, Unauthorized | Forbidden):
             try:
                 await run_in_threadpool(refusals.note, request, error)
@@ -50,13 +68,13 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
         return problem_response(error.problem(), request, headers)
 
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Where and why, without echoing the input, which may be a document's text.
         whole = any(item["loc"] == ("body",) for item in error.errors())
-        if whole and "json" not in request.headers.get("content-type", ""):
+        kind = request.headers.get("content-type", "")
+        if whole and kind and "json" not in kind:
             advice = "send the body as JSON with `Content-Type: application/json`"
-            return problem_response(CasemillError(advice, code="request_invalid", status=422).problem(), request)
-        reasons = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-        invalid = CasemillError("; ".join(reasons[:10]), code="request_invalid", status=422)
+            unsupported = UnsupportedMedia(advice, code="media_type_unsupported")
+            return problem_response(unsupported.problem(), request, {"Accept": "application/json"})
+        invalid = CasemillError(validation_reasons(error.errors()), code="request_invalid", status=422)
         return problem_response(invalid.problem(), request)
 
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:

@@ -32,15 +32,16 @@ from services.deliveries import Deliveries
 from services.documents import Documents
 from services.errors import RateLimited, Unauthorized
 from services.fleet import Fleet
+from services.job_index import JobIndex
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.principal import Principal
 from services.rates import Rates
-from services.redis_client import AsyncRedis
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.streams import Streams
 from services.webhooks import Webhooks
 
 SESSION_COOKIE = "casemill_session"
@@ -52,6 +53,7 @@ class Gateway:
 
     settings: Settings
     lifecycle: Lifecycle
+    jobs: JobIndex
     runs: Runs
     schedules: Schedules
     access: Access
@@ -64,7 +66,7 @@ class Gateway:
     deliveries: Deliveries
     fleet: Fleet
     catalog: Catalog
-    events: AsyncRedis
+    events: Streams
 
 
 def gateway_of(request: Request) -> Gateway:
