@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from services.errors import BacklogFull, Conflict, NotFound
+from services.errors import BacklogFull, Conflict, unknown
 from services.fleet import ANNOUNCEMENT_SECONDS
 from services.jobs import (
     Claim,
@@ -141,7 +141,7 @@ class Lifecycle:
         """Cancel a job; answers ``cancelled``, ``cancelling`` (at its next step) or the final state it already has."""
         verdict = str(self.scripts.run("cancel", {"tenant": tenant, "id": job}))
         if verdict == "missing":
-            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+            raise unknown("job", job)
         return verdict
 
     def replay(self, tenant: str, job: str) -> None:
@@ -151,17 +151,18 @@ class Lifecycle:
         """
         verdict = str(self.scripts.run("replay", {"tenant": tenant, "id": job}))
         if verdict == "missing":
-            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+            raise unknown("job", job)
         if verdict == "step":
             raise Conflict("a step cannot be replayed alone; replay its parent", code="job_is_step")
         if verdict != "replayed":
             raise Conflict(f"the job is {verdict}; only failed, cancelled and expired jobs run again", code="job_state")
 
-    def dead_letters(self, tenant: str, *, limit: int = 50) -> list[Job]:
-        """The jobs that failed for good and were not replayed, newest first."""
+    def dead_letters(self, tenant: str, *, matters: Collection[str] | None = None, limit: int = 50) -> list[Job]:
+        """The jobs that failed for good and were not replayed, of a tenant or of these matters of it, newest first."""
         with redis_errors():
-            ids = self.client.zrange(self.keys("dead", tenant=tenant), 0, limit - 1, desc=True)
-        return self._records(tenant, ids)
+            ids = self.client.zrange(self.keys("dead", tenant=tenant), 0, -1 if matters else limit - 1, desc=True)
+        found = self._records(tenant, ids)
+        return [job for job in found if matters is None or job.matter in matters][:limit]
 
     def care(self, dead_workers: Sequence[str] = ()) -> tuple[int, int, int]:
         """One round of the caretaker; answers how many jobs it requeued and promoted and how many tickets it wrote."""
@@ -180,17 +181,23 @@ class Lifecycle:
             fields = self.client.hgetall(self.keys("job", tenant=tenant, id=job))
         # Runs are read and steered by services.runs, deliveries by services.deliveries.
         if not fields or "template" in fields or fields.get("task") == "deliver":
-            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+            raise unknown("job", job)
         return Job.from_fields(fields)
 
-    def list(self, tenant: str, *, states: Sequence[State] = (), limit: int = 50) -> list[Job]:
-        """The newest jobs of a tenant, newest first, at most ``limit``; steps are not listed."""
+    def list(
+        self, tenant: str, *, states: Sequence[State] = (), matters: Collection[str] | None = None, limit: int = 50
+    ) -> list[Job]:
+        """The newest jobs of a tenant, or of these matters of it, newest first; steps are not listed."""
         found: list[Job] = []
         start = 0
         while len(found) < limit:
             with redis_errors():
                 ids = self.client.zrange(self.keys("jobs", tenant=tenant), start, start + 199, desc=True)
-            found += [job for job in self._records(tenant, ids) if not states or job.state in states]
+            found += [
+                job
+                for job in self._records(tenant, ids)
+                if (not states or job.state in states) and (matters is None or job.matter in matters)
+            ]
             if len(ids) < 200:
                 break
             start += 200

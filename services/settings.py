@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     max_backlog: int = Field(default=100_000, ge=1, description="jobs that may wait in one lane")
     max_tenant_backlog: int = Field(default=50_000, ge=1, description="jobs of one tenant that may wait in one lane")
     max_tenant_backlog_bytes: int = Field(default=2**30, ge=1, description="input of one tenant waiting in one lane")
+    tenant_requests_per_minute: int | None = Field(default=None, ge=1, description="of all keys of a tenant together")
+    tenant_tokens_per_minute: int | None = Field(
+        default=None, ge=1, description="of models, prompts and answers, of all keys of a tenant together"
+    )
+    tenant_stored_bytes: int | None = Field(default=None, ge=1, description="documents of one tenant")
     run_window: int = Field(default=64, ge=1, le=10_000, description="documents of one run that live side by side")
     max_attempts: int = Field(
         default=3,

@@ -34,6 +34,8 @@ PERMANENT = (
     "scale",
     "apikey:",
     "apikeys",
+    "audit:",
+    "models-noted",
     "document:",
     "documents:",
     "outputs:",
@@ -48,6 +50,7 @@ PERMANENT = (
     "dead:",
     "playbooks:",
     "playbook-versions:",
+    "stored:",
 )
 
 

@@ -36,6 +36,9 @@ def register_webhook(body: WebhookRequest, response: Response, gateway: Shared, 
     resolve(checked_url(body.url), gateway.settings.webhook_allowed)
     events = list(dict.fromkeys(body.events))
     webhook, secret = gateway.webhooks.add(principal.tenant, body.url, events, body.matter)
+    gateway.audit.note(
+        principal.tenant, principal.key_id, "webhook.registered", webhook.id, matter=webhook.matter or ""
+    )
     response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
     return _with_secret(response, webhook, secret)
 
@@ -55,18 +58,24 @@ def get_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> WebhookVi
 @router.post("/{webhook_id}/disable")
 def disable_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> WebhookView:
     """Send nothing more; what it would have been told of is kept as failed deliveries, which can be replayed."""
-    return WebhookView.of(gateway.webhooks.disable(principal.tenant, webhook_id, "an administrator disabled it"))
+    webhook = gateway.webhooks.disable(principal.tenant, webhook_id, "an administrator disabled it")
+    gateway.audit.note(principal.tenant, principal.key_id, "webhook.disabled", webhook_id)
+    return WebhookView.of(webhook)
 
 
 @router.post("/{webhook_id}/enable")
 def enable_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> WebhookView:
     """Send again from now on."""
-    return WebhookView.of(gateway.webhooks.enable(principal.tenant, webhook_id))
+    webhook = gateway.webhooks.enable(principal.tenant, webhook_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "webhook.enabled", webhook_id)
+    return WebhookView.of(webhook)
 
 
 @router.delete("/{webhook_id}", status_code=204)
 def remove_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> None:
     """Remove an endpoint with its log; what still waits to be sent to it is not sent."""
+    gateway.webhooks.get(principal.tenant, webhook_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "webhook.removed", webhook_id)
     gateway.webhooks.remove(principal.tenant, webhook_id)
 
 
@@ -76,7 +85,9 @@ def rotate_secret(
 ) -> NewSecretView:
     """Give the endpoint a new secret; until the grace period ends, each message has a signature by both."""
     grace = (body or RotationRequest()).grace_seconds
-    return _with_secret(response, *gateway.webhooks.rotate(principal.tenant, webhook_id, grace))
+    webhook, secret = gateway.webhooks.rotate(principal.tenant, webhook_id, grace)
+    gateway.audit.note(principal.tenant, principal.key_id, "webhook.rotated", webhook_id)
+    return _with_secret(response, webhook, secret)
 
 
 @router.post("/{webhook_id}/test", status_code=202)

@@ -343,7 +343,7 @@ def test_every_command_serves_and_stops(containers: Containers) -> None:
     wait_until(lambda: containers.healthy("gateway"), 90, "the gateway's healthcheck")
     wait_until(lambda: containers.healthy("flower"), 90, "Flower's healthcheck")
 
-    scopes = ["--scope", "submit", "--scope", "read", "--scope", "admin"]
+    scopes = ["--scope", "submit", "--scope", "read", "--scope", "operator"]
     made = containers.run("gateway", ["casemill", "keys", "create", "operator", *scopes])
     assert made.returncode == 0, made.stderr
     url, headers = f"http://127.0.0.1:{containers.ports['gateway']}", {"Authorization": f"Bearer {made.stdout.strip()}"}
