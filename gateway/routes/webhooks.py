@@ -36,9 +36,7 @@ def register_webhook(body: WebhookRequest, response: Response, gateway: Shared, 
     resolve(checked_url(body.url), gateway.settings.webhook_allowed)
     events = list(dict.fromkeys(body.events))
     webhook, secret = gateway.webhooks.add(principal.tenant, body.url, events, body.matter)
-    gateway.audit.note(
-        principal.tenant, principal.key_id, "webhook.registered", webhook.id, matter=webhook.matter or ""
-    )
+    gateway.audit.note(principal.tenant, principal.key_id, "webhook.created", webhook.id, matter=body.matter or "")
     response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
     return _with_secret(response, webhook, secret)
 
@@ -85,9 +83,9 @@ def rotate_secret(
 ) -> NewSecretView:
     """Give the endpoint a new secret; until the grace period ends, each message has a signature by both."""
     grace = (body or RotationRequest()).grace_seconds
-    webhook, secret = gateway.webhooks.rotate(principal.tenant, webhook_id, grace)
+    rotated = gateway.webhooks.rotate(principal.tenant, webhook_id, grace)
     gateway.audit.note(principal.tenant, principal.key_id, "webhook.rotated", webhook_id)
-    return _with_secret(response, webhook, secret)
+    return _with_secret(response, *rotated)
 
 
 @router.post("/{webhook_id}/test", status_code=202)
@@ -121,7 +119,9 @@ def get_delivery(webhook_id: str, delivery_id: str, gateway: Shared, principal: 
 @router.post("/{webhook_id}/deliveries/{delivery_id}/replay", status_code=202)
 def replay_delivery(webhook_id: str, delivery_id: str, gateway: Shared, principal: Admin) -> DeliveryView:
     """Send a message again that has succeeded or failed; it keeps its ``webhook-id``."""
-    return DeliveryView.of(gateway.deliveries.replay(principal.tenant, webhook_id, delivery_id))
+    delivery = gateway.deliveries.replay(principal.tenant, webhook_id, delivery_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "delivery.replayed", delivery_id)
+    return DeliveryView.of(delivery)
 
 
 def _with_secret(response: Response, webhook: Webhook, secret: str) -> NewSecretView:

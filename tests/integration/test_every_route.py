@@ -130,10 +130,8 @@ def make(http: httpx.Client, headers: dict[str, str], lifecycle: Lifecycle) -> d
     lifecycle.work([failed], lane=Lane.GENERATE, devices=(Device.ANY,), worker="w1", n=0)
     own = OWN.replace(b"walked", b"secretbook")
     assert http.post("/v1/playbooks", content=own, headers=headers).is_success
-    webhook = post("/v1/webhooks", {"url": "http://127.0.0.1:9/hook", "matter": "M-1"})
+    webhook = post("/v1/webhooks", {"url": "http://127.0.0.1:9/theirs"})
     return NOBODYS | {
-        "webhook_id": webhook,
-        "delivery_id": post(f"/v1/webhooks/{webhook}/test", {}),
         "document_id": document,
         "job_id": job.id,
         "run_id": post("/v1/runs", {"matter": "M-1", "open": True, "model": "none"}),
@@ -142,6 +140,8 @@ def make(http: httpx.Client, headers: dict[str, str], lifecycle: Lifecycle) -> d
         ),
         "playbook": "secretbook",
         "key_id": post("/v1/keys", {"name": "theirs"}),
+        "webhook_id": webhook,
+        "delivery_id": post(f"/v1/webhooks/{webhook}/test", {}),
     }
 
 

@@ -306,7 +306,7 @@ def test_a_key_for_one_matter_may_name_its_webhook_and_the_log_says_who_register
     while after is not None:
         page = fake_stack.http.get("/v1/audit", params={"after": after})
         log, after = log + page.text, page.json()["next"]
-    assert '"webhook.registered"' in log
+    assert '"webhook.created"' in log
     assert ours in log
     assert secret not in log
     assert receiver.url not in log
