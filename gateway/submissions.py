@@ -156,7 +156,7 @@ def _callback(gateway: Gateway, principal: Principal, request: JobRequest | RunR
     """The webhook that a request names. Raises code ``callback_unknown`` or ``callback_disabled``."""
     if request.callback is None:
         return None
-    return gateway.webhooks.callback(principal.tenant, request.callback, request.matter)
+    return gateway.webhooks.callback(principal.tenant, request.callback, principal.matter_for(request.matter))
 
 
 def request_hash(request: BaseModel, text: str = "") -> str:

@@ -20,6 +20,8 @@ _SHORT = {
     "key_rotate": ("prelude",),
     "admit": ("prelude", "rates"),
     "spend": ("prelude", "rates"),
+    "webhook_add": ("prelude",),
+    "webhook_change": ("prelude",),
 }
 
 

@@ -192,8 +192,10 @@ def test_each_run_of_a_schedule_keeps_the_callback_and_its_documents_have_none(
     work = Submission("acme", JobType.EXTRACT, {"playbook": "x"}, matter="m-1", callback=quiet.id)
     schedule = schedules.add("weekly", Recurrence(zone="UTC", start=0.0, cron="* * * * *"), Missed.ONCE, work)
     raw: Any = lifecycle.client
-    raw.hset(lifecycle.keys("schedule", tenant="acme", id=schedule.id), "next", "60")
-    raw.zadd(lifecycle.keys("schedules"), {f"acme|{schedule.id}": 60})
+    assert schedule.next_due
+    due = schedule.next_due - 60
+    raw.hset(lifecycle.keys("schedule", tenant="acme", id=schedule.id), "next", str(due))
+    raw.zadd(lifecycle.keys("schedules"), {f"acme|{schedule.id}": due})
     assert schedules.fire() == 1
     schedules.remove("acme", schedule.id)
     (held,) = claim(lifecycle, Lane.EXTRACT)
