@@ -14,11 +14,13 @@ from gateway.following import KEEPALIVE_SECONDS
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
 from gateway.routes import (
+    batches,
     browser,
     completions,
     dead_letters,
     document_sets,
     documents,
+    files,
     jobs,
     openai,
     playbooks,
@@ -28,10 +30,13 @@ from gateway.routes import (
 )
 from gateway.state import Gateway
 from services.access import Access
+from services.batches import Batches
 from services.blobs import Blobs
 from services.caretaker import Caretaker
 from services.documents import Documents
+from services.files import Files
 from services.fleet import Fleet
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
@@ -45,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The application of one gateway process; connections open when it starts."""
     lifecycle = Lifecycle(settings)
     blobs = Blobs(settings.data_dir)
+    fleet, catalog = Fleet(lifecycle.client, lifecycle.keys), Catalog(settings.models_folder)
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
@@ -54,8 +60,11 @@ def create_app(settings: Settings) -> FastAPI:
         blobs=blobs,
         documents=Documents(lifecycle.client, lifecycle.keys, blobs),
         playbooks=PlaybookStore(lifecycle.client, lifecycle.keys, blobs),
-        fleet=Fleet(lifecycle.client, lifecycle.keys),
-        catalog=Catalog(settings.models_folder),
+        fleet=fleet,
+        catalog=catalog,
+        models=KnownModels(catalog, fleet),
+        files=Files(lifecycle, blobs),
+        batches=Batches(lifecycle),
         events=connect_async(settings, block_seconds=KEEPALIVE_SECONDS),
     )
 
@@ -82,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.gateway = gateway
     install_problem_handlers(app)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
-    app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes, file_bytes=settings.max_file_bytes)
     app.mount("/assets", browser.documentation_assets())
     for module in (
         system,
@@ -95,6 +104,8 @@ def create_app(settings: Settings) -> FastAPI:
         playbooks,
         completions,
         openai,
+        files,
+        batches,
         browser,
     ):
         app.include_router(module.router)

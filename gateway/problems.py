@@ -10,12 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from services import openai_answers
 from services.errors import CasemillError, Transient, Unauthorized
+from services.openai_requests import reasons
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
-_OPENAI = ("/v1/chat/", "/v1/embeddings", "/v1/models")
+_OPENAI = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
 _CODES = {404: "route_unknown", 405: "method_not_allowed", 413: "payload_too_large"}
 
 
@@ -23,8 +25,7 @@ def problem_response(problem: dict[str, Any], request: Request, headers: dict[st
     """A problem as an HTTP answer, with the request's id."""
     body = problem | {"instance": request.url.path, "request_id": getattr(request.state, "request_id", None)}
     if request.url.path.startswith(_OPENAI):
-        error = {"message": problem["detail"], "type": "casemill_error", "code": problem["code"], "param": None}
-        body["error"] = error  # where OpenAI's clients look for the reason
+        body["error"] = openai_answers.error(problem["detail"], problem["code"])
     return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
 
 
@@ -41,13 +42,11 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(error.problem(), request, headers)
 
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Where and why, without echoing the input, which may be a document's text.
         whole = any(item["loc"] == ("body",) for item in error.errors())
         if whole and "json" not in request.headers.get("content-type", ""):
             advice = "send the body as JSON with `Content-Type: application/json`"
             return problem_response(CasemillError(advice, code="request_invalid", status=422).problem(), request)
-        reasons = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-        invalid = CasemillError("; ".join(reasons[:10]), code="request_invalid", status=422)
+        invalid = CasemillError(reasons(error.errors()), code="request_invalid", status=422)
         return problem_response(invalid.problem(), request)
 
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:

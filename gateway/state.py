@@ -10,10 +10,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from services.access import Access, Principal
+from services.batches import Batches
 from services.blobs import Blobs
 from services.documents import Documents
 from services.errors import Unauthorized
+from services.files import Files
 from services.fleet import Fleet
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
@@ -39,6 +42,9 @@ class Gateway:
     playbooks: PlaybookStore
     fleet: Fleet
     catalog: Catalog
+    models: KnownModels
+    files: Files
+    batches: Batches
     events: AsyncRedis
 
 

@@ -31,6 +31,10 @@ TEMPLATES: Final = {
     "run_items": "run-items:{tenant}:{id}",  # hash document → JSON, those that began; as the run
     "run_active": "run-active:{tenant}:{id}",  # set of the jobs under way; empty when the run has ended
     "open_runs": "open-runs",  # zset tenant|id → when a run that may still get documents is sealed; empty when idle
+    "batches": "batches:{tenant}",  # zset batch → time of creation; trimmed with the batches, which are as the runs
+    "file": "file:{tenant}:{id}",  # hash; until the file is deleted or expires
+    "files": "files:{tenant}",  # zset file → time of its upload; until deleted
+    "file_ends": "file-ends",  # zset tenant|id → when a file expires, or its bytes are removed; until they are
     "schedule": "schedule:{tenant}:{id}",  # hash; until the schedule is removed
     "tenant_schedules": "schedules:{tenant}",  # set of a tenant's schedules; until removed
     "schedules": "schedules",  # zset tenant|id → next due time; until removed

@@ -175,7 +175,7 @@ class Lifecycle:
         """The record of a job; raises ``NotFound``."""
         with redis_errors():
             fields = self.client.hgetall(self.keys("job", tenant=tenant, id=job))
-        if not fields or "template" in fields:  # runs are read and steered by services.runs
+        if not fields or "template" in fields or "batch" in fields:  # services.runs and services.batches have these
             raise NotFound(f"there is no job {job!r}", code="job_unknown")
         return Job.from_fields(fields)
 

@@ -11,7 +11,7 @@ from services.redis_client import Redis, redis_errors
 
 _FOLDER = files("services") / "lua"
 # Every script carries them all: the server compiles a script once and finds it by its hash.
-_SHARED = ("prelude", "placement", "transitions", "runs", "claim")
+_SHARED = ("prelude", "placement", "transitions", "runs", "files", "batches", "claim")
 
 
 def script_text(name: str) -> str:

@@ -77,7 +77,7 @@ for _, lane in ipairs(C.lanes) do
 end
 redis.call('ZREMRANGEBYSCORE', key.workers(), '-inf', stamp(NOW - 60))
 for _, tenant in ipairs(redis.call('SMEMBERS', key.tenants())) do
-  for _, index in ipairs({key.jobs(tenant), key.dead(tenant), key.runs(tenant)}) do
+  for _, index in ipairs({key.jobs(tenant), key.dead(tenant), key.runs(tenant), key.batches(tenant)}) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', stamp(NOW - tonumber(O.result_ttl)), 'LIMIT', 0, C.batch)) do
       if redis.call('EXISTS', key.job(tenant, id)) == 0 then redis.call('ZREM', index, id) end
     end

@@ -8,6 +8,9 @@ from typing import Any
 
 from workers.execution import Execution
 from workers.slots import Task
+from workers.tasks.batch_check import check_batch
+from workers.tasks.batch_line import answer_line
+from workers.tasks.batch_output import write_output
 from workers.tasks.clauses import find_clauses
 from workers.tasks.compare import compare
 from workers.tasks.context import embed_context
@@ -39,6 +42,9 @@ def tasks(toolbox: Toolbox) -> dict[str, Task]:
         "search": search,
         "compare": compare,
         "duplicates": find_near_duplicates,
+        "batch_check": check_batch,
+        "batch_line": answer_line,
+        "batch_output": write_output,
     }
     return {name: partial(_perform, toolbox, task) for name, task in named.items()}
 
