@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from services.errors import InvalidRequest
+from services.job_inputs import Text, TokenIds
 from services.jobs import Metadata
 
-Text = Annotated[str, Field(min_length=1)]
 MOST_CHOICES: Final = 128
 """Choices of one answer: each is a job."""
 
@@ -252,19 +252,25 @@ class CompletionRequest(Generation):
 
 
 class EmbeddingsRequest(BaseModel):
-    """A request for embeddings."""
+    """A request for embeddings of texts, or of tokens by the model's own ids."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=2048)]
+    input: (
+        Text
+        | TokenIds
+        | Annotated[list[Text], Field(min_length=1, max_length=2048)]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=2048)]
+    )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(default=None, ge=1, le=2**16)
     user: str | None = None
 
     def job_input(self) -> dict[str, Any]:
         """The input of an embed job."""
-        texts = [self.input] if isinstance(self.input, str) else self.input
+        single = isinstance(self.input, str) or isinstance(self.input[0], int)
+        texts = [self.input] if single else self.input
         return {"texts": texts} | ({} if self.dimensions is None else {"dimensions": self.dimensions})
 
     def encode(self, vector: str) -> list[float] | str:

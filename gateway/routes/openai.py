@@ -51,6 +51,7 @@ def _all_models(gateway: Gateway) -> dict[str, dict[str, Any]]:
     for model in gateway.catalog.list():
         models[model.name] = base | {
             "id": model.name,
+            "created": int(model.path.stat().st_mtime) if model.path.is_file() else 0,
             "kind": model.kind,
             "sha256": model.sha256,
             "context_tokens": model.context_tokens,
