@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -243,6 +246,18 @@ def test_nothing_of_a_batch_is_left_without_an_end(stack: Running, client: opena
     blobs = {path.name.partition("_")[0] for path in Path(stack.settings.data_dir, "blobs").glob("*/*/*")}
     assert "file" in blobs
     redis.close()
+
+
+def test_the_guide_works_as_written(stack: Running, tmp_path: Path) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "openai.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", guide.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    program = tmp_path / "guide.py"
+    program.write_text("".join(blocks), encoding="utf-8")
+    env = os.environ | {"URL": stack.url, "KEY": stack.key, "MODEL": "fake"}
+    done = subprocess.run([sys.executable, program], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert [line.partition(" ")[0] for line in printed] == ["[FAKE", "clause-0", "clause-1"]
 
 
 def test_gateway_and_workers_killed_over_a_batch_cost_no_line(stack: Running, client: openai.OpenAI) -> None:

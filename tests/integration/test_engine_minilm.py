@@ -232,9 +232,8 @@ def test_tokens_have_the_vector_of_their_text(engine: LlamaEmbeddings) -> None:
         found = engine.embed(given)
         assert np.array_equal(found.vectors, expected.vectors)
         assert found.tokens == expected.tokens
-    for wrong in (-1, engine._llama.vocab_size):
-        with pytest.raises(InvalidRequest, match="ids go from 0"):
-            engine.embed([[5, wrong]])
+    with pytest.raises(InvalidRequest, match="ids go from 0"):
+        engine.embed([[5, engine._llama.vocab_size]])
 
 
 def test_too_long_is_refused_by_index_and_never_cut(engine: LlamaEmbeddings) -> None:
