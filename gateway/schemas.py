@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.documents import Document
 from services.jobs import Job, Metadata
+
+Callback = Annotated[
+    str | None, Field(max_length=2048, description="id or exact URL of a webhook, which is told of the end")
+]
 
 
 class JobRequest(BaseModel):
@@ -27,6 +31,7 @@ class JobRequest(BaseModel):
     playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
     input: dict[str, Any] = Field(default_factory=dict[str, Any], description="prompt, messages or texts, and sampling")
     matter: str | None = None
+    callback: Callback = None
     metadata: Metadata = Field(default_factory=dict[str, str])
     not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
     expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
@@ -52,6 +57,7 @@ class JobView(BaseModel):
     model: str | None
     matter: str | None
     metadata: dict[str, str]
+    callback: str | None = Field(description="webhook that is told of the end, beside those that subscribe to it")
     attempt: int
     created_at: datetime
     started_at: datetime | None
@@ -76,6 +82,7 @@ class JobView(BaseModel):
             model=job.model,
             matter=job.matter,
             metadata=job.metadata,
+            callback=job.callback,
             attempt=job.attempt,
             created_at=moment(job.created),
             started_at=moment(job.started) if job.started else None,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from services.errors import Conflict, NotFound
+from services.errors import Conflict, NotFound, unknown
 from services.jobs import Claim, JobType, Priority, Submission, check_name, new_id
 from services.lifecycle import Lifecycle, acceptance, key_reused, pairs, record_fields
 from services.object_lists import object_page
@@ -29,12 +29,13 @@ _ENDS: Final = {"succeeded": "completed", "failed": "failed", "cancelled": "canc
 
 @dataclass(frozen=True, slots=True)
 class BatchSubmission:
-    """A batch to be accepted; ``lasts``: seconds for which its output is kept, ``None``: until it is deleted."""
+    """A batch to be accepted. Its output lies in the room of the key ``owner``, for ``lasts`` seconds, if any."""
 
     tenant: str
     endpoint: str
     file: str
     metadata: dict[str, str]
+    owner: str = ""
     lasts: float | None = None
     idempotency_key: str | None = None
     request_hash: str = ""
@@ -49,6 +50,7 @@ class Batch:
     id: str
     endpoint: str
     file: str
+    owner: str
     metadata: dict[str, str]
     model: str | None
     status: str
@@ -118,12 +120,13 @@ class Batches:
             "window": str(self._lifecycle.settings.run_window),
             "endpoint": submission.endpoint,
             "file": submission.file,
+            "owner": submission.owner,
             "lasts": "" if submission.lasts is None else str(submission.lasts),
         }
         argument = {"fields": fields, "lasts": WINDOW_SECONDS} | acceptance(line, fields["input"])
         verdict, value = self._scripts.run("batch_submit", argument)
         if verdict == "missing":
-            raise NotFound(f"there is no file {value!r}", code="file_unknown")
+            raise unknown("file", value)
         if verdict == "conflict":
             raise key_reused()
         return _batch(pairs(value)), verdict == "accepted"
@@ -133,7 +136,7 @@ class Batches:
         with redis_errors():
             fields = self._client.hgetall(self._keys("job", tenant=tenant, id=batch))
         if "phase" not in fields:
-            raise NotFound(f"there is no batch {batch!r}", code="batch_unknown")
+            raise unknown("batch", batch)
         return _batch(fields)
 
     def list(self, tenant: str, *, after: str | None = None, limit: int = 20) -> tuple[list[Batch], bool]:
@@ -194,6 +197,7 @@ def _batch(fields: dict[str, str]) -> Batch:
         id=fields["id"],
         endpoint=fields["endpoint"],
         file=fields["file"],
+        owner=fields["owner"],
         metadata=json.loads(fields["metadata"]),
         model=fields.get("model") or None,
         status=status,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from typing import Any
 
 from services.blobs import Blobs
-from services.errors import InvalidRequest, NotFound
+from services.errors import InvalidRequest, NotFound, unknown
 from services.keys import Keys
 from services.redis_client import Redis, redis_errors
 from services.scripts import Scripts
+from services.storage_room import Storer, reserve_room
 from services.vector_index import VectorIndex
 
 
@@ -27,42 +28,45 @@ class Document:
 class Documents:
     """Stores and finds documents and the outputs derived from them, per tenant."""
 
-    def __init__(self, client: Redis, keys: Keys, blobs: Blobs) -> None:
+    def __init__(self, client: Redis, keys: Keys, blobs: Blobs, *, tenant_limit: int | None = None) -> None:
         self._client = client
         self._keys = keys
+        self._tenant_limit = tenant_limit  # bytes that all documents of one tenant may have
         self.blobs = blobs
         self.vectors = VectorIndex(client, keys)
         self._scripts = Scripts(client, {"prefix": keys.prefix})
 
-    def add(self, tenant: str, data: bytes, *, name: str, matter: str | None = None) -> Document:
-        """Store a document; the same bytes give the same document again, under the name given last.
+    def add(
+        self,
+        tenant: str,
+        data: bytes,
+        *,
+        name: str,
+        matter: str | None = None,
+        owner: str = "",
+        owner_limit: int | None = None,
+    ) -> Document:
+        """Store a document; the same bytes of one matter give the same document again, under the name given last.
 
-        Raises ``InvalidRequest`` when empty.
+        ``owner`` is the key that stores it, ``owner_limit`` how many bytes that may have stored. Raises
+        ``InvalidRequest`` when empty, ``PayloadTooLarge`` where key or tenant may not store as much; nothing is kept.
         """
         if not data:
             raise InvalidRequest("the document is empty; send its bytes as the body", code="document_empty")
-        blob = self.blobs.put(tenant, "doc", data)
-        created = time.time()
-        key = self._keys("document", tenant=tenant, id=blob)
-        with redis_errors():
-            pipeline = self._client.pipeline()
-            pipeline.hset(key, mapping={"name": name[:255], "bytes": str(len(data))})
-            pipeline.hsetnx(key, "matter", matter or "")
-            pipeline.hsetnx(key, "created", str(created))
-            pipeline.zadd(self._keys("documents", tenant=tenant), {blob: created}, nx=True)
-            pipeline.execute()
-            document = self.get(tenant, blob)
-            if document.matter:
-                matter = self._keys("matter", tenant=tenant, matter=document.matter)
-                self._client.zadd(matter, {blob: document.created}, nx=True)
-        return document
+        reservation = reserve_room(self._scripts, tenant, len(data), Storer(owner, owner_limit), self._tenant_limit)
+        # Of one matter: who works on another cannot find out by an upload what this one has, nor does erasing one
+        # matter's document take another's.
+        blob = self.blobs.put(tenant, "doc", data, scope=matter or "")
+        added: dict[str, Any] = {"tenant": tenant, "id": blob, "name": name[:255], "bytes": len(data)}
+        self._scripts.run("document_add", added | {"matter": matter or "", "owner": owner, "reservation": reservation})
+        return self.get(tenant, blob)
 
     def get(self, tenant: str, document: str) -> Document:
         """The record of a document; raises ``NotFound``."""
         with redis_errors():
             fields = self._client.hgetall(self._keys("document", tenant=tenant, id=document))
         if not fields:
-            raise NotFound(f"there is no document {document!r}", code="document_unknown")
+            raise unknown("document", document)
         return Document(
             id=document,
             name=fields["name"],
@@ -76,16 +80,10 @@ class Documents:
 
         The record goes first: from then on nothing can be kept under the document.
         """
-        matter = self.get(tenant, document).matter
+        blobs: list[str] | None = self._scripts.run("document_remove", {"tenant": tenant, "id": document})
+        if blobs is None:
+            raise unknown("document", document)
         outputs = self._keys("outputs", tenant=tenant, document=document)
-        with redis_errors():
-            pipeline = self._client.pipeline()
-            pipeline.delete(self._keys("document", tenant=tenant, id=document))
-            pipeline.zrem(self._keys("documents", tenant=tenant), document)
-            if matter:
-                pipeline.zrem(self._keys("matter", tenant=tenant, matter=matter), document)
-            pipeline.hvals(outputs)
-            blobs: list[str] = pipeline.execute()[-1]
         for blob in {*blobs, document}:
             self.blobs.delete(tenant, blob)
         self.vectors.forget(tenant, set(blobs))

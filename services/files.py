@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.blobs import Blobs
-from services.errors import Conflict, NotFound
+from services.errors import Conflict, NotFound, unknown
 from services.jobs import new_id
 from services.lifecycle import Lifecycle, pairs
 from services.object_lists import Order, object_page
 from services.redis_client import redis_errors, server_time
+from services.storage_room import Storer, reserve_room
 
 KIND: Final = "file"
 # Longer than any upload or output takes to be written.
 WRITING_SECONDS: Final = 86400
 EXPIRIES_A_ROUND: Final = 20
+NOBODY: Final = Storer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +36,32 @@ class File:
 class Files:
     """Stores, finds and removes the files of tenants; safe for threads."""
 
-    def __init__(self, lifecycle: Lifecycle, blobs: Blobs) -> None:
+    def __init__(self, lifecycle: Lifecycle, blobs: Blobs, *, tenant_limit: int | None = None) -> None:
+        self._tenant_limit = tenant_limit  # bytes that all of one tenant may have
         self._client = lifecycle.client
         self._keys = lifecycle.keys
         self._scripts = lifecycle.scripts
         self._blobs = blobs
 
     def add(
-        self, tenant: str, blocks: Iterable[bytes], *, filename: str, purpose: str, lasts: float | None = None
+        self,
+        tenant: str,
+        blocks: Iterable[bytes],
+        *,
+        size: int,
+        filename: str,
+        purpose: str,
+        storer: Storer = NOBODY,
+        lasts: float | None = None,
     ) -> File:
-        """Store a new file that expires after ``lasts`` seconds, if any."""
+        """Store a new file of ``size`` bytes that expires after ``lasts`` seconds, if any.
+
+        Raises ``PayloadTooLarge`` where its key or tenant may not store as much.
+        """
+        reservation = reserve_room(self._scripts, tenant, size, storer, self._tenant_limit)
         file = new_file_id()
-        size = self.write(tenant, file, blocks)
-        entry = described(file, filename, size, purpose, lasts)
+        entry = described(file, filename, self.write(tenant, file, blocks), purpose, storer.key, lasts)
+        entry["reservation"] = reservation
         return _file(file, pairs(self._scripts.run("file_add", {"tenant": tenant, "file": entry})))
 
     def write(self, tenant: str, file: str, blocks: Iterable[bytes]) -> int:
@@ -70,7 +85,7 @@ class Files:
         with redis_errors():
             fields = self._client.hgetall(self._keys("file", tenant=tenant, id=file))
         if not fields:
-            raise NotFound(f"there is no file {file!r}", code="file_unknown")
+            raise unknown("file", file)
         return _file(file, fields)
 
     def list(
@@ -104,7 +119,7 @@ class Files:
         """Remove a file; raises ``NotFound``, or ``Conflict`` while a batch reads it."""
         verdict = str(self._scripts.run("file_remove", {"tenant": tenant, "id": file}))
         if verdict == "missing":
-            raise NotFound(f"there is no file {file!r}", code="file_unknown")
+            raise unknown("file", file)
         if verdict == "held":
             raise Conflict("a batch reads this file; cancel the batch or wait for its end", code="file_in_use")
         self._erase(tenant, file)
@@ -137,9 +152,9 @@ def new_file_id() -> str:
     return new_id("file").replace("_", "-")
 
 
-def described(file: str, filename: str, size: int, purpose: str, lasts: float | None) -> dict[str, Any]:
-    """A file as the scripts record it."""
-    entry: dict[str, Any] = {"id": file, "filename": filename[:255], "bytes": str(size), "purpose": purpose}
+def described(file: str, filename: str, size: int, purpose: str, owner: str, lasts: float | None) -> dict[str, Any]:
+    """A file as the scripts record it; ``owner`` is the key in whose room it lies."""
+    entry: dict[str, Any] = {"id": file, "filename": filename[:255], "bytes": size, "purpose": purpose, "owner": owner}
     return entry | ({} if lasts is None else {"lasts": lasts})
 
 

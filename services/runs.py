@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.errors import Conflict, InvalidRequest, NotFound
+from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import Priority, State, Submission, check_name, new_id
 from services.lifecycle import Lifecycle, acceptance, key_reused, pairs, record_fields
 from services.redis_client import redis_errors
@@ -69,6 +69,7 @@ class Run:
     schedule: str | None
     due: float | None
     problem: dict[str, Any] | None
+    callback: str | None
 
     @property
     def ended(self) -> int:
@@ -114,7 +115,7 @@ class Runs:
         """
         work = submission.work
         check_name(work.tenant, "tenant")
-        template = record_fields(replace(work, request_id=None))
+        template = record_fields(replace(work, request_id=None, callback=None))
         fields = template | {
             "tenant": work.tenant,
             "id": new_id("run"),
@@ -125,6 +126,7 @@ class Runs:
             "schedule": submission.schedule or "",
             "due": submission.due,
             "request_id": work.request_id or "",
+            "callback": work.callback or "",
         }
         fields.pop("plan", None)
         argument: dict[str, Any] = {"fields": fields} | acceptance(work, fields["input"])
@@ -185,18 +187,22 @@ class Runs:
         with redis_errors():
             fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
         if "template" not in fields or "phase" in fields:  # a batch, of services.batches
-            raise _unknown(run)
+            raise unknown("run", run)
         return self._run(fields)
 
-    def list(self, tenant: str, *, limit: int = 50, schedule: str | None = None) -> list[Run]:
-        """The newest runs of a tenant, newest first; ``schedule`` keeps those of one schedule."""
+    def list(
+        self, tenant: str, *, matters: Collection[str] | None = None, limit: int = 50, schedule: str | None = None
+    ) -> list[Run]:
+        """The newest runs of a tenant, or of these matters of it, newest first; ``schedule`` keeps those of one."""
         with redis_errors():
             ids = self._client.zrange(self._keys("runs", tenant=tenant), 0, -1, desc=True)
         found: list[Run] = []
         for run in ids:
             with redis_errors():
                 fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
-            if fields and schedule in (None, fields.get("schedule")):
+            if not fields or (matters is not None and fields.get("matter") not in matters):
+                continue
+            if schedule in (None, fields.get("schedule")):
                 found.append(self._run(fields))
             if len(found) == limit:
                 break
@@ -231,7 +237,7 @@ class Runs:
 
     def _checked(self, run: str, verdict: str, value: list[Any]) -> Run:
         if verdict == "missing":
-            raise _unknown(run)
+            raise unknown("run", run)
         if verdict == "closed":
             raise Conflict(f"the run is {value[0]}, which does not allow this", code="run_state")
         return self._run(pairs(value[0]))
@@ -267,6 +273,7 @@ class Runs:
             schedule=fields.get("schedule") or None,
             due=float(fields["due"]) if fields.get("due") else None,
             problem=json.loads(fields["problem"]) if fields.get("problem") else None,
+            callback=fields.get("callback") or None,
         )
 
 
@@ -283,7 +290,3 @@ def _document(document: str, item: dict[str, Any]) -> RunDocument:
         code=item.get("code"),
         detail=item.get("detail"),
     )
-
-
-def _unknown(run: str) -> NotFound:
-    return NotFound(f"there is no run {run!r}", code="run_unknown")

@@ -34,6 +34,8 @@ PERMANENT = (
     "scale",
     "apikey:",
     "apikeys",
+    "audit:",
+    "models-noted",
     "document:",
     "documents:",
     "outputs:",
@@ -45,10 +47,14 @@ PERMANENT = (
     "files:",
     "file-ends",
     "schedule:",
+    "webhooks:",
+    "webhook:",
+    "deliveries:",
     "schedules",
     "dead:",
     "playbooks:",
     "playbook-versions:",
+    "stored:",
 )
 
 

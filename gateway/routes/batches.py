@@ -32,12 +32,16 @@ def create_batch(
         endpoint=body.endpoint,
         file=file.id,
         metadata=body.metadata,
+        owner=principal.key_id,
         lasts=body.output_expires_after.seconds,
-        idempotency_key=idempotency_key,
+        idempotency_key=principal.idempotency(idempotency_key),
         request_hash=request_hash(body),
         request_id=request.state.request_id,
     )
-    return BatchView.of(gateway.batches.submit(submission)[0])
+    batch, new = gateway.batches.submit(submission)
+    if new:
+        gateway.audit.note(principal.tenant, principal.key_id, "batch.created", batch.id)
+    return BatchView.of(batch)
 
 
 @router.get("")
@@ -60,4 +64,6 @@ def get_batch(batch_id: str, gateway: Shared, principal: Reader) -> BatchView:
 @router.post("/{batch_id}/cancel")
 def cancel_batch(batch_id: str, gateway: Shared, principal: Submitter) -> BatchView:
     """Begin no further line; what is answered by then stands in the output file."""
-    return BatchView.of(gateway.batches.cancel(principal.tenant, batch_id))
+    batch = gateway.batches.cancel(principal.tenant, batch_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "batch.cancelled", batch_id)
+    return BatchView.of(batch)

@@ -12,13 +12,14 @@ from fastapi.responses import StreamingResponse
 
 from gateway import choices
 from gateway.schemas import JobRequest
-from gateway.state import Gateway, Shared, Submitter
+from gateway.state import Gateway, MatterSubmitter, Shared
+from gateway.while_allowed import while_allowed
 from services import openai_answers
-from services.access import Principal
 from services.errors import CasemillError
 from services.jobs import Priority
 from services.openai_answers import TIERS, Chat, Completion, Form, completion, usage
 from services.openai_requests import ChatRequest, CompletionRequest, Generation
+from services.principal import Principal
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -27,7 +28,7 @@ Urgency = Annotated[str | None, Header(alias="X-Casemill-Priority")]
 
 @router.post("/chat/completions", response_model=None)
 async def chat(
-    body: ChatRequest, request: Request, gateway: Shared, principal: Submitter, priority: Urgency = None
+    body: ChatRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None
 ) -> dict[str, Any] | StreamingResponse:
     """A chat completion, whole or streamed; waits in the queue like any job."""
     return await _answer(Chat(), body, body.job_inputs(), request, gateway, principal, priority)
@@ -35,7 +36,7 @@ async def chat(
 
 @router.post("/completions", response_model=None)
 async def completions(
-    body: CompletionRequest, request: Request, gateway: Shared, principal: Submitter, priority: Urgency = None
+    body: CompletionRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None
 ) -> dict[str, Any] | StreamingResponse:
     """How the model goes on from each prompt as it stands, whole or streamed."""
     return await _answer(Completion(), body, body.job_inputs(), request, gateway, principal, priority)
@@ -59,7 +60,8 @@ async def _answer(
     head = openai_answers.head(form, body, jobs[0], urgency)
     if body.stream:
         counted = bool(body.stream_options and body.stream_options.include_usage)
-        stream = _stream(form, gateway, principal.tenant, jobs, head, body.n, counted)
+        chunks = _stream(form, gateway, principal.tenant, jobs, head, body.n, counted)
+        stream = while_allowed(gateway, principal, chunks, _failed)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     found = await choices.results(gateway, principal.tenant, jobs, request)
     return completion(form, head, found, body.n)
@@ -90,7 +92,11 @@ async def _stream(
             yield f"data: {json.dumps(head | {'choices': [], 'usage': used})}\n\n"
         yield "data: [DONE]\n\n"
     except CasemillError as error:
-        yield f"data: {json.dumps({'error': openai_answers.error(error.detail, error.code)})}\n\n"
+        yield _failed(error)
+
+
+def _failed(error: CasemillError) -> str:
+    return f"data: {json.dumps({'error': openai_answers.error(error.detail, error.code)})}\n\n"
 
 
 def urgency_of(principal: Principal, asked: str | None, tier: str | None = None) -> str:

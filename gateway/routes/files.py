@@ -16,6 +16,7 @@ from gateway.state import Reader, Shared, Submitter
 from services.blobs import BLOCK_BYTES
 from services.errors import InvalidRequest, PayloadTooLarge, Unavailable
 from services.openai_requests import parsed
+from services.storage_room import Storer
 
 router = APIRouter(prefix="/v1/files", tags=["openai"])
 
@@ -37,18 +38,20 @@ async def upload_file(request: Request, gateway: Shared, principal: Submitter) -
     try:
         async with request.form(max_files=1, max_fields=8) as form:
             upload, lasts = _upload(form, gateway.settings.max_file_bytes)
-            filename = upload.filename or "file"
             file = await run_in_threadpool(
                 gateway.files.add,
                 principal.tenant,
                 _blocks(upload.file),
-                filename=filename,
+                size=upload.size or 0,
+                filename=upload.filename or "file",
                 purpose="batch",
+                storer=Storer(principal.key_id, principal.limits.stored_bytes),
                 lasts=lasts,
             )
     except OSError as error:  # of the part that waits on the disk until all of it has come
         detail = f"the upload cannot be written ({error.strerror}); free space for temporary files"
         raise Unavailable(detail, code="storage_unavailable") from error
+    await run_in_threadpool(gateway.audit.note, principal.tenant, principal.key_id, "file.uploaded", file.id)
     return FileView.of(file)
 
 
@@ -84,6 +87,7 @@ def read_file(file_id: str, gateway: Shared, principal: Reader) -> StreamingResp
 def delete_file(file_id: str, gateway: Shared, principal: Submitter) -> FileRemoved:
     """Remove a file and its bytes; one that a batch reads is refused until the batch has ended."""
     gateway.files.remove(principal.tenant, file_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "file.erased", file_id)
     return FileRemoved(id=file_id)
 
 

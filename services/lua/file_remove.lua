@@ -9,6 +9,7 @@ if tonumber(h[1] or '0') > 0 then
   return 'held'
 end
 if R.due and tonumber(redis.call('ZSCORE', key.file_ends(), member) or 'inf') > NOW then return 'held' end
+free_room(R.tenant, k)
 redis.call('DEL', k)
 redis.call('ZREM', key.files(R.tenant), R.id)
 redis.call('ZADD', key.file_ends(), stamp(NOW), member)

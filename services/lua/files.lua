@@ -5,6 +5,7 @@ local FILE_HOLD = 3600 -- seconds until the caretaker looks again at a file that
 
 local function add_file(tenant, file)
   local k, member = key.file(tenant, file.id), tenant .. '|' .. file.id
+  hold_room(tenant, k, file.bytes, file.owner, file.reservation)
   redis.call('HSET', k, 'filename', file.filename, 'bytes', file.bytes, 'purpose', file.purpose)
   redis.call('HSETNX', k, 'created', stamp(NOW))
   redis.call('ZADD', key.files(tenant), 'NX', stamp(NOW), file.id)

@@ -27,6 +27,7 @@ from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.settings import Settings
+from services.webhooks import Webhooks
 from tests.conftest import leaked_keys
 from tests.tiny_model import write_tiny_model
 from workers.engines.registry import Engines
@@ -67,7 +68,7 @@ class House:
             self.batches,
             Fakes(catalog, Fleet(lifecycle.client, lifecycle.keys)),
         )
-        self.tasks, self.keep = tasks(toolbox), toolbox.keep_result
+        self.tasks, self.keep = tasks(toolbox, Webhooks(lifecycle)), toolbox.keep_result
 
     def submit(self, count: int, broken: tuple[int, ...] = (), **changes: Any) -> Batch:
         rows: list[dict[str, Any]] = [
@@ -81,7 +82,7 @@ class House:
             for number in range(count)
         ]
         data = "\n".join(json.dumps(row) for row in rows).encode()
-        file = self.files.add("acme", [data[:100], data[100:]], filename="x", purpose="batch")
+        file = self.files.add("acme", [data[:100], data[100:]], size=len(data), filename="x", purpose="batch")
         return self.batches.submit(BatchSubmission("acme", URL, file.id, {}, lasts=3600))[0]
 
     def claim(self, worker: str = "w1") -> Claim | None:

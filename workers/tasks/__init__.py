@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from services.webhooks import Webhooks
 from workers.execution import Execution
 from workers.slots import Task
 from workers.tasks.batch_check import check_batch
@@ -14,6 +15,7 @@ from workers.tasks.batch_output import write_output
 from workers.tasks.clauses import find_clauses
 from workers.tasks.compare import compare
 from workers.tasks.context import embed_context
+from workers.tasks.deliver import send_webhook
 from workers.tasks.duplicates import find_near_duplicates
 from workers.tasks.extract import extract
 from workers.tasks.generate import embed, generate
@@ -26,7 +28,7 @@ from workers.tasks.terms import extract_terms
 from workers.toolbox import Toolbox
 
 
-def tasks(toolbox: Toolbox) -> dict[str, Task]:
+def tasks(toolbox: Toolbox, webhooks: Webhooks) -> dict[str, Task]:
     """Every task, bound to the process's tools."""
     named = {
         "generate": generate,
@@ -46,7 +48,8 @@ def tasks(toolbox: Toolbox) -> dict[str, Task]:
         "batch_line": answer_line,
         "batch_output": write_output,
     }
-    return {name: partial(_perform, toolbox, task) for name, task in named.items()}
+    bound: dict[str, Task] = {name: partial(_perform, toolbox, task) for name, task in named.items()}
+    return bound | {"deliver": partial(send_webhook, webhooks, toolbox.settings)}
 
 
 def _perform(toolbox: Toolbox, task: Callable[[Toolbox, Execution], dict[str, Any]], execution: Execution) -> Any:

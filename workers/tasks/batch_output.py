@@ -53,7 +53,7 @@ def _write(toolbox: Toolbox, execution: Execution, batch: Batch) -> None:
             # Named by the batch, so that who writes it again writes the same file.
             file = f"file-{batch.id.partition('_')[2]}-{name}"
             size = toolbox.files.write(batch.tenant, file, blocks)
-            files[name] = described(file, f"{batch.id}_{name}.jsonl", size, PURPOSE, batch.lasts)
+            files[name] = described(file, f"{batch.id}_{name}.jsonl", size, PURPOSE, batch.owner, batch.lasts)
     if not toolbox.batches.record_output(execution.claim, files, dict(used)):
         raise Stopped
 
