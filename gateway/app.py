@@ -17,12 +17,14 @@ from gateway.rates import RateHeaders
 from gateway.refusals import Refusals
 from gateway.routes import (
     audit,
+    batches,
     browser,
     completions,
     dead_letters,
     document_sets,
     documents,
     events,
+    files,
     jobs,
     keys,
     openai,
@@ -35,13 +37,16 @@ from gateway.routes import (
 from gateway.state import Gateway
 from services.access import Access
 from services.audit import Audit
+from services.batches import Batches
 from services.blobs import Blobs
 from services.caretaker import Caretaker
 from services.deliveries import Deliveries
 from services.documents import Documents
 from services.errors import ModelError, Unavailable
+from services.files import Files
 from services.fleet import Fleet
 from services.job_index import JobIndex
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.model_notes import note_models
 from services.models import Catalog
@@ -65,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     refusals = Refusals(Audit(client, names))
     endpoints = Webhooks(lifecycle)
+    fleet, catalog = Fleet(client, names), Catalog(settings.models_folder)
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
@@ -79,8 +85,11 @@ def create_app(settings: Settings) -> FastAPI:
         playbooks=PlaybookStore(client, names, blobs),
         webhooks=endpoints,
         deliveries=Deliveries(lifecycle, endpoints),
-        fleet=Fleet(client, names),
-        catalog=Catalog(settings.models_folder),
+        fleet=fleet,
+        catalog=catalog,
+        models=KnownModels(catalog, fleet),
+        files=Files(lifecycle, blobs, tenant_limit=limits.stored_bytes),
+        batches=Batches(lifecycle),
         events=Streams(settings),
     )
 
@@ -112,7 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_problem_handlers(app, refusals)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
     app.add_middleware(RateHeaders)
-    app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes, file_bytes=settings.max_file_bytes)
     app.mount("/assets", browser.documentation_assets())
     for module in (
         system,
@@ -127,6 +136,8 @@ def create_app(settings: Settings) -> FastAPI:
         webhooks,
         completions,
         openai,
+        files,
+        batches,
         keys,
         audit,
         browser,

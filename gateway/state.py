@@ -27,12 +27,15 @@ from fastapi import Depends, Request
 from gateway.matters import check_path
 from services.access import Access
 from services.audit import Audit
+from services.batches import Batches
 from services.blobs import Blobs
 from services.deliveries import Deliveries
 from services.documents import Documents
 from services.errors import RateLimited, Unauthorized
+from services.files import Files
 from services.fleet import Fleet
 from services.job_index import JobIndex
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
@@ -66,6 +69,9 @@ class Gateway:
     deliveries: Deliveries
     fleet: Fleet
     catalog: Catalog
+    models: KnownModels
+    files: Files
+    batches: Batches
     events: Streams
 
 

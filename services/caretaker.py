@@ -13,6 +13,7 @@ import time
 from services.blobs import Blobs
 from services.capacity import Capacity
 from services.errors import Unavailable
+from services.files import Files
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
 from services.schedules import Schedules
@@ -32,6 +33,7 @@ class Caretaker(threading.Thread):
         self._lifecycle = lifecycle
         self._blobs = blobs
         self._schedules = Schedules(lifecycle)
+        self._files = Files(lifecycle, blobs)
         self._capacity = Capacity(lifecycle)
         self._swept = 0.0
         self._me = secrets.token_hex(8)
@@ -48,6 +50,8 @@ class Caretaker(threading.Thread):
                         log.warning("caretaker: %d jobs requeued, %d retried", requeued, promoted)
                     if fired := self._schedules.fire():
                         log.info("caretaker: %d scheduled runs started", fired)
+                    if expired := self._files.expire():
+                        log.info("caretaker: %d files removed that had expired or belonged to nothing", expired)
                     self._sweep()
                     self._capacity.decide()
                 away = False

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from services.blobs import Blobs
-from services.errors import InvalidRequest, NotFound, PayloadTooLarge, unknown
+from services.errors import InvalidRequest, NotFound, unknown
 from services.keys import Keys
 from services.paging import Page, newest, read_cursor, write_cursor
 from services.redis_client import Redis, redis_errors
 from services.scripts import Scripts
+from services.storage_room import Storer, reserve_room
 from services.vector_index import VectorIndex
 
 
@@ -56,28 +56,13 @@ class Documents:
         """
         if not data:
             raise InvalidRequest("the document is empty; send its bytes as the body", code="document_empty")
-        reservation = self._reserve(tenant, len(data), owner, owner_limit)
+        reservation = reserve_room(self._scripts, tenant, len(data), Storer(owner, owner_limit), self._tenant_limit)
         # Of one matter: who works on another cannot find out by an upload what this one has, nor does erasing one
         # matter's document take another's.
         blob = self.blobs.put(tenant, "doc", data, scope=matter or "")
         added: dict[str, Any] = {"tenant": tenant, "id": blob, "name": name[:255], "bytes": len(data)}
         self._scripts.run("document_add", added | {"matter": matter or "", "owner": owner, "reservation": reservation})
         return self.get(tenant, blob)
-
-    def _reserve(self, tenant: str, size: int, owner: str, owner_limit: int | None) -> str:
-        """Room for bytes that are about to be stored; answers the reservation's name. Raises ``PayloadTooLarge``."""
-        reservation = f"{owner}|{size}|{secrets.token_hex(8)}"
-        limits = {"owner_limit": owner_limit, "tenant_limit": self._tenant_limit}
-        argument: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-        if not argument:
-            return reservation
-        argument |= {"tenant": tenant, "owner": owner, "bytes": size, "reservation": reservation}
-        if self._scripts.run("storage_reserve", argument) == "full":
-            raise PayloadTooLarge(
-                "this would be more than the key or its tenant may store; delete documents, or ask an admin for more",
-                code="storage_full",
-            )
-        return reservation
 
     def get(self, tenant: str, document: str) -> Document:
         """The record of a document; raises ``NotFound``."""

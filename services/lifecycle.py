@@ -207,8 +207,8 @@ class Lifecycle:
         """The record of a job; raises ``NotFound``."""
         with redis_errors():
             fields = self.client.hgetall(self.keys("job", tenant=tenant, id=job))
-        # Runs are read and steered by services.runs, deliveries by services.deliveries.
-        if not fields or "template" in fields or fields.get("task") == "deliver":
+        # Runs are read by services.runs, batches by services.batches, deliveries by services.deliveries.
+        if not fields or not {"template", "batch"}.isdisjoint(fields) or fields.get("task") == "deliver":
             raise unknown("job", job)
         return Job.from_fields(fields)
 

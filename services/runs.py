@@ -187,7 +187,7 @@ class Runs:
         """The record of a run; raises ``NotFound``."""
         with redis_errors():
             fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
-        if "template" not in fields:
+        if "template" not in fields or "phase" in fields:  # a batch, of services.batches
             raise unknown("run", run)
         return self._run(fields)
 

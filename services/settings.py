@@ -117,6 +117,7 @@ class Settings(BaseSettings):
     result_ttl_seconds: int = Field(default=7 * 86400, ge=60, description="how long finished jobs are kept")
 
     max_upload_bytes: int = Field(default=64 * 2**20, ge=1024, description="largest document")
+    max_file_bytes: int = Field(default=200 * 2**20, ge=1024, description="largest file of requests for a batch")
     max_text_chars: int = Field(default=20_000_000, ge=1000, description="longest text taken from a document")
     max_pages: int = Field(default=3000, ge=1, description="most pages of a document")
     max_unpacked_bytes: int = Field(default=512 * 2**20, ge=1024, description="largest unpacked size of an archive")

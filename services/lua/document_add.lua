@@ -2,7 +2,7 @@
 -- ARGV[2] = JSON {tenant, id, name, bytes, matter, owner, reservation}.
 local D = cjson.decode(ARGV[2])
 local k = key.document(D.tenant, D.id)
-hold_room(D.tenant, D.id, D.bytes, D.owner, D.reservation)
+hold_room(D.tenant, k, D.bytes, D.owner, D.reservation)
 redis.call('HSET', k, 'name', D.name, 'bytes', D.bytes)
 redis.call('HSETNX', k, 'matter', D.matter)
 redis.call('HSETNX', k, 'created', stamp(NOW))

@@ -4,7 +4,7 @@ local D = cjson.decode(ARGV[2])
 local k = key.document(D.tenant, D.id)
 local matter = redis.call('HGET', k, 'matter')
 if not matter then return false end
-free_room(D.tenant, D.id)
+free_room(D.tenant, k)
 redis.call('DEL', k)
 redis.call('ZREM', key.documents(D.tenant), D.id)
 if matter ~= '' then redis.call('ZREM', key.matter(D.tenant, matter), D.id) end
