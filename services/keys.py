@@ -54,6 +54,7 @@ TEMPLATES: Final = {
     "turns": "turns:{lane}:{device}",  # hash "turn|worker" → place in the turn, "known" → workers; 1 h, renewed in use
     "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes; until revoked
     "apikeys": "apikeys",  # set of key ids; until revoked
+    "audit": "audit:{tenant}",  # stream number-0 → entry, hash of services.audit; permanent, nothing is taken out
     "login": "login:{token}",  # string, API key id; 10 min, read once
     "session": "session:{token}",  # string, API key id; 12 h
     "tickets": "tickets:{queue}",  # list that Celery reads; empty when idle; a worker's own: 10 s, as "worker"

@@ -34,6 +34,7 @@ PERMANENT = (
     "scale",
     "apikey:",
     "apikeys",
+    "audit:",
     "document:",
     "documents:",
     "outputs:",
