@@ -20,6 +20,7 @@ from gateway.routes import (
     document_sets,
     documents,
     jobs,
+    matters,
     openai,
     playbooks,
     runs,
@@ -31,6 +32,7 @@ from services.access import Access
 from services.blobs import Blobs
 from services.caretaker import Caretaker
 from services.documents import Documents
+from services.erasure import Erasures
 from services.fleet import Fleet
 from services.lifecycle import Lifecycle
 from services.models import Catalog
@@ -44,7 +46,8 @@ from services.settings import Settings
 def create_app(settings: Settings) -> FastAPI:
     """The application of one gateway process; connections open when it starts."""
     lifecycle = Lifecycle(settings)
-    blobs = Blobs(settings.data_dir)
+    blobs = Blobs(settings.data_dir, lifecycle.records.seals)
+    documents_kept = Documents(lifecycle.client, lifecycle.keys, blobs)
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
@@ -52,7 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
         schedules=Schedules(lifecycle),
         access=Access(lifecycle.client, lifecycle.keys),
         blobs=blobs,
-        documents=Documents(lifecycle.client, lifecycle.keys, blobs),
+        documents=documents_kept,
+        erasures=Erasures(lifecycle, documents_kept),
         playbooks=PlaybookStore(lifecycle.client, lifecycle.keys, blobs),
         fleet=Fleet(lifecycle.client, lifecycle.keys),
         catalog=Catalog(settings.models_folder),
@@ -87,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (
         system,
         documents,
+        matters,
         jobs,
         document_sets,
         dead_letters,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from fastapi.responses import StreamingResponse
@@ -28,9 +28,19 @@ def event_stream(gateway: Gateway, tenant: str, job: str, last_event_id: str | N
     )
 
 
+def follow_job(
+    gateway: Gateway, tenant: str, job: str, *, after: str = "0", idle_seconds: float
+) -> AsyncGenerator[Event | None]:
+    """The events of a job or a run, opened; see :func:`services.events.follow`."""
+    lifecycle = gateway.lifecycle
+    return follow(
+        gateway.events, lifecycle.keys, tenant, job, records=lifecycle.records, after=after, idle_seconds=idle_seconds
+    )
+
+
 async def server_sent_events(gateway: Gateway, tenant: str, job: str, after: str) -> AsyncIterator[str]:
     """The events after an id as SSE text, with a comment as keep-alive; ends with the job's final event."""
-    stream = follow(gateway.events, gateway.lifecycle.keys, tenant, job, after=after, idle_seconds=KEEPALIVE_SECONDS)
+    stream = follow_job(gateway, tenant, job, after=after, idle_seconds=KEEPALIVE_SECONDS)
     try:
         async for event in stream:
             yield sse(event) if event else ": waiting\n\n"
@@ -57,7 +67,7 @@ async def wait_for_end(gateway: Gateway, tenant: str, job: str, seconds: float |
     """The job's record once it has ended, or ``None`` when it has not within ``seconds``."""
 
     async def read() -> None:
-        async for _ in follow(gateway.events, gateway.lifecycle.keys, tenant, job, idle_seconds=KEEPALIVE_SECONDS):
+        async for _ in follow_job(gateway, tenant, job, idle_seconds=KEEPALIVE_SECONDS):
             pass
 
     try:

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from services.access import Access, Principal
 from services.blobs import Blobs
 from services.documents import Documents
+from services.erasure import Erasures
 from services.errors import Unauthorized
 from services.fleet import Fleet
 from services.lifecycle import Lifecycle
@@ -36,6 +37,7 @@ class Gateway:
     access: Access
     blobs: Blobs
     documents: Documents
+    erasures: Erasures
     playbooks: PlaybookStore
     fleet: Fleet
     catalog: Catalog

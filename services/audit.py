@@ -3,7 +3,7 @@
 An entry is JSON ``{number, at, tenant, actor, action, subject, details, previous}``, and its hash is the SHA-256 of
 that very text, which holds the hash before it: who changes, removes or slips in an entry breaks every hash from there
 on. Lua has no SHA-256, and SHA-1 can be made to collide, so the hash is computed here and a script appends the entry
-only if the log still ends with ``previous``; otherwise it answers the new end and the entry is chained anew. Whoever can
+only if the log still ends with ``previous``; otherwise it answers the new end and the entry is chained anew. Who can
 write to the server could make a whole chain anew: a hash that was written down elsewhere (``anchor``) shows that.
 
 The log holds ids, never a text, a name of a file or a matter's description. What destroys something is noted before it

@@ -12,6 +12,8 @@ import time
 
 from services.blobs import Blobs
 from services.capacity import Capacity
+from services.documents import Documents
+from services.erasure import Erasures
 from services.errors import Unavailable
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
@@ -32,6 +34,7 @@ class Caretaker(threading.Thread):
         self._lifecycle = lifecycle
         self._blobs = blobs
         self._schedules = Schedules(lifecycle)
+        self._erasures = Erasures(lifecycle, Documents(lifecycle.client, lifecycle.keys, blobs))
         self._capacity = Capacity(lifecycle)
         self._swept = 0.0
         self._me = secrets.token_hex(8)
@@ -48,6 +51,8 @@ class Caretaker(threading.Thread):
                         log.warning("caretaker: %d jobs requeued, %d retried", requeued, promoted)
                     if fired := self._schedules.fire():
                         log.info("caretaker: %d scheduled runs started", fired)
+                    if erased := self._erasures.carry_on():
+                        log.warning("caretaker: %d erasures that were interrupted are carried out", erased)
                     self._sweep()
                     self._capacity.decide()
                 away = False

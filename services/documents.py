@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from services.blobs import Blobs
-from services.errors import InvalidRequest, NotFound
+from services.data_keys import Erased
+from services.errors import InvalidRequest, NotFound, Unavailable
 from services.keys import Keys
 from services.redis_client import Redis, redis_errors
-from services.scripts import Scripts
+from services.scripts import Scripts, pairs
+from services.sealed_records import SealedRecords
 from services.vector_index import VectorIndex
+
+# Label of a job's result among the outputs of each document that it quotes.
+RESULT: Final = "result:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +39,34 @@ class Documents:
         self.blobs = blobs
         self.vectors = VectorIndex(client, keys)
         self._scripts = Scripts(client, {"prefix": keys.prefix})
+        self._seals = blobs.seals
 
     def add(self, tenant: str, data: bytes, *, name: str, matter: str | None = None) -> Document:
         """Store a document; the same bytes give the same document again, under the name given last.
 
-        Raises ``InvalidRequest`` when empty.
+        Raises ``InvalidRequest`` when empty, ``Unavailable`` while it or its matter is being erased.
         """
         if not data:
             raise InvalidRequest("the document is empty; send its bytes as the body", code="document_empty")
-        blob = self.blobs.put(tenant, "doc", data)
-        created = time.time()
-        key = self._keys("document", tenant=tenant, id=blob)
-        with redis_errors():
-            pipeline = self._client.pipeline()
-            pipeline.hset(key, mapping={"name": name[:255], "bytes": str(len(data))})
-            pipeline.hsetnx(key, "matter", matter or "")
-            pipeline.hsetnx(key, "created", str(created))
-            pipeline.zadd(self._keys("documents", tenant=tenant), {blob: created}, nx=True)
-            pipeline.execute()
-            document = self.get(tenant, blob)
-            if document.matter:
-                matter = self._keys("matter", tenant=tenant, matter=document.matter)
-                self._client.zadd(matter, {blob: document.created}, nx=True)
-        return document
+        name = name[:255]
+        while True:
+            try:
+                blob = self.blobs.put_document(tenant, data)
+                sealed = self._seals.seal_text(tenant, "name", name, (blob,))
+            except Erased:  # an erasure of an earlier upload took the key in between
+                continue
+            argument = {
+                "tenant": tenant,
+                "id": blob,
+                "name": sealed,
+                "bytes": len(data),
+                "matter": matter or "",
+            }
+            verdict, value = self._scripts.run("document_add", argument)
+            if verdict == "erasing":
+                raise Unavailable(f"{value} is being erased; try again in a moment", code="erasing")
+            if self.blobs.exists(tenant, blob):  # else an erasure of an earlier upload ended in between
+                return self._document(blob, pairs(value), name)
 
     def get(self, tenant: str, document: str) -> Document:
         """The record of a document; raises ``NotFound``."""
@@ -63,34 +74,65 @@ class Documents:
             fields = self._client.hgetall(self._keys("document", tenant=tenant, id=document))
         if not fields:
             raise NotFound(f"there is no document {document!r}", code="document_unknown")
+        return self._document(document, fields, SealedRecords(self._seals).name(tenant, fields["name"]))
+
+    @staticmethod
+    def _document(document: str, fields: dict[str, str], name: str) -> Document:
         return Document(
             id=document,
-            name=fields["name"],
+            name=name,
             bytes=int(fields["bytes"]),
             matter=fields["matter"] or None,
             created=float(fields["created"]),
         )
 
     def delete(self, tenant: str, document: str) -> None:
-        """Remove a document and every output and result derived from it; raises ``NotFound``.
+        """Remove a document that was refused, with every output derived from it; raises ``NotFound``.
 
-        The record goes first: from then on nothing can be kept under the document.
+        The record goes first: from then on nothing can be kept under the document. What jobs and runs hold of one that
+        was worked on, :class:`~services.erasure.Erasures` removes.
         """
         matter = self.get(tenant, document).matter
-        outputs = self._keys("outputs", tenant=tenant, document=document)
         with redis_errors():
             pipeline = self._client.pipeline()
             pipeline.delete(self._keys("document", tenant=tenant, id=document))
             pipeline.zrem(self._keys("documents", tenant=tenant), document)
             if matter:
                 pipeline.zrem(self._keys("matter", tenant=tenant, matter=matter), document)
-            pipeline.hvals(outputs)
-            blobs: list[str] = pipeline.execute()[-1]
-        for blob in {*blobs, document}:
-            self.blobs.delete(tenant, blob)
-        self.vectors.forget(tenant, set(blobs))
+            pipeline.execute()
+        self.forget(tenant, [document])
+
+    def forget(self, tenant: str, documents: Sequence[str]) -> int:
+        """Remove keys, bytes and outputs of documents that have no record any more; answers how many blobs there were.
+
+        The keys go first: whatever is interrupted afterwards, nothing can be read any more.
+        """
+        if self._seals.keys:
+            for document in documents:
+                self._seals.keys.destroy(tenant, document)
+        blobs: set[str] = set()
+        for document in documents:
+            with redis_errors():
+                of_document = {*self._client.hvals(self._outputs(tenant, document)), document}
+            for blob in of_document:
+                self.blobs.delete(tenant, blob)
+            blobs |= of_document
+        self.vectors.forget(tenant, blobs)
         with redis_errors():
-            self._client.delete(outputs)
+            pipeline = self._client.pipeline()
+            for document in documents:
+                pipeline.delete(self._outputs(tenant, document))
+            pipeline.execute()
+        return len(blobs)
+
+    def _outputs(self, tenant: str, document: str) -> str:
+        return self._keys("outputs", tenant=tenant, document=document)
+
+    def jobs_of(self, tenant: str, document: str) -> list[str]:
+        """Jobs whose results are kept under a document."""
+        with redis_errors():
+            labels: list[str] = self._client.hkeys(self._outputs(tenant, document))
+        return [label.removeprefix(RESULT) for label in labels if label.startswith(RESULT)]
 
     def in_matter(self, tenant: str, matter: str) -> int:
         """How many documents a matter has."""
@@ -105,8 +147,8 @@ class Documents:
     def output(self, tenant: str, document: str, version: str) -> str | None:
         """Blob of a step's output for this document, if that very version was computed before."""
         with redis_errors():
-            blob = self._client.hget(self._keys("outputs", tenant=tenant, document=document), version)
-        if blob is not None and not self.blobs.path(tenant, blob).exists():
+            blob = self._client.hget(self._outputs(tenant, document), version)
+        if blob is not None and not self.blobs.exists(tenant, blob):
             return None
         return blob
 

@@ -35,12 +35,36 @@ def write_durably(target: Path, data: bytes | Iterable[bytes], *, mode: int = 0o
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # a rename is durable once its folder is; Windows has no such call
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(target.parent)  # a rename is durable once its folder is
+
+
+def write_once(target: Path, data: bytes) -> bytes:
+    """Write a small secret file unless it is there; answers what it holds, the same in all processes that meet here."""
+    try:
+        return target.read_bytes()
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    candidate = target.with_name(f".{target.name}.{secrets.token_hex(6)}.new")
+    write_durably(candidate, data)
+    try:
+        # A hard link fails if another process was first; then its content counts.
+        os.link(candidate, target)
+        sync_folder(target.parent)
+    except FileExistsError:
+        pass
+    finally:
+        candidate.unlink()
+    return target.read_bytes()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that were added to a folder or removed from it durable; Windows has no such call."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
 
 
 def read_replaced(path: Path) -> str | None:

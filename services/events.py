@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 from services.jobs import State
 from services.keys import Keys
 from services.redis_client import AsyncRedis, redis_errors
+from services.sealed_records import SealedRecords
 
 FINAL = frozenset(state.value for state in State if state.final)
 
@@ -28,19 +28,16 @@ class Event:
         return self.event in FINAL
 
 
-def _event(row: tuple[str, dict[str, str]]) -> Event:
-    return Event(id=row[0], event=row[1]["event"], data=json.loads(row[1]["data"]))
-
-
 async def follow(
     client: AsyncRedis,
     keys: Keys,
     tenant: str,
     job: str,
     *,
+    records: SealedRecords,
     after: str = "0",
     idle_seconds: float = 15.0,
-) -> AsyncIterator[Event | None]:
+) -> AsyncGenerator[Event | None]:
     """Yield the job's events after the id ``after`` until its final one; ``None`` for each idle period in between.
 
     Ends at once when the stream does not exist any more, or when ``after`` is its final event already. Raises
@@ -59,7 +56,7 @@ async def follow(
             continue
         rows: list[tuple[str, dict[str, str]]] = answer[0][1]
         for row in rows:
-            event = _event(row)
+            event = Event(row[0], row[1]["event"], records.open_event(tenant, row[1]["data"]))
             yield event
             after = event.id
             if event.final:
@@ -72,8 +69,8 @@ async def _has_ended(client: AsyncRedis, name: str, after: str) -> bool:
         last: list[tuple[str, dict[str, str]]] = await client.xrevrange(name, count=1)
     if not last:
         return True
-    event = _event(last[0])
-    return event.final and _place(event.id) <= _place(after)
+    place, fields = last[0]
+    return fields["event"] in FINAL and _place(place) <= _place(after)
 
 
 def _place(stream_id: str) -> tuple[int, int]:

@@ -119,6 +119,8 @@ class Step:
 class Submission:
     """A job to be accepted. ``input`` is JSON-ready; ``plan`` makes the job a parent that holds no slot.
 
+    ``document`` is the one that the job is about, with which it goes, as it goes with its ``matter``.
+
     ``cost`` is the expected seconds of work, which a tenant's virtual time advances by. ``bytes`` is the size of an
     input that lies in a blob. ``not_before`` and ``expires_at`` are seconds since the epoch: the job does not start
     before the one, and ends as ``expired`` if it has not ended by the other. ``request_hash`` stands for the request as
@@ -128,6 +130,7 @@ class Submission:
     tenant: str
     type: JobType
     input: dict[str, Any]
+    document: str | None = None
     priority: Priority = Priority.NORMAL
     device: Device = Device.ANY
     model: str | None = None
@@ -150,7 +153,10 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that a worker's slot holds by lease. ``outputs`` are a parent's finished steps: step name → blob."""
+    """A job that a worker's slot holds by lease. ``outputs`` are a parent's finished steps: step name → blob.
+
+    ``document`` and ``matter`` are what it is about, if it is about one.
+    """
 
     tenant: str
     id: str
@@ -164,6 +170,8 @@ class Claim:
     step: str | None
     outputs: dict[str, str]
     request_id: str | None
+    document: str | None = None
+    matter: str | None = None
 
     @property
     def member(self) -> str:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.errors import BacklogFull, Conflict, NotFound
+from services.data_keys import Erased
+from services.errors import BacklogFull, Conflict, NotFound, Unavailable
 from services.fleet import ANNOUNCEMENT_SECONDS
 from services.jobs import (
     Claim,
@@ -23,7 +24,9 @@ from services.jobs import (
 )
 from services.keys import Keys
 from services.redis_client import Redis, connect, redis_errors, server_time
-from services.scripts import Scripts
+from services.scripts import Scripts, pairs
+from services.sealed_records import SealedRecords, owners_of
+from services.seals import Seals
 from services.settings import Settings
 from services.tickets import ticket_envelope
 from services.timings import BOUNDS, Histogram, histograms
@@ -39,6 +42,7 @@ class Lifecycle:
         self.settings = settings
         self.client = client or connect(settings)
         self.keys = Keys(settings.prefix)
+        self.records = SealedRecords(Seals.of(settings))
         self.scripts = Scripts(
             self.client,
             {
@@ -66,13 +70,15 @@ class Lifecycle:
             "tenant": self.settings.max_tenant_backlog,
             "bytes": self.settings.max_tenant_backlog_bytes,
         }
-        argument = {"fields": fields, "limits": limits} | acceptance(submission, fields["input"])
+        sealed = self.records.seal_job(submission.tenant, fields)
+        argument = {"fields": sealed, "limits": limits} | acceptance(submission, fields["input"])
         verdict, value = self.scripts.run("submit", argument)
         if verdict == "full":
             raise BacklogFull(f"{value} ({submission.lane}), which is the limit; try again later")
         if verdict == "conflict":
             raise key_reused()
-        return Job.from_fields(pairs(value)), verdict == "accepted"
+        refuse_barred(verdict, value)
+        return self._job(pairs(value)), verdict == "accepted"
 
     def work(
         self,
@@ -94,7 +100,7 @@ class Lifecycle:
         the next by placement, with ``stay`` one of its own worker.
         """
         argument: dict[str, Any] = {
-            "done": [_completion_fields(completion) for completion in done],
+            "done": [self._completion_fields(completion) for completion in done],
             "n": n,
             "lane": lane,
             "classes": list(devices),
@@ -108,7 +114,7 @@ class Lifecycle:
             argument["stay"] = True
         states, rows = self.scripts.run("work", argument)
         return [State(value) if value else None for value in states], [
-            _claim(fields, outputs) for fields, outputs in rows
+            _claim(self.records.open_job(pairs(fields)), pairs(outputs)) for fields, outputs in rows
         ]
 
     def renew(self, moved: Sequence[str], still: Sequence[str]) -> dict[str, str]:
@@ -125,12 +131,16 @@ class Lifecycle:
 
     def append(self, claim: Claim, event: str, data: dict[str, Any]) -> bool:
         """Append an event to the job's stream and its parent's; ``False`` when the attempt lost its claim."""
+        try:
+            sealed = self.records.seals.seal_text(claim.tenant, "event", json.dumps(data), _owners(claim))
+        except Erased:
+            return False
         argument = {
             "tenant": claim.tenant,
             "id": claim.id,
             "attempt": str(claim.attempt),
             "event": event,
-            "data": json.dumps(data),
+            "data": sealed,
         }
         return bool(self.scripts.run("append", argument))
 
@@ -177,7 +187,7 @@ class Lifecycle:
             fields = self.client.hgetall(self.keys("job", tenant=tenant, id=job))
         if not fields or "template" in fields:  # runs are read and steered by services.runs
             raise NotFound(f"there is no job {job!r}", code="job_unknown")
-        return Job.from_fields(fields)
+        return self._job(fields)
 
     def list(self, tenant: str, *, states: Sequence[State] = (), limit: int = 50) -> list[Job]:
         """The newest jobs of a tenant, newest first, at most ``limit``; steps are not listed."""
@@ -197,7 +207,25 @@ class Lifecycle:
             pipeline = self.client.pipeline(transaction=False)
             for job in ids:
                 pipeline.hgetall(self.keys("job", tenant=tenant, id=job))
-            return [Job.from_fields(fields) for fields in pipeline.execute() if fields]
+            return [self._job(fields) for fields in pipeline.execute() if fields]
+
+    def _job(self, fields: dict[str, str]) -> Job:
+        return Job.from_fields(self.records.open_job(fields))
+
+    def _completion_fields(self, completion: Completion) -> dict[str, str]:
+        claim, problem = completion.claim, completion.problem
+        if problem:
+            problem = self.records.seal_problem(claim.tenant, problem, _owners(claim))
+        return {
+            "tenant": claim.tenant,
+            "id": claim.id,
+            "attempt": str(claim.attempt),
+            "outcome": completion.outcome,
+            "result": completion.result,
+            "problem": json.dumps(problem) if problem else "",
+            "retry_after": str(completion.retry_after),
+            "reused": "1" if completion.reused else "",
+        }
 
     def service_seconds(self) -> dict[str, float]:
         """Measured seconds of a job by lane, smoothed."""
@@ -283,6 +311,7 @@ def record_fields(submission: Submission) -> dict[str, str]:
         "cost": str(submission.cost),
         "model": submission.model or "",
         "matter": submission.matter or "",
+        **({"document": submission.document} if submission.document else {}),
         "input": payload,
         "metadata": json.dumps(submission.metadata),
         "request_id": submission.request_id or "",
@@ -311,26 +340,19 @@ def key_reused() -> Conflict:
     return Conflict("this Idempotency-Key was used for a different request", code="idempotency_mismatch", status=422)
 
 
-def pairs(flat: list[str]) -> dict[str, str]:
-    """A hash as a script answers it."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def refuse_barred(verdict: str, value: Any) -> None:
+    """Raise why a script accepted nothing about a document or a matter: it is gone, or is being erased."""
+    if verdict == "gone":
+        raise NotFound(f"there is no document {value!r}", code="document_unknown")
+    if verdict == "erasing":
+        raise Unavailable(f"{value} is being erased; try again in a moment", code="erasing")
 
 
-def _completion_fields(completion: Completion) -> dict[str, str]:
-    return {
-        "tenant": completion.claim.tenant,
-        "id": completion.claim.id,
-        "attempt": str(completion.claim.attempt),
-        "outcome": completion.outcome,
-        "result": completion.result,
-        "problem": json.dumps(completion.problem) if completion.problem else "",
-        "retry_after": str(completion.retry_after),
-        "reused": "1" if completion.reused else "",
-    }
+def _owners(claim: Claim) -> tuple[str, ...]:
+    return owners_of(claim.tenant, claim.document, claim.matter)
 
 
-def _claim(flat: list[str], parent_flat: list[str]) -> Claim:
-    fields, parent = pairs(flat), pairs(parent_flat)
+def _claim(fields: dict[str, str], parent: dict[str, str]) -> Claim:
     return Claim(
         tenant=fields["tenant"],
         id=fields["id"],
@@ -344,4 +366,6 @@ def _claim(flat: list[str], parent_flat: list[str]) -> Claim:
         step=fields.get("step") or None,
         outputs={name[4:]: blob for name, blob in parent.items() if name.startswith("out:")},
         request_id=fields.get("request_id") or None,
+        document=fields.get("document") or None,
+        matter=fields.get("matter") or None,
     )

@@ -14,6 +14,7 @@ from services.lifecycle import Lifecycle
 from services.recurrence import Missed, Recurrence, decide
 from services.redis_client import redis_errors, server_time
 from services.runs import Runs, RunSubmission
+from services.sealed_records import owners_of
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Schedules:
         self._client = lifecycle.client
         self._keys = lifecycle.keys
         self._scripts = lifecycle.scripts
+        self._records = lifecycle.records
         self._runs = Runs(lifecycle)
 
     def now(self) -> float:
@@ -64,10 +66,10 @@ class Schedules:
         schedule = new_id("sch")
         first = next(recurrence.after(self.now()), None)
         fields = {
-            "name": name,
+            "name": self._sealed(work, "name", name),
             "recurrence": json.dumps(asdict(recurrence)),
             "missed": missed.value,
-            "work": json.dumps(_work_fields(work)),
+            "work": self._sealed(work, "work", json.dumps(_work_fields(work))),
             "created": str(self.now()),
         }
         self._write(work.tenant, schedule, fields, first)
@@ -79,7 +81,9 @@ class Schedules:
             fields = self._client.hgetall(self._keys("schedule", tenant=tenant, id=schedule))
         if not fields:
             raise NotFound(f"there is no schedule {schedule!r}", code="schedule_unknown")
-        return _schedule(tenant, schedule, fields)
+        seals = self._records.seals
+        opened = {kind: seals.open_text(tenant, kind, fields[kind]) for kind in ("name", "work")}
+        return _schedule(tenant, schedule, fields | opened)
 
     def list(self, tenant: str) -> list[Schedule]:
         """The schedules of a tenant, oldest first."""
@@ -151,6 +155,9 @@ class Schedules:
             )
         )
         return 1
+
+    def _sealed(self, work: Submission, kind: str, text: str) -> str:
+        return self._records.seals.seal_text(work.tenant, kind, text, owners_of(work.tenant, None, work.matter))
 
     def _write(self, tenant: str, schedule: str, fields: dict[str, str], next_due: int | None) -> None:
         """Fields and the next time together, so that a crash leaves no schedule that is never due."""

@@ -12,15 +12,23 @@ from services.redis_client import Redis, redis_errors
 _FOLDER = files("services") / "lua"
 # Every script carries them all: the server compiles a script once and finds it by its hash.
 _SHARED = ("prelude", "placement", "transitions", "runs", "claim")
+# What only erasures need.
+_ERASING = {"erase_begin", "erase_jobs", "erase_run"}
 # These have nothing to do with jobs, and run so often that defining those functions would be most of their work.
 _SHORT = {"admit", "audit"}
 
 
 def script_text(name: str) -> str:
     """Full source of the script ``name`` as the server gets it."""
-    shared = ("prelude", name) if name in _SHORT else (*_SHARED, name)
+    more = ("erasing", name) if name in _ERASING else (name,)
+    shared = ("prelude", name) if name in _SHORT else (*_SHARED, *more)
     parts = [(_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in shared]
     return "".join(parts).replace("--@KEYS@--", lua_functions())
+
+
+def pairs(flat: list[str]) -> dict[str, str]:
+    """A hash as a script answers it."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 class Scripts:

@@ -37,6 +37,7 @@ PERMANENT = (
     "audit:",
     "document:",
     "documents:",
+    "erasures",
     "outputs:",
     "jobs:",
     "matter:",

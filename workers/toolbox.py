@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.blobs import Blobs
-from services.documents import Documents
+from services.documents import RESULT, Documents
 from services.errors import NotFound, Transient
 from services.jobs import Claim
 from services.playbook_store import PlaybookStore
 from services.playbooks import Playbook
+from services.sealed_records import owners_of
 from services.settings import Settings
 from services.texts import DocumentText
 from workers.documents.reader import reader_version
@@ -62,7 +63,7 @@ class Toolbox:
 
     def keep(self, claim: Claim, kind: str, version: str, document: str, data: bytes) -> str:
         """The blob in which a document's output is kept from now on; ``NotFound`` where the document was deleted."""
-        blob = self.blobs.put(claim.tenant, kind, data, scope=document)
+        blob = self.blobs.put(claim.tenant, kind, data, owners=(document,))
         self.documents.keep_output(claim.tenant, document, self._label(kind, version), blob)
         return blob
 
@@ -76,12 +77,14 @@ class Toolbox:
         """
         document = str(self.input(claim).get("document", ""))
         data = json.dumps(result, ensure_ascii=False).encode()
-        blob = self.blobs.put(claim.tenant, "res", data, scope=document or claim.root)
+        about = owners_of(claim.tenant, document or None, claim.matter)
+        owners = {*about, *result.get("documents", ())}
+        blob = self.blobs.put(claim.tenant, "res", data, owners=owners, scope=claim.root)
         if document:
-            self.documents.keep_output(claim.tenant, document, f"result:{claim.id}", blob)
+            self.documents.keep_output(claim.tenant, document, f"{RESULT}{claim.id}", blob)
         for named in result.get("documents", ()):
             try:
-                self.documents.keep_output(claim.tenant, named, f"result:{claim.id}", blob)
+                self.documents.keep_output(claim.tenant, named, f"{RESULT}{claim.id}", blob)
             except NotFound as error:  # the next attempt leaves it out
                 raise Transient(error.detail, code="document_deleted") from None
         return blob

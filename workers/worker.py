@@ -76,7 +76,7 @@ class Worker:
         self._fleet = Fleet(self._lifecycle.client, self._lifecycle.keys, placed=self._placed)
         self._catalog = Catalog(settings.models_folder)
         self._engines = Engines(settings, self._catalog, len(options.cores or usable_cores()))
-        blobs = Blobs(settings.data_dir)
+        blobs = Blobs(settings.data_dir, self._lifecycle.records.seals)
         documents = Documents(self._lifecycle.client, self._lifecycle.keys, blobs)
         cells = [(lane, device) for lane in options.lanes for device in (options.device, Device.ANY)]
         self._own_queues = [ticket_queue(lane, device, self.id) for lane, device in cells] if self._placed else []

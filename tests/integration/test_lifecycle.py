@@ -40,7 +40,7 @@ def finish(lifecycle: Lifecycle, claim: Claim, outcome: Any = "succeeded", **cha
 def events(settings: Settings, lifecycle: Lifecycle, job: str, after: str = "0") -> list[Event]:
     async def read() -> list[Event]:
         client = connect_async(settings, block_seconds=5)
-        stream = follow(client, lifecycle.keys, "acme", job, after=after, idle_seconds=1)
+        stream = follow(client, lifecycle.keys, "acme", job, records=lifecycle.records, after=after, idle_seconds=1)
         found = [event async for event in stream if event]
         await client.aclose()
         return found
