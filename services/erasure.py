@@ -138,7 +138,7 @@ class Erasures:
         mine = [name for name, subject in erasing.items() if subject == erasure.subject]
         documents = [name for name in mine if not name.startswith(MATTER)]
         self._log.add(float(erasure.entry["at"]), tenant, mine)
-        counts = Counter(erasure.entry["counts"])
+        counts: Counter[str] = Counter(erasure.entry["counts"])
         counts["documents"] = len(documents)
         counts["jobs"] += self._erase_jobs(erasure, documents)
         counts["jobs"] += self._erase_runs(erasure, documents)

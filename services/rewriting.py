@@ -26,19 +26,15 @@ class Rewriting:
                 return [True] * len(asked), None
             if state["aof_rewrite_in_progress"] or state.get("aof_rewrite_scheduled"):
                 return [False] * len(asked), None
-            run = self._client.info("server")["run_id"]
-            count = int(self._client.info("stats").get("aof_rewrites", state.get("aof_rewrites", 0)))
+            mark = str(self._client.info("server")["run_id"])
+        # One that was asked for while none was under way has ended when none is under way, unless the server died.
         whole = state.get("aof_last_bgrewrite_status") == "ok"
-        done = [bool(whole and mark and mark.startswith(f"{run}:") and count > _count(mark)) for mark in asked]
+        done = [whole and before == mark for before in asked]
         if all(done):
             return done, None
         with redis_errors():
             try:
                 self._client.bgrewriteaof()
-            except redis.ResponseError:  # one began just now, or a snapshot is written: the next round asks again
+            except redis.ResponseError:  # one began just now: the next round asks again
                 return done, None
-        return done, f"{run}:{count}"
-
-
-def _count(mark: str) -> int:
-    return int(mark.rpartition(":")[2])
+        return done, mark

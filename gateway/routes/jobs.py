@@ -12,7 +12,7 @@ from gateway.following import event_stream, result_of
 from gateway.schemas import JobList, JobRequest, JobView
 from gateway.state import Gateway, Reader, Shared, Submitter
 from gateway.submissions import choose
-from services.errors import NotFound
+from services.errors import Permanent
 from services.jobs import Job, State
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -46,7 +46,7 @@ def get_job(job_id: str, gateway: Shared, principal: Reader) -> JobView:
     if job.state is State.SUCCEEDED:
         try:
             view.result = result_of(gateway, job)
-        except NotFound as error:  # erased with its document, or older than results are kept
+        except Permanent as error:  # erased with its document, or older than results are kept
             view.problem = error.problem()
     return view
 
