@@ -1,4 +1,4 @@
-"""Takes a backup: the queue first, then the blobs that it can name, then the keys that are left, then the erasure log."""
+"""Takes a backup: the queue, then the blobs that it can name, then the keys that are left, then the erasure log."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def take_backup(data_dir: Path, folder: BackupFolder, *, at: float, dump: Callab
         folder.finish(snapshot)
     except OSError as error:
         raise Unavailable(
-            f"the backup to {folder.root} failed and is not there ({error.strerror or error}); earlier ones are as they were",
+            f"the backup to {folder.root} failed and is not there ({error.strerror or error}); earlier ones are whole",
             code="backup_failed",
         ) from error
     return Taken(snapshot, copied, removed)

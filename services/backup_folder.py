@@ -1,7 +1,7 @@
 """A folder of backups: snapshots of the queue in any number, and one pool of blobs and one set of keys for all of them.
 
-``snapshots/<time>/`` holds ``queue.rdb`` and ``manifest.json``, which names every file with its SHA-256; it has its name
-once all of it is on the disk. ``blobs/`` has each file once. ``keys/`` is a mirror of the data keys and has no history:
+``snapshots/<time>/`` holds ``queue.rdb`` and ``manifest.json``, which names every file with its SHA-256; it has its
+name once all of it is on the disk. ``blobs/`` has each file once. ``keys/`` is a mirror of the data keys and has no history:
 what is erased loses its key here with the next backup, and so in every snapshot before it.
 """
 
@@ -22,7 +22,7 @@ from services.errors import NotFound, Permanent
 _BLOCK: Final = 1 << 20
 _MANIFEST: Final = "manifest.json"
 QUEUE: Final = "queue.rdb"
-SECRET: Final = "blob-secret"
+SECRET: Final = "blob-secret"  # noqa: S105 - the name of its file
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,10 @@ class KeptBlob:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a manifest says. ``at`` is epoch seconds of the server's clock; ``queue`` is empty where the server is not ours.
+    """What a manifest says. ``at`` is epoch seconds of the server's clock.
 
-    ``master`` names the master keys that the data keys were wrapped under, empty where nothing was sealed.
+    ``queue`` is a SHA-256, empty where the server is not ours; ``master`` names the master keys that the data keys were
+    wrapped under, empty where nothing was sealed.
     """
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,7 +129,7 @@ def put_in_place(restored: Path, data_dir: Path) -> None:
     """Give a folder that is whole its name."""
     if data_dir.exists():
         data_dir.rmdir()
-    os.replace(restored, data_dir)
+    restored.replace(data_dir)
 
 
 def _damaged(path: Path) -> Permanent:

@@ -37,11 +37,12 @@ def erase(settings: Settings, document: str | None, matter: str | None, yes: boo
     if not yes:
         click.confirm(f"Erase {what} for good?", abort=True)
     client = Client(settings)
-    answer = client.delete(f"/v1/documents/{document}" if document else f"/v1/matters/{matter}")
+    path = f"/v1/documents/{document}" if document else f"/v1/matters/{matter}"
+    answer: dict[str, Any] = client.delete(path) or {}
     if wants_json():
-        show_json({"erased": document or matter} | (answer or {}))
+        show_json({"erased": document or matter} | answer)
         return
-    counts = {name: count for name, count in (answer or {}).items() if name != "matter" and count}
+    counts = {name: count for name, count in answer.items() if name != "matter" and count}
     click.echo(f"erased {what}" + (f": {', '.join(f'{n} {name}' for name, n in counts.items())}" if counts else ""))
 
 
@@ -74,9 +75,8 @@ def backup(settings: Settings, folder: Path, keep: int | None) -> None:
     if wants_json():
         show_json(view)
         return
-    click.echo(
-        f"{snapshot.name}: {len(snapshot.blobs)} blobs, {taken.copied} of them new, {taken.removed} erased since"
-    )
+    blobs = f"{len(snapshot.blobs)} blobs, {taken.copied} of them new"
+    click.echo(f"{snapshot.name}: {blobs}; {taken.removed} erased since the last")
     if not snapshot.queue:
         note("REDIS_URL is not ours to copy: save that server before this, as docs/operations.md says")
     if snapshot.master:

@@ -24,7 +24,8 @@ def own_server(settings: Settings) -> Generator[Settings]:
     if "redis_url" in settings.model_fields_set:
         yield settings
         return
-    if answers(reachable_settings(settings)):
+    # Without a URL of its own, the default one may be of anybody's server.
+    if (settings.data_dir / "valkey" / "url").exists() and answers(reachable_settings(settings)):
         yield reachable_settings(settings)
         return
     lock = StackLock(settings.data_dir)
