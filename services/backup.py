@@ -53,7 +53,7 @@ def take_backup(data_dir: Path, folder: BackupFolder, *, at: float, dump: Callab
         folder.finish(snapshot)
     except OSError as error:
         raise Unavailable(
-            f"the backup to {folder.root} failed and is not there ({error.strerror or error}); earlier ones are whole",
+            f"the backup to {folder.root} failed and is not there ({error}); earlier ones are whole",
             code="backup_failed",
         ) from error
     return Taken(snapshot, copied, removed)

@@ -1,8 +1,8 @@
 """A folder of backups: snapshots of the queue in any number, and one pool of blobs and one set of keys for all of them.
 
 ``snapshots/<time>/`` holds ``queue.rdb`` and ``manifest.json``, which names every file with its SHA-256; it has its
-name once all of it is on the disk. ``blobs/`` has each file once. ``keys/`` is a mirror of the data keys and has no history:
-what is erased loses its key here with the next backup, and so in every snapshot before it.
+name once all of it is on the disk. ``blobs/`` has each file once. ``keys/`` is a mirror of the data keys and
+has no history: what is erased loses its key here with the next backup, and so in every snapshot before it.
 """
 
 from __future__ import annotations

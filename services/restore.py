@@ -72,7 +72,7 @@ def copy_back(folder: BackupFolder, snapshot: Snapshot, data_dir: Path) -> None:
             write_durably(place / "appendonly.aof.manifest", f"file {_BASE} seq 1 type b\n".encode())
     except OSError as error:
         raise Unavailable(
-            f"the backup could not be copied to {data_dir} ({error.strerror or error}); nothing was restored",
+            f"the backup could not be copied to {data_dir} ({error}); nothing was restored",
             code="restore_failed",
         ) from error
 
