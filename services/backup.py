@@ -31,7 +31,7 @@ def take_backup(data_dir: Path, folder: BackupFolder, *, at: float, dump: Callab
     Raises ``Unavailable`` code ``backup_failed`` where the disk is full, say: then no backup of this time is there, and
     those before are as they were.
     """
-    name = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime(at))
+    name = time.strftime(f"%Y-%m-%dT%H-%M-%S.{int(at % 1 * 1e6):06d}Z", time.gmtime(at))
     try:
         place = folder.started(name)
         if dump:

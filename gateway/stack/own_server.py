@@ -58,17 +58,19 @@ def dump_queue(settings: Settings, target: Path) -> None:
     client = connect(settings)
     written = settings.data_dir / "valkey" / "dump.rdb"
     try:
-        saves, tried = int(_persistence(client)["rdb_saves"]), False
+        begun = int(_persistence(client)["rdb_saves"])
         with redis_errors():
             client.bgsave()
         until = time.monotonic() + DUMP_SECONDS
-        while int((state := _persistence(client))["rdb_saves"]) == saves:
-            if tried and not state["rdb_bgsave_in_progress"] and state["rdb_last_bgsave_status"] != "ok":
-                raise Unavailable("the server could not write its snapshot; is its disk full?", code="backup_failed")
+        while True:
+            state = _persistence(client)
+            if int(state["rdb_saves"]) > begun and not state["rdb_bgsave_in_progress"]:
+                break
             if time.monotonic() > until:
                 raise Unavailable(f"no snapshot within {DUMP_SECONDS} s; look at valkey.log", code="backup_failed")
-            tried = tried or bool(state["rdb_bgsave_in_progress"]) or state["rdb_last_bgsave_status"] != "ok"
             time.sleep(0.05)
+        if state["rdb_last_bgsave_status"] != "ok":
+            raise Unavailable("the server could not write its snapshot; is its disk full?", code="backup_failed")
         shutil.copyfile(written, target)
     finally:
         written.unlink(missing_ok=True)

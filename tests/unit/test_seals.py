@@ -120,10 +120,7 @@ def test_blobs_from_before_there_was_a_key_are_read_and_sealed_when_they_are_sto
 
 def test_erasing_finds_every_file_of_an_owner_half_written_ones_too(settings: Settings) -> None:
     blobs = Blobs(settings.data_dir)
-    mine = [
-        blobs.put("acme", "text", b"one", owners=(DOCUMENT,)),
-        blobs.put("acme", "res", b"2", owners=(OTHER, DOCUMENT)),
-    ]
+    mine = [blobs.put("acme", "text", b"one", owners=names) for names in ((DOCUMENT,), (OTHER, DOCUMENT))]
     theirs = blobs.put("acme", "text", b"one", owners=(OTHER,))
     half = blobs.path("acme", mine[0]).with_name(".half-written")
     half.write_bytes(blobs.path("acme", mine[0]).read_bytes()[:-1])
