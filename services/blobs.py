@@ -54,6 +54,11 @@ class StoredBlob:
     path: Path
     header: Header | None
 
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self.path.parent.parent.name
+
 
 class Blobs:
     """A content-addressed store under ``<data_dir>/blobs/<tenant>``, shared by all roles of an installation.

@@ -16,6 +16,7 @@ from services.documents import Documents
 from services.erasure import Erasures
 from services.errors import Unavailable
 from services.lifecycle import Lifecycle
+from services.orphans import remove_orphans
 from services.redis_client import redis_errors
 from services.schedules import Schedules
 
@@ -68,13 +69,22 @@ class Caretaker(threading.Thread):
         self._stop_event.set()
 
     def _sweep(self) -> None:
-        """Once an hour, remove the inputs and results of jobs whose records have ended."""
+        """Once an hour, beside the rounds, remove the files that nothing names any more."""
         if time.monotonic() - self._swept < SWEEP_SECONDS and self._swept:
             return
         self._swept = time.monotonic()
+        threading.Thread(target=self._sweep_files, name="sweep", daemon=True).start()
+
+    def _sweep_files(self) -> None:
         kept = self._lifecycle.settings.result_ttl_seconds + 2 * SWEEP_SECONDS
-        if removed := self._blobs.sweep(("in", "res"), time.time() - kept):
-            log.info("caretaker: %d blobs of jobs that ended long ago removed", removed)
+        client, keys = self._lifecycle.client, self._lifecycle.keys
+        try:
+            if removed := self._blobs.sweep(("in", "res"), time.time() - kept):
+                log.info("caretaker: %d blobs of jobs that ended long ago removed", removed)
+            if removed := remove_orphans(client, keys, self._blobs, time.time() - SWEEP_SECONDS):
+                log.info("caretaker: %d files of documents that are gone removed", removed)
+        except Unavailable as error:
+            log.warning("caretaker: %s", error)
 
     def _holds_lock(self) -> bool:
         client, name = self._lifecycle.client, self._lifecycle.keys("caretaker")

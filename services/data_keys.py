@@ -39,6 +39,11 @@ def tenant_owner(tenant: str) -> str:
     return f"tenant_{hashlib.sha256(tenant.encode()).hexdigest()}"
 
 
+def is_document(owner: str) -> bool:
+    """Whether an owner is a document, whose key is made with it and never again."""
+    return owner.startswith("doc_")
+
+
 def matter_owner(tenant: str, matter: str) -> str:
     """Name of a matter's key."""
     return f"matter_{hashlib.sha256(f'{tenant}|{matter}'.encode()).hexdigest()}"
@@ -82,7 +87,7 @@ class DataKeys:
         names = sorted(set(owners)) or [tenant_owner(tenant)]
         if make:
             for name in names:
-                if not name.startswith("doc_"):
+                if not is_document(name):
                     self.create(tenant, name)
         keys = [self._one(tenant, name) for name in names]
         return keys[0] if len(keys) == 1 else _derived(b"".join(keys), f"casemill joint key {' '.join(names)}")

@@ -173,6 +173,26 @@ class Claim:
     document: str | None = None
     matter: str | None = None
 
+    @classmethod
+    def from_fields(cls, fields: dict[str, str], parent: dict[str, str]) -> Claim:
+        """What a script answers of a job that was claimed, and of its parent."""
+        return cls(
+            tenant=fields["tenant"],
+            id=fields["id"],
+            attempt=int(fields["attempt"]),
+            task=fields["task"],
+            lane=Lane(fields["lane"]),
+            priority=Priority(fields["priority"]),
+            input=json.loads(fields["input"]),
+            model=fields.get("model") or None,
+            parent=fields.get("parent") or None,
+            step=fields.get("step") or None,
+            outputs=_outputs(parent),
+            request_id=fields.get("request_id") or None,
+            document=fields.get("document") or None,
+            matter=fields.get("matter") or None,
+        )
+
     @property
     def member(self) -> str:
         """The claim as it stands in the set of leases."""
@@ -257,12 +277,16 @@ class Job:
             step=fields.get("step") or None,
             steps=tuple(step["name"] for step in plan),
             current=fields.get("current") or None,
-            outputs={name[4:]: blob for name, blob in fields.items() if name.startswith("out:")},
+            outputs=_outputs(fields),
             result=fields.get("result") or None,
             problem=json.loads(fields["problem"]) if fields.get("problem") else None,
             worker=fields.get("worker") or None,
             cancelling=bool(fields.get("cancel")),
         )
+
+
+def _outputs(record: dict[str, str]) -> dict[str, str]:
+    return {name[4:]: blob for name, blob in record.items() if name.startswith("out:")}
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

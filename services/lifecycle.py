@@ -100,7 +100,7 @@ class Lifecycle:
         the next by placement, with ``stay`` one of its own worker.
         """
         argument: dict[str, Any] = {
-            "done": [self._completion_fields(completion) for completion in done],
+            "done": [self.records.seal_completion(completion) for completion in done],
             "n": n,
             "lane": lane,
             "classes": list(devices),
@@ -114,7 +114,7 @@ class Lifecycle:
             argument["stay"] = True
         states, rows = self.scripts.run("work", argument)
         return [State(value) if value else None for value in states], [
-            _claim(self.records.open_job(pairs(fields)), pairs(outputs)) for fields, outputs in rows
+            Claim.from_fields(self.records.open_job(pairs(fields)), pairs(outputs)) for fields, outputs in rows
         ]
 
     def renew(self, moved: Sequence[str], still: Sequence[str]) -> dict[str, str]:
@@ -129,10 +129,16 @@ class Lifecycle:
         )
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
+    def holds(self, claim: Claim) -> bool:
+        """Whether an attempt still has its claim, so that what it stored counts."""
+        return self.renew([], [claim.member]).get(claim.member) != "lost"
+
     def append(self, claim: Claim, event: str, data: dict[str, Any]) -> bool:
         """Append an event to the job's stream and its parent's; ``False`` when the attempt lost its claim."""
         try:
-            sealed = self.records.seals.seal_text(claim.tenant, "event", json.dumps(data), _owners(claim))
+            sealed = self.records.seals.seal_text(
+                claim.tenant, "event", json.dumps(data), owners_of(claim.tenant, claim.document, claim.matter)
+            )
         except Erased:
             return False
         argument = {
@@ -211,21 +217,6 @@ class Lifecycle:
 
     def _job(self, fields: dict[str, str]) -> Job:
         return Job.from_fields(self.records.open_job(fields))
-
-    def _completion_fields(self, completion: Completion) -> dict[str, str]:
-        claim, problem = completion.claim, completion.problem
-        if problem:
-            problem = self.records.seal_problem(claim.tenant, problem, _owners(claim))
-        return {
-            "tenant": claim.tenant,
-            "id": claim.id,
-            "attempt": str(claim.attempt),
-            "outcome": completion.outcome,
-            "result": completion.result,
-            "problem": json.dumps(problem) if problem else "",
-            "retry_after": str(completion.retry_after),
-            "reused": "1" if completion.reused else "",
-        }
 
     def service_seconds(self) -> dict[str, float]:
         """Measured seconds of a job by lane, smoothed."""
@@ -346,26 +337,3 @@ def refuse_barred(verdict: str, value: Any) -> None:
         raise NotFound(f"there is no document {value!r}", code="document_unknown")
     if verdict == "erasing":
         raise Unavailable(f"{value} is being erased; try again in a moment", code="erasing")
-
-
-def _owners(claim: Claim) -> tuple[str, ...]:
-    return owners_of(claim.tenant, claim.document, claim.matter)
-
-
-def _claim(fields: dict[str, str], parent: dict[str, str]) -> Claim:
-    return Claim(
-        tenant=fields["tenant"],
-        id=fields["id"],
-        attempt=int(fields["attempt"]),
-        task=fields["task"],
-        lane=Lane(fields["lane"]),
-        priority=Priority(fields["priority"]),
-        input=json.loads(fields["input"]),
-        model=fields.get("model") or None,
-        parent=fields.get("parent") or None,
-        step=fields.get("step") or None,
-        outputs={name[4:]: blob for name, blob in parent.items() if name.startswith("out:")},
-        request_id=fields.get("request_id") or None,
-        document=fields.get("document") or None,
-        matter=fields.get("matter") or None,
-    )

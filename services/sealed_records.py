@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from services.data_keys import Erased, matter_owner
+from services.jobs import Completion
 from services.seals import MARK, Seals
 
 _ERASED_NAME = "(erased)"
@@ -50,6 +51,22 @@ class SealedRecords:
         if "name" in fields:
             opened["name"] = self.name(tenant, fields["name"])
         return opened
+
+    def seal_completion(self, completion: Completion) -> dict[str, str]:
+        """What became of a claim, as the script reads it."""
+        claim, problem = completion.claim, completion.problem
+        if problem:
+            problem = self.seal_problem(claim.tenant, problem, owners_of(claim.tenant, claim.document, claim.matter))
+        return {
+            "tenant": claim.tenant,
+            "id": claim.id,
+            "attempt": str(claim.attempt),
+            "outcome": completion.outcome,
+            "result": completion.result,
+            "problem": json.dumps(problem) if problem else "",
+            "retry_after": str(completion.retry_after),
+            "reused": "1" if completion.reused else "",
+        }
 
     def seal_problem(self, tenant: str, problem: dict[str, Any], owners: Collection[str]) -> dict[str, Any]:
         """A problem whose detail, which may quote, is sealed; of something erased there is none."""

@@ -30,6 +30,7 @@ class Toolbox:
     documents: Documents
     engines: Engines
     playbooks: PlaybookStore
+    holds: Callable[[Claim], bool] = lambda _: True
 
     def input(self, claim: Claim) -> dict[str, Any]:
         """The job's input; a large one lies in a blob that the record names."""
@@ -73,13 +74,14 @@ class Toolbox:
     def keep_result(self, claim: Claim, result: dict[str, Any]) -> str:
         """Store a job's result; one about a document, or with several under ``documents``, is erased with any of them.
 
-        Raises ``NotFound`` when the job's document was deleted meanwhile, ``Transient`` when one of several was.
+        Raises ``NotFound`` when the job's document or matter was erased meanwhile, ``Transient`` when one of several
+        documents was.
         """
         document = str(self.input(claim).get("document", ""))
         data = json.dumps(result, ensure_ascii=False).encode()
         about = owners_of(claim.tenant, document or None, claim.matter)
         owners = {*about, *result.get("documents", ())}
-        blob = self.blobs.put(claim.tenant, "res", data, owners=owners, scope=claim.root)
+        blob = self.blobs.put(claim.tenant, "res", data, owners=owners, scope=claim.member)
         if document:
             self.documents.keep_output(claim.tenant, document, f"{RESULT}{claim.id}", blob)
         for named in result.get("documents", ()):
@@ -87,6 +89,10 @@ class Toolbox:
                 self.documents.keep_output(claim.tenant, named, f"{RESULT}{claim.id}", blob)
             except NotFound as error:  # the next attempt leaves it out
                 raise Transient(error.detail, code="document_deleted") from None
+        # Of a matter alone no record says that it is gone; an erasure ends the claim before it looks for files.
+        if claim.matter and not document and not self.holds(claim):
+            self.blobs.delete(claim.tenant, blob)
+            raise NotFound("the job was ended while it was worked on", code="job_ended")
         return blob
 
     def step(self, claim: Claim, step: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from services.settings import PULL, Settings
 from services.tickets import ticket_queue
 from shaders.runtime import lost
 from workers.engines.registry import Engines
+from workers.forgetting import Forgetting
 from workers.hardware import pin, see_only, usable_cores
 from workers.liveness import Consumer
 from workers.pulse import Pulse
@@ -83,10 +84,16 @@ class Worker:
         self._queues = [*self._own_queues, *(ticket_queue(lane, device) for lane, device in cells)]
         self._consumer = Consumer(self._lifecycle, self._queues, self._activity)
         self._pulse = Pulse(
-            self._lifecycle, self._fleet, self._announcement, self._engines.stalled, self._consumer.look, lost
+            self._lifecycle,
+            self._fleet,
+            self._announcement,
+            self._engines.stalled,
+            self._consumer.look,
+            lost,
+            Forgetting(self._lifecycle, self._engines.forget).look,
         )
         playbooks = PlaybookStore(self._lifecycle.client, self._lifecycle.keys, blobs)
-        toolbox = Toolbox(settings, blobs, documents, self._engines, playbooks)
+        toolbox = Toolbox(settings, blobs, documents, self._engines, playbooks, self._lifecycle.holds)
         self._slots = Slots(
             self._lifecycle,
             self._pulse,
