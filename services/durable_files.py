@@ -24,7 +24,7 @@ def write_durably(target: Path, data: bytes | Iterable[bytes], *, mode: int = 0o
     left behind and the old file stays. ``mode`` counts less the process's umask. Raises ``OSError``.
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    descriptor = _created(temporary, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             for block in (data,) if isinstance(data, bytes) else data:
@@ -44,17 +44,24 @@ def write_once(target: Path, data: bytes) -> bytes:
         return target.read_bytes()
     except FileNotFoundError:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    candidate = target.with_name(f".{target.name}.{secrets.token_hex(6)}.new")
-    write_durably(candidate, data)
+    candidate = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
     try:
+        with os.fdopen(_created(candidate, 0o600), "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
         # A hard link fails if another process was first; then its content counts.
         os.link(candidate, target)
         sync_folder(target.parent)
     except FileExistsError:
         pass
     finally:
-        candidate.unlink()
+        candidate.unlink(missing_ok=True)
     return target.read_bytes()
+
+
+def _created(path: Path, mode: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
 
 
 def sync_folder(folder: Path) -> None:
