@@ -209,8 +209,7 @@ class Runs:
 
     def page(self, tenant: str, run: str, start: int, count: int) -> list[RunDocument]:
         """Documents of a run by number, ``start`` from 0, those that have not begun among them."""
-        record = self.get(tenant, run)
-        cancelled = record.state.final or record.cancelling
+        self.get(tenant, run)
         with redis_errors():
             ids: list[str] = self._client.lrange(
                 self._keys("run_order", tenant=tenant, id=run), start, start + count - 1
@@ -218,9 +217,8 @@ class Runs:
             items: list[str | None] = (
                 self._client.hmget(self._keys("run_items", tenant=tenant, id=run), ids) if ids else []
             )
-        idle = {"state": "cancelled" if cancelled else "waiting"}
         return [
-            self._document(tenant, document, {"n": start + place} | (json.loads(text) if text else idle))
+            self._document(tenant, document, json.loads(text) if text else {"n": start + place, "state": "waiting"})
             for place, (document, text) in enumerate(zip(ids, items, strict=True), 1)
         ]
 
