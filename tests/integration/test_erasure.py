@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli.main import casemill
 from services import caretaker as caretaking
 from services import erasure
 from services.audit import Audit
@@ -27,6 +29,7 @@ from services.orphans import remove_orphans
 from services.recurrence import Missed, Recurrence
 from services.runs import Runs, RunSubmission
 from services.schedules import Schedules
+from services.sealed_records import owners_of
 from services.seals import Seals
 from services.settings import Settings
 from tests.conftest import wait_until
@@ -184,7 +187,8 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
     office.runs.add("acme", mixed.id, [other, second])
     schedule = Schedules(office.lifecycle).add(NEEDLE, Recurrence("UTC", 0, cron="0 3 * * *"), Missed.SKIP, work)
     (held,) = claim(office.lifecycle, Lane.GENERATE)
-    finish(office.lifecycle, held, result=office.blobs.put("acme", "res", NEEDLE.encode(), scope=held.id))
+    result = office.blobs.put("acme", "res", NEEDLE.encode(), owners=owners_of("acme", None, "m-1"), scope=held.id)
+    finish(office.lifecycle, held, result=result)
     counts = office.erasures.matter("acme", "m-1", actor="key1")
     assert counts["documents"] == 2
     assert counts["schedules"] == 1
@@ -203,6 +207,7 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
     assert office.lifecycle.get("acme", bystander.id).state is State.WAITING
     assert office.documents.of_matter("acme", "m-2") == [other]
     office.settle()
+    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
     for needle in (NEEDLE, FILE_NAME):
         assert needle.encode() not in office.dump()
     assert office.upload(matter="m-1") == first, "the matter may begin anew"
@@ -321,8 +326,10 @@ def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Runnin
         assert holding(stack.settings.data_dir, NEEDLE), "the search finds what is there"
     else:
         assert not holding(stack.settings.data_dir, NEEDLE, FILE_NAME)
-    answer = stack.http.delete("/v1/matters/m-1").json()
-    assert answer["documents"] == 2
+    shell = CliRunner(env={"CASEMILL_DATA_DIR": str(stack.settings.data_dir), "CASEMILL_URL": stack.url})
+    done = shell.invoke(casemill, ["erase", "--matter", "m-1", "--json"], input="y\n", catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[-1])["documents"] == 2
     wait_until(
         lambda: not holding(stack.settings.data_dir, NEEDLE, FILE_NAME), 60, "the rewrite of the append-only file"
     )
