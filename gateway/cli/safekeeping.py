@@ -106,7 +106,9 @@ def restore(settings: Settings, folder: Path, name: str | None) -> None:
     key = str(settings.master_key_path) if snapshot.master and settings.master_key_path else "none"
     at_work = settings.model_copy(update={"data_dir": restored, "master_key_file": key})
     with own_server(at_work) as reachable:
-        erased = erase_again(kept, snapshot, Lifecycle(reachable))
+        lifecycle = Lifecycle(reachable)
+        erased = erase_again(kept, snapshot, lifecycle)
+        lifecycle.client.close()
     put_in_place(restored, settings.data_dir)
     if wants_json():
         show_json({"restored": snapshot.name, "blobs": len(snapshot.blobs) - gone, "erased": erased})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from gateway.cli.main import casemill
 from services import caretaker as caretaking
 from services import erasure
 from services.audit import Audit
@@ -326,10 +325,15 @@ def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Runnin
         assert holding(stack.settings.data_dir, NEEDLE), "the search finds what is there"
     else:
         assert not holding(stack.settings.data_dir, NEEDLE, FILE_NAME)
-    shell = CliRunner(env={"CASEMILL_DATA_DIR": str(stack.settings.data_dir), "CASEMILL_URL": stack.url})
-    done = shell.invoke(casemill, ["erase", "--matter", "m-1", "--json"], input="y\n", catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout.splitlines()[-1])["documents"] == 2
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.cli.main", "erase", "--matter", "m-1", "--yes", "--json"],
+        env=os.environ | {"CASEMILL_DATA_DIR": str(stack.settings.data_dir), "CASEMILL_URL": stack.url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["documents"] == 2
     wait_until(
         lambda: not holding(stack.settings.data_dir, NEEDLE, FILE_NAME), 60, "the rewrite of the append-only file"
     )
