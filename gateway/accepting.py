@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import Depends, Header, Request, Response
 
 from gateway.schemas import JobRequest, JobView
-from gateway.state import Gateway, Shared, Submitter
+from gateway.state import Gateway, MatterSubmitter, Shared
 from gateway.submissions import build_submission
-from services.access import Principal
+from services.principal import Principal
 
 POLL_SECONDS = 1
 
@@ -29,7 +29,7 @@ class Accepting:
         """Submit the job and answer its view. Raises as :func:`build_submission` does."""
         submission = replace(
             build_submission(self.gateway, self.principal, job_request, playbook_text=playbook_text),
-            idempotency_key=self.idempotency_key,
+            idempotency_key=self.principal.idempotency(self.idempotency_key),
             request_id=self.request_id,
         )
         # The script answers the record: a call after it could fail and make an accepted job look refused.
@@ -43,7 +43,7 @@ def accepting(
     request: Request,
     response: Response,
     gateway: Shared,
-    principal: Submitter,
+    principal: MatterSubmitter,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Accepting:
     """The dependency."""

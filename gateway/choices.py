@@ -16,8 +16,8 @@ from gateway.following import KEEPALIVE_SECONDS, follow_job, result_of, wait_for
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from gateway.submissions import build_submission
-from services.access import Principal
 from services.errors import CasemillError, InvalidRequest, NotFound, Unavailable
+from services.principal import Principal
 
 
 @dataclass(frozen=True, slots=True)

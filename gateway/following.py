@@ -12,19 +12,23 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from gateway.state import Gateway
+from gateway.while_allowed import interrupted, while_allowed
 from services.errors import InvalidRequest, Unavailable, from_problem
 from services.events import Event, follow
 from services.jobs import Job, State
+from services.principal import Principal
 
 STREAM_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
 KEEPALIVE_SECONDS = 10.0
 
 
-def event_stream(gateway: Gateway, tenant: str, job: str, last_event_id: str | None) -> StreamingResponse:
+def event_stream(gateway: Gateway, principal: Principal, job: str, last_event_id: str | None) -> StreamingResponse:
     """The answer that follows a job or a run after an id of its stream; raises ``InvalidRequest`` for what is none."""
-    events = server_sent_events(gateway, tenant, job, stream_start(last_event_id))
+    events = server_sent_events(gateway, principal.tenant, job, stream_start(last_event_id))
     return StreamingResponse(
-        events, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        while_allowed(gateway, principal, events),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
@@ -45,8 +49,7 @@ async def server_sent_events(gateway: Gateway, tenant: str, job: str, after: str
         async for event in stream:
             yield sse(event) if event else ": waiting\n\n"
     except Unavailable as error:
-        # The client comes back with Last-Event-ID; nothing is lost.
-        yield f"event: interrupted\ndata: {json.dumps(error.problem())}\n\n"
+        yield interrupted(error)
 
 
 def sse(event: Event) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from services.errors import CasemillError, Transient, Unauthorized
+from gateway.refusals import Refusals
+from services.errors import CasemillError, Forbidden, RateLimited, Transient, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +31,19 @@ def problem_response(problem: dict[str, Any], request: Request, headers: dict[st
     return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
 
 
-def install_problem_handlers(app: FastAPI) -> None:
+def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
     """Answer our errors, validation errors, unknown routes and bugs in the same shape."""
 
     async def on_casemill_error(request: Request, error: CasemillError) -> JSONResponse:
         headers: dict[str, str] = {}
         if isinstance(error, Transient):
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            wait = error.retry_after if isinstance(error, RateLimited) else RETRY_AFTER_SECONDS
+            headers["Retry-After"] = str(math.ceil(wait))
+        if isinstance(error, Unauthorized | Forbidden):
+            try:
+                await run_in_threadpool(refusals.note, request, error)
+            except Unavailable as away:  # refused all the same; what cannot be written down is told
+                log.error("a refusal (%s) is not in the audit log: %s", error.code, away.detail)
         if isinstance(error, Unauthorized):
             # A browser that opens a page asks for the key as the password; programs send Bearer.
             headers["WWW-Authenticate"] = 'Bearer realm="casemill", Basic realm="casemill"'

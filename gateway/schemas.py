@@ -15,6 +15,11 @@ Metadata = Annotated[
 ]
 
 
+Callback = Annotated[
+    str | None, Field(max_length=2048, description="id or exact URL of a webhook, which is told of the end")
+]
+
+
 class JobRequest(BaseModel):
     """A job to be done. ``model`` is a name from ``/v1/models``; for a review, ``none`` leaves generation out."""
 
@@ -31,6 +36,7 @@ class JobRequest(BaseModel):
     playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
     input: dict[str, Any] = Field(default_factory=dict[str, Any], description="prompt, messages or texts, and sampling")
     matter: str | None = None
+    callback: Callback = None
     metadata: Metadata = Field(default_factory=dict[str, str])
     not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
     expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
@@ -56,6 +62,7 @@ class JobView(BaseModel):
     model: str | None
     matter: str | None
     metadata: dict[str, str]
+    callback: str | None = Field(description="webhook that is told of the end, beside those that subscribe to it")
     attempt: int
     created_at: datetime
     started_at: datetime | None
@@ -80,6 +87,7 @@ class JobView(BaseModel):
             model=job.model,
             matter=job.matter,
             metadata=job.metadata,
+            callback=job.callback,
             attempt=job.attempt,
             created_at=moment(job.created),
             started_at=moment(job.started) if job.started else None,

@@ -3,8 +3,8 @@
 An entry is JSON ``{number, at, tenant, actor, action, subject, details, previous}``, and its hash is the SHA-256 of
 that very text, which holds the hash before it: who changes, removes or slips in an entry breaks every hash from there
 on. Lua has no SHA-256, and SHA-1 can be made to collide, so the hash is computed here and a script appends the entry
-only if the log still ends with ``previous``; otherwise it answers the new end and the entry is chained anew. Who can
-write to the server could make a whole chain anew: a hash that was written down elsewhere (``anchor``) shows that.
+only if the log still ends with ``previous``; otherwise it answers the new end and the entry is chained anew. Whoever
+can write to the server could make a whole chain anew: a hash that was written down elsewhere (``anchor``) shows that.
 
 The log holds ids, never a text, a name of a file or a matter's description. What destroys something is noted before it
 is done, what makes something as soon as its id is known, so that an act that stands nowhere in the log did not succeed.
@@ -110,6 +110,12 @@ class Audit:
         while page := self.entries(tenant, after=after):
             yield from page
             after = page[-1].number
+
+    def tenants(self) -> list[str]:
+        """Whose logs there are."""
+        pattern = self._keys("audit", tenant="*")
+        with redis_errors():
+            return sorted(name.removeprefix(pattern[:-1]) for name in self._client.scan_iter(pattern))
 
     def verify(self, tenant: str, *, anchor: str | None = None) -> Verdict:
         """Compute the chain again; ``anchor`` is the hash of an entry that the chain must have."""

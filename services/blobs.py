@@ -84,9 +84,12 @@ class Blobs:
         self._write(tenant, name, names, data)
         return name
 
-    def put_document(self, tenant: str, data: bytes) -> str:
-        """Store an uploaded document, the owner of itself; answers its name, which is the document's id."""
-        name = f"doc_{self.keyed(tenant, hashlib.sha256(data).digest())}"
+    def put_document(self, tenant: str, data: bytes, *, scope: str = "") -> str:
+        """Store an uploaded document, the owner of itself; answers its name, which is the document's id.
+
+        Equal bytes of one ``scope`` are one document.
+        """
+        name = f"doc_{self.keyed(tenant, scope.encode() + hashlib.sha256(data).digest())}"
         if self.seals.keys:
             self.seals.keys.create(tenant, name)
         self._write(tenant, name, (name,), data)

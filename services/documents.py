@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from services.blobs import Blobs
 from services.data_keys import Erased
-from services.errors import InvalidRequest, NotFound, Unavailable
+from services.errors import InvalidRequest, NotFound, PayloadTooLarge, Unavailable, unknown
 from services.keys import Keys
 from services.redis_client import Redis, redis_errors
 from services.scripts import Scripts, pairs
@@ -33,47 +34,71 @@ class Document:
 class Documents:
     """Stores and finds documents and the outputs derived from them, per tenant."""
 
-    def __init__(self, client: Redis, keys: Keys, blobs: Blobs) -> None:
+    def __init__(self, client: Redis, keys: Keys, blobs: Blobs, *, tenant_limit: int | None = None) -> None:
         self._client = client
         self._keys = keys
+        self._tenant_limit = tenant_limit  # bytes that all documents of one tenant may have
         self.blobs = blobs
         self.vectors = VectorIndex(client, keys)
         self._scripts = Scripts(client, {"prefix": keys.prefix})
         self._seals = blobs.seals
 
-    def add(self, tenant: str, data: bytes, *, name: str, matter: str | None = None) -> Document:
-        """Store a document; the same bytes give the same document again, under the name given last.
+    def add(
+        self,
+        tenant: str,
+        data: bytes,
+        *,
+        name: str,
+        matter: str | None = None,
+        owner: str = "",
+        owner_limit: int | None = None,
+    ) -> Document:
+        """Store a document; the same bytes of one matter give the same document again, under the name given last.
 
-        Raises ``InvalidRequest`` when empty, ``Unavailable`` while it or its matter is being erased.
+        ``owner`` is the key that stores it, ``owner_limit`` how many bytes that may have stored. Raises
+        ``InvalidRequest`` when empty, ``PayloadTooLarge`` where key or tenant may not store as much, ``Unavailable``
+        while it or its matter is being erased; nothing is kept.
         """
         if not data:
             raise InvalidRequest("the document is empty; send its bytes as the body", code="document_empty")
-        name = name[:255]
+        reservation = self._reserve(tenant, len(data), owner, owner_limit)
+        added: dict[str, Any] = {"tenant": tenant, "bytes": len(data), "matter": matter or ""}
+        added |= {"owner": owner, "reservation": reservation}
         while True:
             try:
-                blob = self.blobs.put_document(tenant, data)
-                sealed = self._seals.seal_text(tenant, "name", name, (blob,))
+                # Of one matter: who works on another cannot find out by an upload what this one has, nor does erasing
+                # one matter's document take another's.
+                blob = self.blobs.put_document(tenant, data, scope=matter or "")
+                sealed = self._seals.seal_text(tenant, "name", name[:255], (blob,))
             except Erased:  # an erasure of an earlier upload took the key in between
                 continue
-            argument = {
-                "tenant": tenant,
-                "id": blob,
-                "name": sealed,
-                "bytes": len(data),
-                "matter": matter or "",
-            }
-            verdict, value = self._scripts.run("document_add", argument)
+            verdict, value = self._scripts.run("document_add", added | {"id": blob, "name": sealed})
             if verdict == "erasing":
                 raise Unavailable(f"{value} is being erased; try again in a moment", code="erasing")
             if self.blobs.exists(tenant, blob):  # else an erasure of an earlier upload ended in between
-                return self._document(blob, pairs(value), name)
+                return self._document(blob, pairs(value), name[:255])
+
+    def _reserve(self, tenant: str, size: int, owner: str, owner_limit: int | None) -> str:
+        """Room for bytes that are about to be stored; answers the reservation's name. Raises ``PayloadTooLarge``."""
+        reservation = f"{owner}|{size}|{secrets.token_hex(8)}"
+        limits = {"owner_limit": owner_limit, "tenant_limit": self._tenant_limit}
+        argument: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+        if not argument:
+            return reservation
+        argument |= {"tenant": tenant, "owner": owner, "bytes": size, "reservation": reservation}
+        if self._scripts.run("storage_reserve", argument) == "full":
+            raise PayloadTooLarge(
+                "this would be more than the key or its tenant may store; delete documents, or ask an admin for more",
+                code="storage_full",
+            )
+        return reservation
 
     def get(self, tenant: str, document: str) -> Document:
         """The record of a document; raises ``NotFound``."""
         with redis_errors():
             fields = self._client.hgetall(self._keys("document", tenant=tenant, id=document))
         if not fields:
-            raise NotFound(f"there is no document {document!r}", code="document_unknown")
+            raise unknown("document", document)
         return self._document(document, fields, SealedRecords(self._seals).name(tenant, fields["name"]))
 
     @staticmethod
@@ -92,14 +117,8 @@ class Documents:
         The record goes first: from then on nothing can be kept under the document. What jobs and runs hold of one that
         was worked on, :class:`~services.erasure.Erasures` removes.
         """
-        matter = self.get(tenant, document).matter
-        with redis_errors():
-            pipeline = self._client.pipeline()
-            pipeline.delete(self._keys("document", tenant=tenant, id=document))
-            pipeline.zrem(self._keys("documents", tenant=tenant), document)
-            if matter:
-                pipeline.zrem(self._keys("matter", tenant=tenant, matter=matter), document)
-            pipeline.execute()
+        if not self._scripts.run("document_remove", {"tenant": tenant, "id": document}):
+            raise unknown("document", document)
         self.forget(tenant, [document])
 
     def forget(self, tenant: str, documents: Sequence[str]) -> int:

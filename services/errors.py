@@ -14,7 +14,8 @@ CasemillError
 └── Transient              503    the same request may succeed later
     ├── Unavailable        503    a dependency is away
     ├── DeviceLost         503    the GPU answers this process no more; another one may try
-    └── BacklogFull        429
+    ├── BacklogFull        429
+    └── RateLimited        429    more requests or tokens a minute than the key or its tenant may use
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ class NotFound(InvalidRequest):
     default_code = "not_found"
 
 
+def unknown(what: str, name: str) -> NotFound:
+    """The one answer for a job, document, run or schedule that is not there, or that the caller may not see."""
+    return NotFound(f"there is no {what} {name!r}", code=f"{what}_unknown")
+
+
 class Conflict(InvalidRequest):
     """The thing is in a state that does not allow this."""
 
@@ -117,10 +123,16 @@ class ModelError(Permanent):
 
 
 class Transient(CasemillError):
-    """The same request may succeed later."""
+    """The same request may succeed later; a job is tried again after ``retry_after`` seconds, ``None``: soon."""
 
     status = 503
     default_code = "unavailable"
+
+    def __init__(
+        self, detail: str, *, code: str | None = None, status: int | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(detail, code=code, status=status)
+        self.retry_after = retry_after
 
 
 class DeviceLost(Transient):
@@ -138,6 +150,18 @@ class BacklogFull(Transient):
 
     status = 429
     default_code = "backlog_full"
+
+
+class RateLimited(Transient):
+    """More in this minute than the key or its tenant may use."""
+
+    status = 429
+    default_code = "rate_limited"
+
+    def __init__(self, detail: str, *, retry_after: float, rates: tuple[Any, ...] = ()) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+        self.rates = rates
 
 
 def from_problem(problem: dict[str, Any]) -> CasemillError:

@@ -124,7 +124,8 @@ class Submission:
     ``cost`` is the expected seconds of work, which a tenant's virtual time advances by. ``bytes`` is the size of an
     input that lies in a blob. ``not_before`` and ``expires_at`` are seconds since the epoch: the job does not start
     before the one, and ends as ``expired`` if it has not ended by the other. ``request_hash`` stands for the request as
-    the client sent it: the same idempotency key with another one is refused.
+    the client sent it: the same idempotency key with another one is refused. ``callback`` is the webhook that is told
+    of its end, whatever that subscribes to.
     """
 
     tenant: str
@@ -144,6 +145,7 @@ class Submission:
     idempotency_key: str | None = None
     request_hash: str = ""
     request_id: str | None = None
+    callback: str | None = None
 
     @property
     def lane(self) -> Lane:
@@ -156,6 +158,7 @@ class Claim:
     """A job that a worker's slot holds by lease. ``outputs`` are a parent's finished steps: step name → blob.
 
     ``document`` and ``matter`` are what it is about, if it is about one.
+    Of ``attempt`` executions ``released`` do not count: they were handed back, or of a life before a replay.
     """
 
     tenant: str
@@ -170,6 +173,7 @@ class Claim:
     step: str | None
     outputs: dict[str, str]
     request_id: str | None
+    released: int = 0
     document: str | None = None
     matter: str | None = None
 
@@ -189,9 +193,15 @@ class Claim:
             step=fields.get("step") or None,
             outputs=_outputs(parent),
             request_id=fields.get("request_id") or None,
+            released=int(fields.get("released", "0")),
             document=fields.get("document") or None,
             matter=fields.get("matter") or None,
         )
+
+    @property
+    def tries(self) -> int:
+        """Executions in this life of the job that count, this one included."""
+        return self.attempt - self.released
 
     @property
     def member(self) -> str:
@@ -251,6 +261,7 @@ class Job:
     problem: dict[str, Any] | None
     worker: str | None
     cancelling: bool
+    callback: str | None
 
     @classmethod
     def from_fields(cls, fields: dict[str, str]) -> Job:
@@ -282,6 +293,7 @@ class Job:
             problem=json.loads(fields["problem"]) if fields.get("problem") else None,
             worker=fields.get("worker") or None,
             cancelling=bool(fields.get("cancel")),
+            callback=fields.get("callback") or None,
         )
 
 

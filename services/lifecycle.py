@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from services.data_keys import Erased
-from services.errors import BacklogFull, Conflict, NotFound, Unavailable
+from services.errors import BacklogFull, Conflict, Unavailable, unknown
 from services.fleet import ANNOUNCEMENT_SECONDS
 from services.jobs import (
     Claim,
@@ -33,6 +33,8 @@ from services.timings import BOUNDS, Histogram, histograms
 
 # Waking more slots than any machine has is work for nothing; the caretaker fills up what was used.
 TICKET_LIMIT = 64
+# How long a webhook's next attempt waits after each that failed, before some jitter: Standard Webhooks' own schedule.
+DELIVERY_RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 
 
 class Lifecycle:
@@ -53,6 +55,7 @@ class Lifecycle:
                 "announcement": ANNOUNCEMENT_SECONDS,
                 "result_ttl": settings.result_ttl_seconds,
                 "max_attempts": settings.max_attempts,
+                "delivery_attempts": len(DELIVERY_RETRY_SECONDS) + 1,
                 "bounds": BOUNDS,
             },
         )
@@ -154,7 +157,7 @@ class Lifecycle:
         """Cancel a job; answers ``cancelled``, ``cancelling`` (at its next step) or the final state it already has."""
         verdict = str(self.scripts.run("cancel", {"tenant": tenant, "id": job}))
         if verdict == "missing":
-            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+            raise unknown("job", job)
         return verdict
 
     def replay(self, tenant: str, job: str) -> None:
@@ -164,17 +167,18 @@ class Lifecycle:
         """
         verdict = str(self.scripts.run("replay", {"tenant": tenant, "id": job}))
         if verdict == "missing":
-            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+            raise unknown("job", job)
         if verdict == "step":
             raise Conflict("a step cannot be replayed alone; replay its parent", code="job_is_step")
         if verdict != "replayed":
             raise Conflict(f"the job is {verdict}; only failed, cancelled and expired jobs run again", code="job_state")
 
-    def dead_letters(self, tenant: str, *, limit: int = 50) -> list[Job]:
-        """The jobs that failed for good and were not replayed, newest first."""
+    def dead_letters(self, tenant: str, *, matters: Collection[str] | None = None, limit: int = 50) -> list[Job]:
+        """The jobs that failed for good and were not replayed, of a tenant or of these matters of it, newest first."""
         with redis_errors():
-            ids = self.client.zrange(self.keys("dead", tenant=tenant), 0, limit - 1, desc=True)
-        return self._records(tenant, ids)
+            ids = self.client.zrange(self.keys("dead", tenant=tenant), 0, -1 if matters else limit - 1, desc=True)
+        found = self._records(tenant, ids)
+        return [job for job in found if matters is None or job.matter in matters][:limit]
 
     def care(self, dead_workers: Sequence[str] = ()) -> tuple[int, int, int]:
         """One round of the caretaker; answers how many jobs it requeued and promoted and how many tickets it wrote."""
@@ -191,18 +195,25 @@ class Lifecycle:
         """The record of a job; raises ``NotFound``."""
         with redis_errors():
             fields = self.client.hgetall(self.keys("job", tenant=tenant, id=job))
-        if not fields or "template" in fields:  # runs are read and steered by services.runs
-            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+        # Runs are read and steered by services.runs, deliveries by services.deliveries.
+        if not fields or "template" in fields or fields.get("task") == "deliver":
+            raise unknown("job", job)
         return self._job(fields)
 
-    def list(self, tenant: str, *, states: Sequence[State] = (), limit: int = 50) -> list[Job]:
-        """The newest jobs of a tenant, newest first, at most ``limit``; steps are not listed."""
+    def list(
+        self, tenant: str, *, states: Sequence[State] = (), matters: Collection[str] | None = None, limit: int = 50
+    ) -> list[Job]:
+        """The newest jobs of a tenant, or of these matters of it, newest first; steps are not listed."""
         found: list[Job] = []
         start = 0
         while len(found) < limit:
             with redis_errors():
                 ids = self.client.zrange(self.keys("jobs", tenant=tenant), start, start + 199, desc=True)
-            found += [job for job in self._records(tenant, ids) if not states or job.state in states]
+            found += [
+                job
+                for job in self._records(tenant, ids)
+                if (not states or job.state in states) and (matters is None or job.matter in matters)
+            ]
             if len(ids) < 200:
                 break
             start += 200
@@ -306,6 +317,7 @@ def record_fields(submission: Submission) -> dict[str, str]:
         "input": payload,
         "metadata": json.dumps(submission.metadata),
         "request_id": submission.request_id or "",
+        "callback": submission.callback or "",
         "bytes": str(submission.bytes or len(payload)),
     }
     if submission.plan:
@@ -334,6 +346,6 @@ def key_reused() -> Conflict:
 def refuse_barred(verdict: str, value: Any) -> None:
     """Raise why a script accepted nothing about a document or a matter: it is gone, or is being erased."""
     if verdict == "gone":
-        raise NotFound(f"there is no document {value!r}", code="document_unknown")
+        raise unknown("document", str(value))
     if verdict == "erasing":
         raise Unavailable(f"{value} is being erased; try again in a moment", code="erasing")

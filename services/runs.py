@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.errors import Conflict, InvalidRequest, NotFound
+from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import Priority, State, Submission, check_name, new_id
 from services.lifecycle import Lifecycle, acceptance, key_reused, record_fields, refuse_barred
 from services.redis_client import redis_errors
@@ -71,6 +71,7 @@ class Run:
     schedule: str | None
     due: float | None
     problem: dict[str, Any] | None
+    callback: str | None
 
     @property
     def ended(self) -> int:
@@ -117,7 +118,8 @@ class Runs:
         """
         work = submission.work
         check_name(work.tenant, "tenant")
-        template = self._records.seal_job(work.tenant, record_fields(replace(work, request_id=None)), template=True)
+        plain = record_fields(replace(work, request_id=None, callback=None))
+        template = self._records.seal_job(work.tenant, plain, template=True)
         owners = owners_of(work.tenant, None, work.matter)
         fields = template | {
             "tenant": work.tenant,
@@ -129,6 +131,7 @@ class Runs:
             "schedule": submission.schedule or "",
             "due": submission.due,
             "request_id": work.request_id or "",
+            "callback": work.callback or "",
         }
         fields.pop("plan", None)
         argument: dict[str, Any] = {"fields": fields} | acceptance(work, fields["input"])
@@ -190,18 +193,22 @@ class Runs:
         with redis_errors():
             fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
         if "template" not in fields:
-            raise _unknown(run)
+            raise unknown("run", run)
         return self._run(fields)
 
-    def list(self, tenant: str, *, limit: int = 50, schedule: str | None = None) -> list[Run]:
-        """The newest runs of a tenant, newest first; ``schedule`` keeps those of one schedule."""
+    def list(
+        self, tenant: str, *, matters: Collection[str] | None = None, limit: int = 50, schedule: str | None = None
+    ) -> list[Run]:
+        """The newest runs of a tenant, or of these matters of it, newest first; ``schedule`` keeps those of one."""
         with redis_errors():
             ids = self._client.zrange(self._keys("runs", tenant=tenant), 0, -1, desc=True)
         found: list[Run] = []
         for run in ids:
             with redis_errors():
                 fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
-            if fields and schedule in (None, fields.get("schedule")):
+            if not fields or (matters is not None and fields.get("matter") not in matters):
+                continue
+            if schedule in (None, fields.get("schedule")):
                 found.append(self._run(fields))
             if len(found) == limit:
                 break
@@ -236,7 +243,7 @@ class Runs:
 
     def _checked(self, run: str, verdict: str, value: list[Any]) -> Run:
         if verdict == "missing":
-            raise _unknown(run)
+            raise unknown("run", run)
         if verdict == "closed":
             raise Conflict(f"the run is {value[0]}, which does not allow this", code="run_state")
         return self._run(pairs(value[0]))
@@ -273,6 +280,7 @@ class Runs:
             schedule=fields.get("schedule") or None,
             due=float(fields["due"]) if fields.get("due") else None,
             problem=json.loads(fields["problem"]) if fields.get("problem") else None,
+            callback=fields.get("callback") or None,
         )
 
     def _document(self, tenant: str, document: str, item: dict[str, Any]) -> RunDocument:
@@ -288,7 +296,3 @@ class Runs:
             code=item.get("code"),
             detail=self._records.detail(tenant, item["detail"]) if item.get("detail") else None,
         )
-
-
-def _unknown(run: str) -> NotFound:
-    return NotFound(f"there is no run {run!r}", code="run_unknown")

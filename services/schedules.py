@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from services.errors import CasemillError, Conflict, NotFound, Unavailable
+from services.errors import CasemillError, Conflict, NotFound, Unavailable, unknown
 from services.jobs import Device, JobType, Lane, Priority, Step, Submission, new_id
 from services.lifecycle import Lifecycle
 from services.recurrence import Missed, Recurrence, decide
@@ -80,7 +80,7 @@ class Schedules:
         with redis_errors():
             fields = self._client.hgetall(self._keys("schedule", tenant=tenant, id=schedule))
         if not fields:
-            raise NotFound(f"there is no schedule {schedule!r}", code="schedule_unknown")
+            raise unknown("schedule", schedule)
         seals = self._records.seals
         opened = {kind: seals.open_text(tenant, kind, fields[kind]) for kind in ("name", "work")}
         return _schedule(tenant, schedule, fields | opened)
@@ -175,7 +175,7 @@ class Schedules:
 
 
 def _work_fields(work: Submission) -> dict[str, Any]:
-    kept = ("tenant", "type", "input", "priority", "device", "model", "matter", "metadata", "cost")
+    kept = ("tenant", "type", "input", "priority", "device", "model", "matter", "metadata", "cost", "callback")
     fields: dict[str, Any] = {name: getattr(work, name) for name in kept}
     return fields | {"plan": [asdict(step) for step in work.plan]}
 

@@ -11,18 +11,22 @@ from services.redis_client import Redis, redis_errors
 
 _FOLDER = files("services") / "lua"
 # Every script carries them all: the server compiles a script once and finds it by its hash.
-_SHARED = ("prelude", "placement", "transitions", "runs", "claim")
-# What only erasures need.
-_ERASING = {"erase_begin", "erase_jobs", "erase_run"}
+_SHARED = ("prelude", "placement", "transitions", "runs", "deliveries", "claim", "storage")
 # These have nothing to do with jobs, and run so often that defining those functions would be most of their work.
-_SHORT = {"admit", "audit"}
+_SHORT = {
+    "audit": ("prelude",),
+    "key_rotate": ("prelude",),
+    "admit": ("prelude", "rates"),
+    "spend": ("prelude", "rates"),
+}
+# What only erasures need beside that.
+_ERASING = {"erase_begin", "erase_jobs", "erase_run"}
 
 
 def script_text(name: str) -> str:
     """Full source of the script ``name`` as the server gets it."""
-    more = ("erasing", name) if name in _ERASING else (name,)
-    shared = ("prelude", name) if name in _SHORT else (*_SHARED, *more)
-    parts = [(_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in shared]
+    shared = _SHORT.get(name, (*_SHARED, "erasing") if name in _ERASING else _SHARED)
+    parts = [(_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in (*shared, name)]
     return "".join(parts).replace("--@KEYS@--", lua_functions())
 
 

@@ -35,6 +35,7 @@ PERMANENT = (
     "apikey:",
     "apikeys",
     "audit:",
+    "models-noted",
     "document:",
     "documents:",
     "erasures",
@@ -43,10 +44,14 @@ PERMANENT = (
     "matter:",
     "runs:",
     "schedule:",
+    "webhooks:",
+    "webhook:",
+    "deliveries:",
     "schedules",
     "dead:",
     "playbooks:",
     "playbook-versions:",
+    "stored:",
 )
 
 

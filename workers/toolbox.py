@@ -11,7 +11,7 @@ from typing import Any
 from services.blobs import Blobs
 from services.documents import RESULT, Documents
 from services.errors import NotFound, Transient
-from services.jobs import Claim
+from services.jobs import Claim, Lane
 from services.playbook_store import PlaybookStore
 from services.playbooks import Playbook
 from services.sealed_records import owners_of
@@ -77,6 +77,8 @@ class Toolbox:
         Raises ``NotFound`` when the job's document or matter was erased meanwhile, ``Transient`` when one of several
         documents was.
         """
+        if claim.lane is Lane.DELIVER:  # what became of it stands in the record: there are many, and small
+            return str(result["status"])
         document = str(self.input(claim).get("document", ""))
         data = json.dumps(result, ensure_ascii=False).encode()
         about = owners_of(claim.tenant, document or None, claim.matter)

@@ -8,7 +8,19 @@ from typing import Any
 
 import click
 
-from gateway.cli import administration, document_sets, duplicates, playbooks, roles, runs, safekeeping, schedules, work
+from gateway.cli import (
+    administration,
+    document_sets,
+    duplicates,
+    keys,
+    playbooks,
+    roles,
+    runs,
+    safekeeping,
+    schedules,
+    webhooks,
+    work,
+)
 from gateway.cli.output import show_json
 from services.errors import CasemillError
 from services.settings import load_settings
@@ -52,7 +64,19 @@ def _json_too(command: click.Command) -> click.Command:
     return command
 
 
-for module in (roles, work, document_sets, runs, schedules, duplicates, playbooks, administration, safekeeping):
+for module in (
+    roles,
+    work,
+    document_sets,
+    runs,
+    schedules,
+    duplicates,
+    playbooks,
+    webhooks,
+    keys,
+    administration,
+    safekeeping,
+):
     for verb in module.COMMANDS:
         casemill.add_command(_json_too(verb))
 

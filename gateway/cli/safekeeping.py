@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from gateway.cli.administration import keys
 from gateway.cli.client import Client
+from gateway.cli.keys import keys
 from gateway.cli.output import note, show_json, wants_json
 from gateway.stack.own_server import dump_queue, own_server
 from services.backup import take_backup

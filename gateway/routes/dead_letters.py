@@ -6,20 +6,23 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from gateway.routes.jobs import retry_job
 from gateway.schemas import JobList, JobView
-from gateway.state import Reader, Shared, Submitter
+from gateway.state import MatterReader, Shared, Submitter
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["jobs"])
 
 
 @router.get("")
-def list_dead_letters(gateway: Shared, principal: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> JobList:
+def list_dead_letters(
+    gateway: Shared, principal: MatterReader, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> JobList:
     """The jobs that failed for good, newest failure first, each with its problem."""
-    return JobList(data=[JobView.of(job) for job in gateway.lifecycle.dead_letters(principal.tenant, limit=limit)])
+    letters = gateway.lifecycle.dead_letters(principal.tenant, matters=principal.matters, limit=limit)
+    return JobList(data=[JobView.of(job) for job in letters])
 
 
 @router.post("/{job_id}/replay", status_code=202)
 def replay_dead_letter(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """Give a dead letter a new life; the same as ``POST /v1/jobs/{job_id}/retry``."""
-    gateway.lifecycle.replay(principal.tenant, job_id)
-    return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))
+    return retry_job(job_id, gateway, principal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,11 +13,11 @@ from starlette.datastructures import UploadFile
 
 from gateway.following import result_of, wait_for_end
 from gateway.schemas import DocumentView
-from gateway.state import Gateway, Reader, Shared, Submitter
-from services.access import Principal
+from gateway.state import Gateway, MatterSubmitter, Reader, Shared, Submitter
 from services.documents import Document
 from services.errors import CasemillError, InvalidRequest, NotFound, PayloadTooLarge, Transient
 from services.jobs import JobType, Priority, State, Submission, check_name
+from services.principal import Principal
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
@@ -29,7 +30,7 @@ async def upload_document(
     request: Request,
     response: Response,
     gateway: Shared,
-    principal: Submitter,
+    principal: MatterSubmitter,
     name: Annotated[str | None, Query(max_length=255)] = None,
     matter: Annotated[str | None, Query()] = None,
     read: Annotated[bool, Query()] = True,
@@ -42,10 +43,19 @@ async def upload_document(
     """
     if matter is not None:
         check_name(matter, "matter")
+    matter = principal.matter_for(matter)
     data, filename = await _body(request, gateway.settings.max_upload_bytes)
     document = await run_in_threadpool(
-        gateway.documents.add, principal.tenant, data, name=name or filename or "document", matter=matter
+        gateway.documents.add,
+        principal.tenant,
+        data,
+        name=name or filename or "document",
+        matter=matter,
+        owner=principal.key_id,
+        owner_limit=principal.limits.stored_bytes,
     )
+    note = partial(gateway.audit.note, matter=matter or "")
+    await run_in_threadpool(note, principal.tenant, principal.key_id, "document.uploaded", document.id)
     response.headers["Location"] = f"/v1/documents/{document.id}"
     if not read:
         known = await run_in_threadpool(_known_reading, gateway, principal.tenant, document.id)
@@ -120,6 +130,8 @@ async def _read(gateway: Gateway, principal: Principal, document: Document, requ
         return await run_in_threadpool(result_of, gateway, job)
     except CasemillError as error:
         if job.state is State.FAILED and not isinstance(error, Transient) and error.http_status < 500:
+            note = partial(gateway.audit.note, code=error.code)
+            await run_in_threadpool(note, principal.tenant, principal.key_id, "document.refused", document.id)
             with suppress(NotFound):  # another upload of the same bytes was refused first
                 await run_in_threadpool(gateway.documents.delete, principal.tenant, document.id)
         raise

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from gateway.accepting import Acceptor
 from gateway.following import event_stream, result_of
 from gateway.schemas import JobList, JobRequest, JobView
-from gateway.state import Gateway, Reader, Shared, Submitter
+from gateway.state import Gateway, MatterReader, Reader, Shared, Submitter
 from gateway.submissions import choose
 from services.errors import Permanent
 from services.jobs import Job, State
@@ -27,13 +27,13 @@ def submit_job(body: JobRequest, accept: Acceptor) -> JobView:
 @router.get("")
 def list_jobs(
     gateway: Shared,
-    principal: Reader,
+    principal: MatterReader,
     state: Annotated[list[str] | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> JobList:
     """The newest jobs of the tenant, newest first, without results."""
     states = [choose(State, name, "state") for name in state or []]
-    jobs = gateway.lifecycle.list(principal.tenant, states=states, limit=limit)
+    jobs = gateway.lifecycle.list(principal.tenant, states=states, matters=principal.matters, limit=limit)
     return JobList(data=[JobView.of(job) for job in jobs])
 
 
@@ -55,6 +55,7 @@ def get_job(job_id: str, gateway: Shared, principal: Reader) -> JobView:
 def retry_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """Run a job again that failed, was cancelled or expired; a review goes on with the step that ended it."""
     gateway.lifecycle.replay(principal.tenant, job_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "job.retried", job_id)
     return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))
 
 
@@ -67,13 +68,14 @@ def follow_job(
 ) -> StreamingResponse:
     """Server-sent events: states, steps, progress and tokens; resumes after ``Last-Event-ID``."""
     gateway.lifecycle.get(principal.tenant, job_id)
-    return event_stream(gateway, principal.tenant, job_id, last_event_id)
+    return event_stream(gateway, principal, job_id, last_event_id)
 
 
 @router.delete("/{job_id}", status_code=202)
 def cancel_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """Cancel a job: at once while it waits, at its next step while it runs. One that has ended stays as it is."""
     gateway.lifecycle.get(principal.tenant, job_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "job.cancelled", job_id)
     gateway.lifecycle.cancel(principal.tenant, job_id)
     return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))
 

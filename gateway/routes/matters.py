@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from gateway.state import Shared, Submitter
+from services.errors import unknown
 from services.jobs import check_name
 
 router = APIRouter(prefix="/v1/matters", tags=["documents"])
@@ -25,7 +26,10 @@ class ErasureView(BaseModel):
 def delete_matter(matter: str, gateway: Shared, principal: Submitter) -> ErasureView:
     """Erase a matter: its documents, jobs, runs and schedules with everything derived from them.
 
-    Safe to repeat: of a matter that is not there, nothing is removed. A document that another matter got first stays.
+    A matter of which there is nothing, or nothing any more, is not found.
     """
     check_name(matter, "matter")
-    return ErasureView(matter=matter, **gateway.erasures.matter(principal.tenant, matter, actor=principal.key_id))
+    counts = gateway.erasures.matter(principal.tenant, matter, actor=principal.key_id)
+    if not any(counts.values()):
+        raise unknown("matter", matter)
+    return ErasureView(matter=matter, **counts)

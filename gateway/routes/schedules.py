@@ -7,7 +7,7 @@ from dataclasses import replace
 from fastapi import APIRouter, Response
 
 from gateway.run_schemas import ScheduleList, ScheduleRequest, ScheduleView
-from gateway.state import Reader, Shared, Submitter
+from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import build_run_work, choose
 from services.errors import InvalidRequest
 from services.recurrence import Missed, Recurrence
@@ -16,7 +16,9 @@ router = APIRouter(prefix="/v1/schedules", tags=["runs"])
 
 
 @router.post("", status_code=201)
-def create_schedule(body: ScheduleRequest, response: Response, gateway: Shared, principal: Submitter) -> ScheduleView:
+def create_schedule(
+    body: ScheduleRequest, response: Response, gateway: Shared, principal: MatterSubmitter
+) -> ScheduleView:
     """Keep a schedule; each due time makes exactly one run over the documents that the matter has then."""
     if body.run.matter is None or body.run.documents is not None or body.run.open:
         raise InvalidRequest("the run of a schedule goes over a `matter`", code="matter_required")
@@ -26,14 +28,16 @@ def create_schedule(body: ScheduleRequest, response: Response, gateway: Shared, 
     recurrence = Recurrence(zone=body.time_zone, start=gateway.schedules.now(), cron=body.cron, rrule=body.rrule)
     work = replace(build_run_work(gateway, principal, body.run), idempotency_key=None)
     schedule = gateway.schedules.add(body.name, recurrence, missed, work)
+    gateway.audit.note(principal.tenant, principal.key_id, "schedule.created", schedule.id, matter=work.matter or "")
     response.headers["Location"] = f"/v1/schedules/{schedule.id}"
     return ScheduleView.of(schedule)
 
 
 @router.get("")
-def list_schedules(gateway: Shared, principal: Reader) -> ScheduleList:
+def list_schedules(gateway: Shared, principal: MatterReader) -> ScheduleList:
     """All schedules with their next times."""
-    return ScheduleList(data=[ScheduleView.of(schedule) for schedule in gateway.schedules.list(principal.tenant)])
+    found = gateway.schedules.list(principal.tenant)
+    return ScheduleList(data=[ScheduleView.of(one) for one in found if principal.sees(one.work.matter)])
 
 
 @router.get("/{schedule_id}")
@@ -45,16 +49,22 @@ def get_schedule(schedule_id: str, gateway: Shared, principal: Reader) -> Schedu
 @router.post("/{schedule_id}/pause", status_code=202)
 def pause_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> ScheduleView:
     """Let no due time fire until it is resumed."""
-    return ScheduleView.of(gateway.schedules.pause(principal.tenant, schedule_id))
+    schedule = gateway.schedules.pause(principal.tenant, schedule_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "schedule.paused", schedule_id)
+    return ScheduleView.of(schedule)
 
 
 @router.post("/{schedule_id}/resume", status_code=202)
 def resume_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> ScheduleView:
     """Go on with the first due time from now on."""
-    return ScheduleView.of(gateway.schedules.resume(principal.tenant, schedule_id))
+    schedule = gateway.schedules.resume(principal.tenant, schedule_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "schedule.resumed", schedule_id)
+    return ScheduleView.of(schedule)
 
 
 @router.delete("/{schedule_id}", status_code=204)
 def remove_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> None:
     """Remove a schedule; runs that it has started go on."""
+    gateway.schedules.get(principal.tenant, schedule_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "schedule.removed", schedule_id)
     gateway.schedules.remove(principal.tenant, schedule_id)

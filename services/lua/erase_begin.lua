@@ -12,10 +12,7 @@ else
   redis.call('DEL', key.matter(E.tenant, E.matter))
 end
 for _, document in ipairs(documents) do
-  local matter = redis.call('HGET', key.document(E.tenant, document), 'matter')
-  if matter and matter ~= '' then redis.call('ZREM', key.matter(E.tenant, matter), document) end
-  redis.call('DEL', key.document(E.tenant, document))
-  redis.call('ZREM', key.documents(E.tenant), document)
+  remove_record(E.tenant, document)
   redis.call('HSET', erasing, document, E.subject)
 end
 redis.call('HSET', key.erasures(), member, cjson.encode({at = stamp(NOW), actor = E.actor, stage = 'open', counts = {}}))

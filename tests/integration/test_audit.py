@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from typing import Any
@@ -69,6 +70,11 @@ def test_a_touched_entry_breaks_the_chain_where_it_stands(audit: Audit, lifecycl
     broken = write([rows[0], (rows[1][0], rows[1][1] | {"entry": forged}), *rows[2:]])
     assert broken
     assert broken.number == 2
+    # Whoever forges the hash too breaks the entry after it.
+    hashed = {"entry": forged, "hash": hashlib.sha256(forged.encode()).hexdigest()}
+    broken = write([rows[0], (rows[1][0], hashed), *rows[2:]])
+    assert broken
+    assert broken.number == 3
     broken = write([rows[0], *rows[2:]])
     assert broken
     assert (broken.number, broken.reason) == (2, "the entry is missing")

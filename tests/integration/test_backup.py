@@ -104,7 +104,7 @@ def test_a_restored_installation_goes_on_where_it_was(machine: Machine) -> None:
         assert restored.blobs.get("acme", document) == CONTRACT.encode()
         record = restored.lifecycle.get("acme", job.id)
         assert (record.state, record.metadata) == (State.WAITING, {"client": NEEDLE})
-        assert restored.upload() == document, "names of blobs are the same"
+        assert restored.upload(matter="m-1") == document, "names of blobs are the same"
     refused = machine.casemill(data_dir, "restore", str(machine.folder.root))
     assert refused.exit_code == 1
     assert "data_dir_used" in refused.output
@@ -134,7 +134,7 @@ def test_what_was_erased_since_is_not_restored_and_gone_from_earlier_backups(mac
         assert restored.blobs.get("acme", other) == b"Another one."
         noted = [entry.fields["action"] for entry in restored.audit.all("acme")]
         assert noted.count("erasure.done") == 2
-    assert office.upload() == document, "it may come again"
+    assert office.upload(matter="m-1") == document, "it may come again"
     machine.backup()
     with Restored(machine.restore("again")) as restored:
         assert restored.blobs.get("acme", document) == CONTRACT.encode()
