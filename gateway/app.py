@@ -11,18 +11,20 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from gateway.following import KEEPALIVE_SECONDS
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
 from gateway.rates import RateHeaders
 from gateway.refusals import Refusals
 from gateway.routes import (
     audit,
+    batches,
     browser,
     completions,
     dead_letters,
     document_sets,
     documents,
+    events,
+    files,
     jobs,
     keys,
     matters,
@@ -36,23 +38,27 @@ from gateway.routes import (
 from gateway.state import Gateway
 from services.access import Access
 from services.audit import Audit
+from services.batches import Batches
 from services.blobs import Blobs
 from services.caretaker import Caretaker
 from services.deliveries import Deliveries
 from services.documents import Documents
 from services.erasure import Erasures
 from services.errors import ModelError, Unavailable
+from services.files import Files
 from services.fleet import Fleet
+from services.job_index import JobIndex
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.model_notes import note_models
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.principal import Limits
 from services.rates import Rates
-from services.redis_client import connect_async
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.streams import Streams
 from services.webhooks import Webhooks
 
 
@@ -67,9 +73,11 @@ def create_app(settings: Settings) -> FastAPI:
     refusals = Refusals(Audit(client, names))
     endpoints = Webhooks(lifecycle)
     documents_kept = Documents(client, names, blobs, tenant_limit=limits.stored_bytes)
+    fleet, catalog = Fleet(client, names), Catalog(settings.models_folder)
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
+        jobs=JobIndex(client, names, lifecycle.records),
         runs=Runs(lifecycle),
         schedules=Schedules(lifecycle),
         access=Access(client, names, limits),
@@ -81,9 +89,12 @@ def create_app(settings: Settings) -> FastAPI:
         playbooks=PlaybookStore(client, names, blobs),
         webhooks=endpoints,
         deliveries=Deliveries(lifecycle, endpoints),
-        fleet=Fleet(client, names),
-        catalog=Catalog(settings.models_folder),
-        events=connect_async(settings, block_seconds=KEEPALIVE_SECONDS),
+        fleet=fleet,
+        catalog=catalog,
+        models=KnownModels(catalog, fleet),
+        files=Files(lifecycle, blobs, tenant_limit=limits.stored_bytes),
+        batches=Batches(lifecycle),
+        events=Streams(settings),
     )
 
     @asynccontextmanager
@@ -114,13 +125,14 @@ def create_app(settings: Settings) -> FastAPI:
     install_problem_handlers(app, refusals)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
     app.add_middleware(RateHeaders)
-    app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes, file_bytes=settings.max_file_bytes)
     app.mount("/assets", browser.documentation_assets())
     for module in (
         system,
         documents,
         matters,
         jobs,
+        events,
         document_sets,
         dead_letters,
         runs,
@@ -129,6 +141,8 @@ def create_app(settings: Settings) -> FastAPI:
         webhooks,
         completions,
         openai,
+        files,
+        batches,
         keys,
         audit,
         browser,

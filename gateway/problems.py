@@ -13,21 +13,34 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from gateway.refusals import Refusals
-from services.errors import CasemillError, Forbidden, RateLimited, Transient, Unauthorized, Unavailable
+from services import openai_answers
+from services.errors import (
+    CasemillError,
+    Forbidden,
+    Transient,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMedia,
+)
+from services.openai_requests import reasons
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
-_OPENAI = ("/v1/chat/", "/v1/embeddings", "/v1/models")
-_CODES = {404: "route_unknown", 405: "method_not_allowed", 413: "payload_too_large"}
+_OPENAI = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
+_CODES = {
+    404: "route_unknown",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "payload_too_large",
+}
 
 
 def problem_response(problem: dict[str, Any], request: Request, headers: dict[str, str] | None = None) -> JSONResponse:
     """A problem as an HTTP answer, with the request's id."""
     body = problem | {"instance": request.url.path, "request_id": getattr(request.state, "request_id", None)}
     if request.url.path.startswith(_OPENAI):
-        error = {"message": problem["detail"], "type": "casemill_error", "code": problem["code"], "param": None}
-        body["error"] = error  # where OpenAI's clients look for the reason
+        body["error"] = openai_answers.error(problem["detail"], problem["code"])
     return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
 
 
@@ -37,8 +50,7 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
     async def on_casemill_error(request: Request, error: CasemillError) -> JSONResponse:
         headers: dict[str, str] = {}
         if isinstance(error, Transient):
-            wait = error.retry_after if isinstance(error, RateLimited) else RETRY_AFTER_SECONDS
-            headers["Retry-After"] = str(math.ceil(wait))
+            headers["Retry-After"] = str(math.ceil(error.retry_after or RETRY_AFTER_SECONDS))
         if isinstance(error, Unauthorized | Forbidden):
             try:
                 await run_in_threadpool(refusals.note, request, error)
@@ -50,13 +62,13 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
         return problem_response(error.problem(), request, headers)
 
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Where and why, without echoing the input, which may be a document's text.
         whole = any(item["loc"] == ("body",) for item in error.errors())
-        if whole and "json" not in request.headers.get("content-type", ""):
+        kind = request.headers.get("content-type", "")
+        if whole and kind and "json" not in kind:
             advice = "send the body as JSON with `Content-Type: application/json`"
-            return problem_response(CasemillError(advice, code="request_invalid", status=422).problem(), request)
-        reasons = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
-        invalid = CasemillError("; ".join(reasons[:10]), code="request_invalid", status=422)
+            unsupported = UnsupportedMedia(advice, code="media_type_unsupported")
+            return problem_response(unsupported.problem(), request, {"Accept": "application/json"})
+        invalid = CasemillError(reasons(error.errors()), code="request_invalid", status=422)
         return problem_response(invalid.problem(), request)
 
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:

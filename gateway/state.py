@@ -27,21 +27,25 @@ from fastapi import Depends, Request
 from gateway.matters import check_path
 from services.access import Access
 from services.audit import Audit
+from services.batches import Batches
 from services.blobs import Blobs
 from services.deliveries import Deliveries
 from services.documents import Documents
 from services.erasure import Erasures
 from services.errors import RateLimited, Unauthorized
+from services.files import Files
 from services.fleet import Fleet
+from services.job_index import JobIndex
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.principal import Principal
 from services.rates import Rates
-from services.redis_client import AsyncRedis
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.streams import Streams
 from services.webhooks import Webhooks
 
 SESSION_COOKIE = "casemill_session"
@@ -53,6 +57,7 @@ class Gateway:
 
     settings: Settings
     lifecycle: Lifecycle
+    jobs: JobIndex
     runs: Runs
     schedules: Schedules
     access: Access
@@ -66,7 +71,10 @@ class Gateway:
     deliveries: Deliveries
     fleet: Fleet
     catalog: Catalog
-    events: AsyncRedis
+    models: KnownModels
+    files: Files
+    batches: Batches
+    events: Streams
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from gateway.document_sets import SET_TYPES, set_job
-from gateway.job_inputs import EmbedInput, GenerateInput, checked_input
 from gateway.matters import visible_document
 from gateway.run_schemas import RunRequest
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
+from services.job_inputs import EmbedInput, GenerateInput, checked_input
 from services.jobs import LANE_OF_TYPE, Device, JobType, Lane, Priority, Step, Submission, check_name
 from services.models import CLAUSE_MODEL
 from services.playbooks import load_playbook, own_clauses
@@ -51,6 +51,7 @@ def build_submission(
     """
     job_type = choose(JobType, request.type, "type")
     priority, device = _names(principal, request)
+    not_before, expires_at = times(request)
     model, plan = None, ()
     if job_type in (JobType.GENERATE, JobType.EMBED):
         if request.document is not None:
@@ -83,15 +84,16 @@ def build_submission(
         callback=_callback(gateway, principal, request),
         plan=plan,
         cost=_cost(gateway, principal, job_type, body),
-        not_before=epoch(request.not_before),
-        expires_at=epoch(request.expires_at),
+        not_before=not_before,
+        expires_at=expires_at,
         request_hash=request_hash(request, playbook_text or ""),
+        external_id=request.external_id,
     )
 
 
 def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:
     """The name of a model of this kind that a worker has or that is installed; raises code ``model_unknown``."""
-    found = _models(gateway, kind)
+    found = gateway.models.names(kind)
     wanted = name or _default_model(gateway, kind) or (found[0] if found else None)
     if wanted is None:
         raise InvalidRequest(
@@ -103,17 +105,6 @@ def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:
             code="model_unknown",
         )
     return wanted
-
-
-def _models(gateway: Gateway, kind: str) -> list[str]:
-    """Names of the models for a kind: those installed here in the order of their installation, then the workers'.
-
-    That of the clause heads comes last: its vectors are for them, and rank texts worse than those it was made from.
-    """
-    installed = [model.name for model in gateway.catalog.list() if model.kind == kind]
-    announced = [model.name for model in gateway.fleet.models() if model.kind == kind]
-    names = list(dict.fromkeys([*installed, *announced]))
-    return sorted(names, key=lambda name: name == CLAUSE_MODEL)
 
 
 def _default_model(gateway: Gateway, kind: str) -> str | None:
@@ -157,12 +148,20 @@ def _callback(gateway: Gateway, principal: Principal, request: JobRequest | RunR
     """The webhook that a request names. Raises code ``callback_unknown`` or ``callback_disabled``."""
     if request.callback is None:
         return None
-    return gateway.webhooks.callback(principal.tenant, request.callback, request.matter)
+    return gateway.webhooks.callback(principal.tenant, request.callback, principal.matter_for(request.matter))
 
 
 def request_hash(request: BaseModel, text: str = "") -> str:
     """Stands for a request, with a ``text`` beside it, as sent, so that one idempotency key cannot mean two of them."""
     return hashlib.sha256((request.model_dump_json() + text).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def times(request: JobRequest | RunRequest) -> tuple[float | None, float | None]:
+    """When a job may start and when it ends as expired, as epoch seconds; raises code ``time_invalid``."""
+    not_before, expires_at = epoch(request.not_before), epoch(request.expires_at)
+    if not_before is not None and expires_at is not None and expires_at <= not_before:
+        raise InvalidRequest("`expires_at` is not after `not_before`: it could never run", code="time_invalid")
+    return not_before, expires_at
 
 
 def epoch(moment: datetime | None) -> float | None:
@@ -221,7 +220,7 @@ def _plan(
     if job_type is JobType.ANALYZE:
         return (extract, scan, sensitive, report), None
     steps = [extract, scan, sensitive]
-    embedders = _models(gateway, "embed")
+    embedders = gateway.models.names("embed")
     if CLAUSE_MODEL in embedders:
         steps.append(Step("context", "context", Lane.EMBED, device=device, model=CLAUSE_MODEL))
     chosen = gateway.playbooks.read(principal.tenant, playbook["playbook"], text=playbook.get("playbook_text"))
@@ -231,7 +230,7 @@ def _plan(
         steps.append(Step("embed", "segments", Lane.EMBED, device=device, model=embedder))
     steps.append(Step("clauses", "clauses", Lane.ANALYZE))
     generator = None
-    if model != "none" and (model is not None or _models(gateway, "generate")):
+    if model != "none" and (model is not None or gateway.models.names("generate")):
         generator = resolve_model(gateway, "generate", model)
         steps.append(Step("terms", "terms", Lane.GENERATE, device=device, model=generator, cost=10.0))
     return (*steps, report), generator

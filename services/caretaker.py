@@ -15,6 +15,7 @@ from services.capacity import Capacity
 from services.documents import Documents
 from services.erasure import Erasures
 from services.errors import Unavailable
+from services.files import Files
 from services.lifecycle import Lifecycle
 from services.orphans import remove_orphans
 from services.redis_client import redis_errors
@@ -36,6 +37,7 @@ class Caretaker(threading.Thread):
         self._blobs = blobs
         self._schedules = Schedules(lifecycle)
         self._erasures = Erasures(lifecycle, Documents(lifecycle.client, lifecycle.keys, blobs))
+        self._files = Files(lifecycle, blobs)
         self._capacity = Capacity(lifecycle)
         self._swept = 0.0
         self._me = secrets.token_hex(8)
@@ -54,6 +56,8 @@ class Caretaker(threading.Thread):
                         log.info("caretaker: %d scheduled runs started", fired)
                     if erased := self._erasures.carry_on():
                         log.warning("caretaker: %d erasures that were interrupted are carried out", erased)
+                    if expired := self._files.expire():
+                        log.info("caretaker: %d files removed that had expired or belonged to nothing", expired)
                     self._sweep()
                     self._capacity.decide()
                 away = False

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from services.blobs import Blobs
 from services.data_keys import Erased
-from services.errors import InvalidRequest, NotFound, PayloadTooLarge, Unavailable, unknown
+from services.errors import InvalidRequest, NotFound, Unavailable, unknown
 from services.keys import Keys
+from services.paging import Page, newest, read_cursor, write_cursor
 from services.redis_client import Redis, redis_errors
 from services.scripts import Scripts, pairs
 from services.sealed_records import SealedRecords
+from services.storage_room import Storer, reserve_room
 from services.vector_index import VectorIndex
 
 # Label of a job's result among the outputs of each document that it quotes.
@@ -61,7 +63,7 @@ class Documents:
         """
         if not data:
             raise InvalidRequest("the document is empty; send its bytes as the body", code="document_empty")
-        reservation = self._reserve(tenant, len(data), owner, owner_limit)
+        reservation = reserve_room(self._scripts, tenant, len(data), Storer(owner, owner_limit), self._tenant_limit)
         added: dict[str, Any] = {"tenant": tenant, "bytes": len(data), "matter": matter or ""}
         added |= {"owner": owner, "reservation": reservation}
         while True:
@@ -77,21 +79,6 @@ class Documents:
                 raise Unavailable(f"{value} is being erased; try again in a moment", code="erasing")
             if self.blobs.exists(tenant, blob):  # else an erasure of an earlier upload ended in between
                 return self._document(blob, pairs(value), name[:255])
-
-    def _reserve(self, tenant: str, size: int, owner: str, owner_limit: int | None) -> str:
-        """Room for bytes that are about to be stored; answers the reservation's name. Raises ``PayloadTooLarge``."""
-        reservation = f"{owner}|{size}|{secrets.token_hex(8)}"
-        limits = {"owner_limit": owner_limit, "tenant_limit": self._tenant_limit}
-        argument: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-        if not argument:
-            return reservation
-        argument |= {"tenant": tenant, "owner": owner, "bytes": size, "reservation": reservation}
-        if self._scripts.run("storage_reserve", argument) == "full":
-            raise PayloadTooLarge(
-                "this would be more than the key or its tenant may store; delete documents, or ask an admin for more",
-                code="storage_full",
-            )
-        return reservation
 
     def get(self, tenant: str, document: str) -> Document:
         """The record of a document; raises ``NotFound``."""
@@ -110,6 +97,30 @@ class Documents:
             matter=fields["matter"] or None,
             created=float(fields["created"]),
         )
+
+    def list(
+        self,
+        tenant: str,
+        *,
+        matter: str | None = None,
+        matters: Collection[str] | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page[Document]:
+        """The documents of a tenant or of a matter, of these ``matters`` alone, newest first.
+
+        Raises code ``cursor_invalid``.
+        """
+        documents = self._keys("documents", tenant=tenant)
+        source = documents if matter is None else self._keys("matter", tenant=tenant, matter=matter)
+        places = newest(self._client, source, read_cursor("documents", cursor), limit + 1)
+        found: list[Document] = []
+        for place in places[:limit]:
+            with suppress(NotFound):  # deleted meanwhile
+                document = self.get(tenant, place.name)
+                if matters is None or document.matter in matters:
+                    found.append(document)
+        return Page(found, write_cursor("documents", places[limit - 1]) if len(places) > limit else None)
 
     def delete(self, tenant: str, document: str) -> None:
         """Remove a document that was refused, with every output derived from it; raises ``NotFound``.

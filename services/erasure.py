@@ -195,10 +195,14 @@ class Erasures:
         return erased
 
     def _remove_schedules(self, tenant: str, matter: str) -> int:
-        meant = [schedule for schedule in self._schedules.list(tenant) if schedule.work.matter == matter]
-        for schedule in meant:
-            self._schedules.remove(tenant, schedule.id)
-        return len(meant)
+        removed, cursor = 0, None
+        while True:
+            page = self._schedules.list(tenant, matters=[matter], cursor=cursor)
+            for schedule in page.rows:
+                self._schedules.remove(tenant, schedule.id)
+            removed += len(page.rows)
+            if (cursor := page.next_cursor) is None:
+                return removed
 
     def _indexed(self, name: str) -> Iterator[list[str]]:
         cursor = 0

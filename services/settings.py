@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     )
     tenant_stored_bytes: int | None = Field(default=None, ge=1, description="documents of one tenant")
     run_window: int = Field(default=64, ge=1, le=10_000, description="documents of one run that live side by side")
+    max_wait_seconds: int = Field(default=60, ge=0, le=3600, description="longest `Prefer: wait` for a job's end")
+    max_connections: int = Field(default=2000, ge=1, description="connections that one gateway process serves at once")
     max_attempts: int = Field(
         default=3,
         ge=1,
@@ -120,6 +122,7 @@ class Settings(BaseSettings):
     result_ttl_seconds: int = Field(default=7 * 86400, ge=60, description="how long finished jobs are kept")
 
     max_upload_bytes: int = Field(default=64 * 2**20, ge=1024, description="largest document")
+    max_file_bytes: int = Field(default=200 * 2**20, ge=1024, description="largest file of requests for a batch")
     max_text_chars: int = Field(default=20_000_000, ge=1000, description="longest text taken from a document")
     max_pages: int = Field(default=3000, ge=1, description="most pages of a document")
     max_unpacked_bytes: int = Field(default=512 * 2**20, ge=1024, description="largest unpacked size of an archive")

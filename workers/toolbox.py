@@ -8,10 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.batches import Batches
 from services.blobs import Blobs
 from services.documents import RESULT, Documents
 from services.errors import NotFound, Transient
+from services.files import Files
 from services.jobs import Claim, Lane
+from services.known_models import KnownModels
 from services.playbook_store import PlaybookStore
 from services.playbooks import Playbook
 from services.sealed_records import owners_of
@@ -30,6 +33,9 @@ class Toolbox:
     documents: Documents
     engines: Engines
     playbooks: PlaybookStore
+    files: Files
+    batches: Batches
+    models: KnownModels
     holds: Callable[[Claim], bool] = lambda _: True
 
     def input(self, claim: Claim) -> dict[str, Any]:

@@ -14,13 +14,16 @@ from types import FrameType
 
 import psutil
 
+from services.batches import Batches
 from services.blobs import Blobs
 from services.broker import create_celery, read_own_queues
 from services.caretaker import Caretaker
 from services.documents import Documents
 from services.errors import Unavailable
+from services.files import Files
 from services.fleet import Announcement, Fleet, WorkerModel
 from services.jobs import Device, Lane
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import FAKE, Catalog, Model, fake_model
 from services.playbook_store import PlaybookStore
@@ -94,7 +97,17 @@ class Worker:
             Forgetting(self._lifecycle, self._engines.forget).look,
         )
         playbooks = PlaybookStore(self._lifecycle.client, self._lifecycle.keys, blobs)
-        toolbox = Toolbox(settings, blobs, documents, self._engines, playbooks, self._lifecycle.holds)
+        toolbox = Toolbox(
+            settings,
+            blobs,
+            documents,
+            self._engines,
+            playbooks,
+            Files(self._lifecycle, blobs),
+            Batches(self._lifecycle),
+            KnownModels(self._catalog, self._fleet),
+            self._lifecycle.holds,
+        )
         self._slots = Slots(
             self._lifecycle,
             self._pulse,

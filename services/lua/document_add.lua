@@ -5,7 +5,7 @@ local D = cjson.decode(ARGV[2])
 local k = key.document(D.tenant, D.id)
 local erasing = being_erased(D.tenant, D.id, D.matter)
 if erasing then return {'erasing', erasing} end
-hold_room(D.tenant, D.id, D.bytes, D.owner, D.reservation)
+hold_room(D.tenant, k, D.bytes, D.owner, D.reservation)
 redis.call('HSET', k, 'name', D.name, 'bytes', D.bytes)
 redis.call('HSETNX', k, 'matter', D.matter)
 redis.call('HSETNX', k, 'created', stamp(NOW))
