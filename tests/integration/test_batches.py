@@ -141,7 +141,7 @@ class House:
         for lane, priority in itertools.product(Lane, ("normal", "bulk")):
             raw.delete(self.lifecycle.keys("clock", lane=lane, priority=priority))
         assert not (leaked := leaked_keys(self.lifecycle.client, prefix)), leaked
-        assert not list(self.blobs._root.glob("*/*/file*")), "bytes of a file that has no record"
+        assert not list(self.blobs.root.glob("*/*/file*")), "bytes of a file that has no record"
         for name in raw.scan_iter(f"{prefix}*"):
             raw.delete(name)
         self.engines.close()
@@ -183,7 +183,7 @@ def test_a_cancelled_batch_keeps_what_is_done(house: House) -> None:
     left = house.rows(ended.errors)
     assert [row["custom_id"] for row in left] == [f"line {number}" for number in range(5, 10)]
     assert {row["error"]["code"] for row in left} == {"batch_cancelled"}
-    steps = list(house.blobs._root.glob("*/*/res_*"))
+    steps = list(house.blobs.root.glob("*/*/res_*"))
     assert len(steps) == 2, "the results of lines are left"
 
 
