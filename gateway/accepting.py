@@ -1,4 +1,4 @@
-"""How every route that takes a job accepts it: idempotently, with the request's id, answered by where to look."""
+"""How every route that takes a job accepts it: idempotently, with the request's id, waiting for its end if asked."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
+from starlette.concurrency import run_in_threadpool
 
+from gateway.following import wait_for_end
+from gateway.job_views import whole_view
+from gateway.prefer import Preference, read_preference
 from gateway.schemas import JobRequest, JobView
 from gateway.state import Gateway, MatterSubmitter, Shared
 from gateway.submissions import build_submission
+from services.errors import CasemillError
+from services.jobs import Job
 from services.principal import Principal
 
 POLL_SECONDS = 1
@@ -24,19 +30,42 @@ class Accepting:
     request_id: str
     response: Response
     idempotency_key: str | None
+    preference: Preference
 
-    def __call__(self, job_request: JobRequest, *, playbook_text: str | None = None) -> JobView:
-        """Submit the job and answer its view. Raises as :func:`build_submission` does."""
+    async def __call__(self, job_request: JobRequest, *, playbook_text: str | None = None) -> JobView:
+        """Submit the job and answer its view. Raises as :func:`build_submission` does.
+
+        With ``Prefer: wait=N`` the answer is 200 with the job once it has ended, or 202 when it has not in time.
+        """
+        job = await run_in_threadpool(self._submit, job_request, playbook_text)
+        self.response.headers["Location"] = f"/v1/jobs/{job.id}"
+        ended = await self._ended(job)
+        if applied := self.preference.applied(ended=ended is not None):
+            self.response.headers["Preference-Applied"] = applied
+        if ended:
+            self.response.status_code = 200
+            return ended
+        self.response.headers["Retry-After"] = str(POLL_SECONDS)
+        return JobView.of(job)
+
+    def _submit(self, job_request: JobRequest, playbook_text: str | None) -> Job:
         submission = replace(
             build_submission(self.gateway, self.principal, job_request, playbook_text=playbook_text),
             idempotency_key=self.principal.idempotency(self.idempotency_key),
             request_id=self.request_id,
         )
         # The script answers the record: a call after it could fail and make an accepted job look refused.
-        job, _ = self.gateway.lifecycle.submit(submission)
-        self.response.headers["Location"] = f"/v1/jobs/{job.id}"
-        self.response.headers["Retry-After"] = str(POLL_SECONDS)
-        return JobView.of(job)
+        return self.gateway.lifecycle.submit(submission)[0]
+
+    async def _ended(self, job: Job) -> JobView | None:
+        """The view of the job that has ended while the client waited, and ``None`` if that cannot be known."""
+        if not self.preference.wait:
+            return None
+        try:
+            ended = await wait_for_end(self.gateway, job.tenant, job.id, self.preference.wait)
+            return await run_in_threadpool(whole_view, self.gateway, ended) if ended else None
+        except CasemillError:  # the job is accepted all the same
+            return None
 
 
 def accepting(
@@ -45,9 +74,11 @@ def accepting(
     gateway: Shared,
     principal: MatterSubmitter,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    prefer: Annotated[list[str] | None, Header(description="`wait=N` waits for the end, `respond-async` not")] = None,
 ) -> Accepting:
     """The dependency."""
-    return Accepting(gateway, principal, request.state.request_id, response, idempotency_key)
+    preference = read_preference(", ".join(prefer or ()), gateway.settings.max_wait_seconds)
+    return Accepting(gateway, principal, request.state.request_id, response, idempotency_key, preference)
 
 
 Acceptor = Annotated[Accepting, Depends(accepting)]

@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from gateway.following import KEEPALIVE_SECONDS
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
 from gateway.rates import RateHeaders
@@ -24,6 +23,7 @@ from gateway.routes import (
     dead_letters,
     document_sets,
     documents,
+    events,
     files,
     jobs,
     keys,
@@ -45,6 +45,7 @@ from services.documents import Documents
 from services.errors import ModelError, Unavailable
 from services.files import Files
 from services.fleet import Fleet
+from services.job_index import JobIndex
 from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.model_notes import note_models
@@ -52,10 +53,10 @@ from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.principal import Limits
 from services.rates import Rates
-from services.redis_client import connect_async
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.streams import Streams
 from services.webhooks import Webhooks
 
 
@@ -73,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
+        jobs=JobIndex(lifecycle.client, lifecycle.keys),
         runs=Runs(lifecycle),
         schedules=Schedules(lifecycle),
         access=Access(client, names, limits),
@@ -88,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         models=KnownModels(catalog, fleet),
         files=Files(lifecycle, blobs, tenant_limit=limits.stored_bytes),
         batches=Batches(lifecycle),
-        events=connect_async(settings, block_seconds=KEEPALIVE_SECONDS),
+        events=Streams(settings),
     )
 
     @asynccontextmanager
@@ -125,6 +127,7 @@ def create_app(settings: Settings) -> FastAPI:
         system,
         documents,
         jobs,
+        events,
         document_sets,
         dead_letters,
         runs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,14 +102,16 @@ async def pieces(gateway: Gateway, tenant: str, jobs: Sequence[str]) -> AsyncGen
 
 async def _pieces(gateway: Gateway, tenant: str, index: int, job: str) -> AsyncIterator[Piece | None]:
     sent = ""
-    async for event in follow(gateway.events, gateway.lifecycle.keys, tenant, job, idle_seconds=KEEPALIVE_SECONDS):
-        if event is None:
-            yield None
-        elif event.event == "running" and sent:
-            raise Unavailable("the worker was lost and the text begins anew; ask again", code="stream_restarted")
-        elif event.event == "token":
-            sent += event.data["text"]
-            yield Piece(index, event.data["text"])
+    events = follow(gateway.events, gateway.lifecycle.keys, tenant, job, idle_seconds=KEEPALIVE_SECONDS)
+    async with aclosing(events):
+        async for event in events:
+            if event is None:
+                yield None
+            elif event.event == "running" and sent:
+                raise Unavailable("the worker was lost and the text begins anew; ask again", code="stream_restarted")
+            elif event.event == "token":
+                sent += event.data["text"]
+                yield Piece(index, event.data["text"])
     record = await run_in_threadpool(gateway.lifecycle.get, tenant, job)
     result = await run_in_threadpool(result_of, gateway, record)
     if not result["text"].startswith(sent):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.matters import visible_document
-from gateway.schemas import Callback, JobRequest
+from gateway.schemas import Callback, ExternalId, JobRequest
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
 from services.job_inputs import Text, checked_input
@@ -63,6 +63,7 @@ class _SetRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     matter: str | None = None
+    external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")
     priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
     metadata: Metadata = Field(default_factory=dict[str, str])
     callback: Callback = None

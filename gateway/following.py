@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
+import anyio
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from gateway.state import Gateway
 from gateway.while_allowed import interrupted, while_allowed
 from services.errors import InvalidRequest, Unavailable, from_problem
-from services.events import Event, follow
+from services.events import GAP, IDLE, READY, Event, follow, follow_tenant
 from services.jobs import Job, State
 from services.principal import Principal
 
-STREAM_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
+STREAM_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 KEEPALIVE_SECONDS = 10.0
 
 
 def event_stream(gateway: Gateway, principal: Principal, job: str, last_event_id: str | None) -> StreamingResponse:
     """The answer that follows a job or a run after an id of its stream; raises ``InvalidRequest`` for what is none."""
-    events = server_sent_events(gateway, principal.tenant, job, stream_start(last_event_id))
-    return StreamingResponse(
-        while_allowed(gateway, principal, events),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    after = stream_start(last_event_id) or "0"
+    keys = gateway.lifecycle.keys
+    stream = follow(gateway.events, keys, principal.tenant, job, after=after, idle_seconds=KEEPALIVE_SECONDS)
+    return _response(gateway, principal, stream)
 
 
-async def server_sent_events(gateway: Gateway, tenant: str, job: str, after: str) -> AsyncIterator[str]:
-    """The events after an id as SSE text, with a comment as keep-alive; ends with the job's final event."""
-    stream = follow(gateway.events, gateway.lifecycle.keys, tenant, job, after=after, idle_seconds=KEEPALIVE_SECONDS)
-    try:
-        async for event in stream:
-            yield sse(event) if event else ": waiting\n\n"
-    except Unavailable as error:
-        yield interrupted(error)
+def tenant_event_stream(
+    gateway: Gateway, principal: Principal, last_event_id: str | None, shown: Callable[[Event], bool]
+) -> StreamingResponse:
+    """The answer that follows the states of a tenant's jobs and runs, those that are ``shown``; has no end."""
+    keys, after = gateway.lifecycle.keys, stream_start(last_event_id)
+
+    async def events() -> AsyncGenerator[Event]:
+        stream = follow_tenant(gateway.events, keys, principal.tenant, after=after, idle_seconds=KEEPALIVE_SECONDS)
+        async with aclosing(stream):
+            async for event in stream:
+                if event.event in (READY, GAP, IDLE) or shown(event):
+                    yield event
+
+    return _response(gateway, principal, events())
+
+
+def _response(
+    gateway: Gateway, principal: Principal, events: AsyncGenerator[Event | None] | AsyncGenerator[Event]
+) -> StreamingResponse:
+    """Events as SSE text, with a comment as keep-alive, for as long as the key is good."""
+
+    async def lines() -> AsyncGenerator[str]:
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield sse(event) if event else ": waiting\n\n"
+        except Unavailable as error:
+            yield interrupted(error)
+
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    body = while_allowed(gateway, principal, lines())
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
 
 def sse(event: Event) -> str:
@@ -47,27 +70,24 @@ def sse(event: Event) -> str:
     return f"id: {event.id}\nevent: {event.event}\ndata: {json.dumps(event.data)}\n\n"
 
 
-def stream_start(last_event_id: str | None) -> str:
+def stream_start(last_event_id: str | None) -> str | None:
     """The stream id to go on after; raises ``InvalidRequest`` for what is none."""
     if not last_event_id:
-        return "0"
-    if not STREAM_ID.fullmatch(last_event_id):
+        return None
+    numbers = last_event_id.split("-")
+    if not STREAM_ID.fullmatch(last_event_id) or any(int(number) >= 2**64 for number in numbers):
         raise InvalidRequest("Last-Event-ID is not an id of this stream", code="event_id_invalid")
     return last_event_id
 
 
 async def wait_for_end(gateway: Gateway, tenant: str, job: str, seconds: float | None) -> Job | None:
     """The job's record once it has ended, or ``None`` when it has not within ``seconds``."""
-
-    async def read() -> None:
-        async for _ in follow(gateway.events, gateway.lifecycle.keys, tenant, job, idle_seconds=KEEPALIVE_SECONDS):
-            pass
-
-    try:
-        await asyncio.wait_for(read(), seconds)
-    except TimeoutError:
-        return None
-    return await run_in_threadpool(gateway.lifecycle.get, tenant, job)
+    events = follow(gateway.events, gateway.lifecycle.keys, tenant, job, idle_seconds=KEEPALIVE_SECONDS)
+    with anyio.move_on_after(seconds) as scope:
+        async with aclosing(events):
+            async for _ in events:
+                pass
+    return None if scope.cancelled_caught else await run_in_threadpool(gateway.lifecycle.get, tenant, job)
 
 
 def result_of(gateway: Gateway, job: Job) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""What every request passes before a route sees it: a request id, and a limit on the size of its body."""
+"""What every request passes before a route sees it: a request id, and limits on its body's size and slowness."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
+import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -16,6 +18,9 @@ from services.errors import PayloadTooLarge
 JSON_BYTES = 8 * 2**20
 # Boundaries and headers of a multipart upload come on top of the document.
 MULTIPART_BYTES = 64 * 1024
+# A body has so long to come, and longer for as much of it as a slow line brings.
+BODY_SECONDS = 30.0
+BODY_BYTES_A_SECOND = 16 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -49,12 +54,20 @@ class RequestGuard:
             answer = problem_response(PayloadTooLarge(reason).problem(), Request(scope))
             await answer(scope, receive, send_with_id)
             return
-        received = 0
+        received, whole, begun = 0, False, time.monotonic()
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, whole
+            if whole:  # what comes now is that the client has gone
+                return await receive()
+            left = begun + BODY_SECONDS + received / BODY_BYTES_A_SECOND - time.monotonic()
+            try:
+                async with asyncio.timeout(left):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "the body came too slowly; send it again", {"Connection": "close"}) from None
             received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if received > limit:
                 raise HTTPException(413, reason)
             return message

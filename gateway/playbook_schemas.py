@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import moment
+from gateway.schemas import NextCursor, moment
 from services.playbook_checks import term_count, warnings
 from services.playbook_store import StoredVersion
 from services.playbooks import Playbook
@@ -42,6 +42,7 @@ class PlaybookList(BaseModel):
     """The latest version of each playbook, first those that come along."""
 
     data: list[PlaybookView]
+    next_cursor: NextCursor
 
 
 class PlaybookText(PlaybookView):

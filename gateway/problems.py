@@ -14,14 +14,26 @@ from starlette.exceptions import HTTPException
 
 from gateway.refusals import Refusals
 from services import openai_answers
-from services.errors import CasemillError, Forbidden, RateLimited, Transient, Unauthorized, Unavailable
+from services.errors import (
+    CasemillError,
+    Forbidden,
+    Transient,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMedia,
+)
 from services.openai_requests import reasons
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 _OPENAI = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
-_CODES = {404: "route_unknown", 405: "method_not_allowed", 413: "payload_too_large"}
+_CODES = {
+    404: "route_unknown",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "payload_too_large",
+}
 
 
 def problem_response(problem: dict[str, Any], request: Request, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -38,8 +50,7 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
     async def on_casemill_error(request: Request, error: CasemillError) -> JSONResponse:
         headers: dict[str, str] = {}
         if isinstance(error, Transient):
-            wait = error.retry_after if isinstance(error, RateLimited) else RETRY_AFTER_SECONDS
-            headers["Retry-After"] = str(math.ceil(wait))
+            headers["Retry-After"] = str(math.ceil(error.retry_after or RETRY_AFTER_SECONDS))
         if isinstance(error, Unauthorized | Forbidden):
             try:
                 await run_in_threadpool(refusals.note, request, error)
@@ -52,9 +63,11 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
 
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         whole = any(item["loc"] == ("body",) for item in error.errors())
-        if whole and "json" not in request.headers.get("content-type", ""):
+        kind = request.headers.get("content-type", "")
+        if whole and kind and "json" not in kind:
             advice = "send the body as JSON with `Content-Type: application/json`"
-            return problem_response(CasemillError(advice, code="request_invalid", status=422).problem(), request)
+            unsupported = UnsupportedMedia(advice, code="media_type_unsupported")
+            return problem_response(unsupported.problem(), request, {"Accept": "application/json"})
         invalid = CasemillError(reasons(error.errors()), code="request_invalid", status=422)
         return problem_response(invalid.problem(), request)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from gateway.conditional import entity_tag
 from gateway.state import Gateway
 from services.errors import NotFound
 from services.runs import RunDocument
@@ -30,6 +31,7 @@ COLUMNS = (
     "problem",
     "detail",
 )
+_OPEN = ("waiting", "running")
 # What a spreadsheet takes for a formula; names and quotes come from strangers' documents.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -50,9 +52,19 @@ def table(gateway: Gateway, tenant: str, run: str) -> Iterator[str]:
         yield _csv([_cell(cells.get(column)) for column in COLUMNS])
 
 
+def results_tag(gateway: Gateway, tenant: str, run: str, form: str) -> str:
+    """The tag of the results as they are now: which documents have ended how, and which results are still there."""
+    facts: list[Any] = [form]
+    for row in gateway.runs.documents(tenant, run):
+        if row.state not in _OPEN:
+            there = row.result is not None and gateway.blobs.path(tenant, row.result).exists()
+            facts.append((row.document, row.name, row.state, row.job, row.result, there))
+    return entity_tag(json.dumps(facts).encode())
+
+
 def _ended(gateway: Gateway, tenant: str, run: str) -> Iterator[tuple[RunDocument, dict[str, Any] | None]]:
     for row in gateway.runs.documents(tenant, run):
-        if row.state in ("waiting", "running"):
+        if row.state in _OPEN:
             continue
         if row.result is None:
             yield row, None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import Callback, moment
+from gateway.schemas import Callback, NextCursor, moment
 from services.jobs import Metadata
 from services.runs import Run, RunDocument
 from services.schedules import Schedule
@@ -115,6 +115,7 @@ class RunList(BaseModel):
     """Runs, newest first."""
 
     data: list[RunView]
+    next_cursor: NextCursor
 
 
 class RunDocumentView(BaseModel):
@@ -137,10 +138,10 @@ class RunDocumentView(BaseModel):
 
 
 class RunDocumentList(BaseModel):
-    """Documents of a run by number; ``next`` is the ``after`` of the next page."""
+    """Documents of a run by number."""
 
     data: list[RunDocumentView]
-    next: int | None
+    next_cursor: NextCursor
 
 
 class ScheduleRequest(BaseModel):
@@ -200,3 +201,4 @@ class ScheduleList(BaseModel):
     """Schedules, oldest first."""
 
     data: list[ScheduleView]
+    next_cursor: NextCursor

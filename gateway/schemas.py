@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.documents import Document
 from services.jobs import Job, Metadata
+from services.paging import Page
 
 Callback = Annotated[
     str | None, Field(max_length=2048, description="id or exact URL of a webhook, which is told of the end")
 ]
+ExternalId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class JobRequest(BaseModel):
@@ -32,6 +34,7 @@ class JobRequest(BaseModel):
     input: dict[str, Any] = Field(default_factory=dict[str, Any], description="prompt, messages or texts, and sampling")
     matter: str | None = None
     callback: Callback = None
+    external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")
     metadata: Metadata = Field(default_factory=dict[str, str])
     not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
     expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
@@ -56,8 +59,10 @@ class JobView(BaseModel):
     device: str
     model: str | None
     matter: str | None
+    external_id: str | None
     metadata: dict[str, str]
     callback: str | None = Field(description="webhook that is told of the end, beside those that subscribe to it")
+    request_id: str | None = Field(description="of the HTTP request, as it stands in the workers' logs")
     attempt: int
     created_at: datetime
     started_at: datetime | None
@@ -81,8 +86,10 @@ class JobView(BaseModel):
             device=job.device,
             model=job.model,
             matter=job.matter,
+            external_id=job.external_id,
             metadata=job.metadata,
             callback=job.callback,
+            request_id=job.request_id,
             attempt=job.attempt,
             created_at=moment(job.created),
             started_at=moment(job.started) if job.started else None,
@@ -96,10 +103,19 @@ class JobView(BaseModel):
         )
 
 
+NextCursor = Annotated[str | None, Field(description="the `cursor` of the page that follows, null at the end")]
+
+
 class JobList(BaseModel):
     """Jobs, newest first."""
 
     data: list[JobView]
+    next_cursor: NextCursor
+
+    @classmethod
+    def of(cls, page: Page[Job]) -> JobList:
+        """The view of a page."""
+        return cls(data=[JobView.of(job) for job in page.rows], next_cursor=page.next_cursor)
 
 
 class DocumentView(BaseModel):
@@ -130,6 +146,13 @@ class DocumentView(BaseModel):
             chars=reading.get("chars"),
             notes=reading.get("notes"),
         )
+
+
+class DocumentList(BaseModel):
+    """Documents, newest first, as they were uploaded."""
+
+    data: list[DocumentView]
+    next_cursor: NextCursor
 
 
 def moment(seconds: float) -> datetime:

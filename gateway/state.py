@@ -34,16 +34,17 @@ from services.documents import Documents
 from services.errors import RateLimited, Unauthorized
 from services.files import Files
 from services.fleet import Fleet
+from services.job_index import JobIndex
 from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.principal import Principal
 from services.rates import Rates
-from services.redis_client import AsyncRedis
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
+from services.streams import Streams
 from services.webhooks import Webhooks
 
 SESSION_COOKIE = "casemill_session"
@@ -55,6 +56,7 @@ class Gateway:
 
     settings: Settings
     lifecycle: Lifecycle
+    jobs: JobIndex
     runs: Runs
     schedules: Schedules
     access: Access
@@ -70,7 +72,7 @@ class Gateway:
     models: KnownModels
     files: Files
     batches: Batches
-    events: AsyncRedis
+    events: Streams
 
 
 def gateway_of(request: Request) -> Gateway:

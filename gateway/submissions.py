@@ -50,6 +50,7 @@ def build_submission(
     """
     job_type = choose(JobType, request.type, "type")
     priority, device = _names(principal, request)
+    not_before, expires_at = times(request)
     model, plan = None, ()
     if job_type in (JobType.GENERATE, JobType.EMBED):
         if request.document is not None:
@@ -80,9 +81,10 @@ def build_submission(
         callback=_callback(gateway, principal, request),
         plan=plan,
         cost=_cost(gateway, principal, job_type, body),
-        not_before=epoch(request.not_before),
-        expires_at=epoch(request.expires_at),
+        not_before=not_before,
+        expires_at=expires_at,
         request_hash=request_hash(request, playbook_text or ""),
+        external_id=request.external_id,
     )
 
 
@@ -143,12 +145,20 @@ def _callback(gateway: Gateway, principal: Principal, request: JobRequest | RunR
     """The webhook that a request names. Raises code ``callback_unknown`` or ``callback_disabled``."""
     if request.callback is None:
         return None
-    return gateway.webhooks.callback(principal.tenant, request.callback, request.matter)
+    return gateway.webhooks.callback(principal.tenant, request.callback, principal.matter_for(request.matter))
 
 
 def request_hash(request: BaseModel, text: str = "") -> str:
     """Stands for a request, with a ``text`` beside it, as sent, so that one idempotency key cannot mean two of them."""
     return hashlib.sha256((request.model_dump_json() + text).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def times(request: JobRequest | RunRequest) -> tuple[float | None, float | None]:
+    """When a job may start and when it ends as expired, as epoch seconds; raises code ``time_invalid``."""
+    not_before, expires_at = epoch(request.not_before), epoch(request.expires_at)
+    if not_before is not None and expires_at is not None and expires_at <= not_before:
+        raise InvalidRequest("`expires_at` is not after `not_before`: it could never run", code="time_invalid")
+    return not_before, expires_at
 
 
 def epoch(moment: datetime | None) -> float | None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.errors import Conflict, NotFound
+from services.errors import Conflict, unknown
 from services.jobs import State, new_id
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
-from services.webhooks import Webhooks, unknown
+from services.webhooks import Webhooks
 
 TEST_EVENT = "webhook.test"
 PAGE = 200
@@ -78,7 +78,7 @@ class Deliveries:
         """One delivery to an endpoint; raises ``NotFound``."""
         (found,) = self._read(tenant, [delivery])
         if not found or found.webhook != webhook:
-            raise _unknown(delivery)
+            raise unknown("delivery", delivery)
         return found
 
     def replay(self, tenant: str, webhook: str, delivery: str) -> Delivery:
@@ -86,7 +86,7 @@ class Deliveries:
         argument = {"tenant": tenant, "webhook": webhook, "id": delivery}
         verdict = str(self._scripts.run("delivery_replay", argument))
         if verdict == "missing":
-            raise _unknown(delivery)
+            raise unknown("delivery", delivery)
         if verdict != "replayed":
             raise Conflict(f"the delivery is {verdict}; only one that has ended is sent again", code="delivery_state")
         return self.get(tenant, webhook, delivery)
@@ -96,7 +96,7 @@ class Deliveries:
         argument = {"tenant": tenant, "webhook": webhook, "event": TEST_EVENT, "nonce": new_id("test")}
         verdict, *value = self._scripts.run("delivery_test", argument | {"request_id": request_id})
         if verdict == "missing":
-            raise unknown(webhook)
+            raise unknown("webhook", webhook)
         if verdict == "disabled":
             raise Conflict("the webhook is disabled; enable it first", code="webhook_disabled")
         return self.get(tenant, webhook, value[0])
@@ -105,7 +105,7 @@ class Deliveries:
         with redis_errors():
             place = self._client.zrevrank(index, delivery)
         if place is None:
-            raise _unknown(delivery)
+            raise unknown("delivery", delivery)
         return int(place)
 
     def _read(self, tenant: str, ids: Sequence[str]) -> list[Delivery | None]:
@@ -145,7 +145,3 @@ def _attempt(fields: Mapping[str, Any]) -> Attempt:
         status=int(fields["status"]) if "status" in fields else None,
         problem=fields.get("problem"),
     )
-
-
-def _unknown(delivery: str) -> NotFound:
-    return NotFound(f"there is no delivery {delivery!r} to this webhook", code="delivery_unknown")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from services.blobs import Blobs
 from services.errors import InvalidRequest, NotFound, unknown
 from services.keys import Keys
+from services.paging import Page, newest, read_cursor, write_cursor
 from services.redis_client import Redis, redis_errors
 from services.scripts import Scripts
 from services.storage_room import Storer, reserve_room
@@ -74,6 +77,30 @@ class Documents:
             matter=fields["matter"] or None,
             created=float(fields["created"]),
         )
+
+    def list(
+        self,
+        tenant: str,
+        *,
+        matter: str | None = None,
+        matters: Collection[str] | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page[Document]:
+        """The documents of a tenant or of a matter, of these ``matters`` alone, newest first.
+
+        Raises code ``cursor_invalid``.
+        """
+        documents = self._keys("documents", tenant=tenant)
+        source = documents if matter is None else self._keys("matter", tenant=tenant, matter=matter)
+        places = newest(self._client, source, read_cursor("documents", cursor), limit + 1)
+        found: list[Document] = []
+        for place in places[:limit]:
+            with suppress(NotFound):  # deleted meanwhile
+                document = self.get(tenant, place.name)
+                if matters is None or document.matter in matters:
+                    found.append(document)
+        return Page(found, write_cursor("documents", places[limit - 1]) if len(places) > limit else None)
 
     def delete(self, tenant: str, document: str) -> None:
         """Remove a document and every output and result derived from it; raises ``NotFound``.

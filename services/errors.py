@@ -26,17 +26,21 @@ from typing import Any, ClassVar
 class CasemillError(Exception):
     """Casemill could not do what was asked.
 
-    ``code`` is stable and meant for programs; ``detail`` tells a person what happened and what to do.
+    ``code`` is stable and meant for programs; ``detail`` tells a person what happened and what to do. ``retry_after``:
+    seconds after which it may succeed, where that is known.
     """
 
     status: ClassVar[int] = 500
     default_code: ClassVar[str] = "internal"
 
-    def __init__(self, detail: str, *, code: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, detail: str, *, code: str | None = None, status: int | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.code = code or self.default_code
         self.http_status = status or self.status
+        self.retry_after = retry_after
 
     def problem(self) -> dict[str, Any]:
         """RFC 9457 members of this error, as they stand in HTTP answers and in a failed job's ``error``."""
@@ -47,7 +51,7 @@ class CasemillError(Exception):
             "code": self.code,
             "detail": self.detail,
             "retryable": isinstance(self, Transient),
-        }
+        } | ({"retry_after": self.retry_after} if self.retry_after else {})
 
 
 class Permanent(CasemillError):
@@ -128,12 +132,6 @@ class Transient(CasemillError):
     status = 503
     default_code = "unavailable"
 
-    def __init__(
-        self, detail: str, *, code: str | None = None, status: int | None = None, retry_after: int | None = None
-    ) -> None:
-        super().__init__(detail, code=code, status=status)
-        self.retry_after = retry_after
-
 
 class DeviceLost(Transient):
     """The GPU answers this process no more; the worker ends and the job is tried by another process."""
@@ -159,8 +157,7 @@ class RateLimited(Transient):
     default_code = "rate_limited"
 
     def __init__(self, detail: str, *, retry_after: float, rates: tuple[Any, ...] = ()) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
+        super().__init__(detail, retry_after=retry_after)
         self.rates = rates
 
 

@@ -1,16 +1,20 @@
-"""The event stream of a job: states, steps, progress and tokens, in order, readable from any point."""
+"""Events in order, readable from any point: a job's states, steps, progress and tokens, and the states of a tenant."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 from services.jobs import State
 from services.keys import Keys
-from services.redis_client import AsyncRedis, redis_errors
+from services.streams import Row, Streams, place
 
+# What a tenant's stream says of itself.
+READY, GAP, IDLE = "ready", "gap", "idle"
+# The place before the first state of a tenant, apart from 0-0, which asks for all that are kept.
+NOTHING_YET = "0-1"
 FINAL = frozenset(state.value for state in State if state.final)
 
 
@@ -28,54 +32,70 @@ class Event:
         return self.event in FINAL
 
 
-def _event(row: tuple[str, dict[str, str]]) -> Event:
+def _event(row: Row) -> Event:
     return Event(id=row[0], event=row[1]["event"], data=json.loads(row[1]["data"]))
 
 
 async def follow(
-    client: AsyncRedis,
+    streams: Streams,
     keys: Keys,
     tenant: str,
     job: str,
     *,
     after: str = "0",
     idle_seconds: float = 15.0,
-) -> AsyncIterator[Event | None]:
+) -> AsyncGenerator[Event | None]:
     """Yield the job's events after the id ``after`` until its final one; ``None`` for each idle period in between.
 
     Ends at once when the stream does not exist any more, or when ``after`` is its final event already. Raises
     ``Unavailable`` when Redis goes away.
     """
     name = keys("events", tenant=tenant, id=job)
-    if after != "0" and await _has_ended(client, name, after):
+    if after != "0" and await _has_ended(streams, name, after):
         return
-    while True:
-        with redis_errors():
-            answer: Any = await client.xread({name: after}, count=500, block=int(idle_seconds * 1000))
-        if not answer:
-            if await _has_ended(client, name, after):
-                return
-            yield None
-            continue
-        rows: list[tuple[str, dict[str, str]]] = answer[0][1]
-        for row in rows:
-            event = _event(row)
-            yield event
-            after = event.id
-            if event.final:
-                return
+    async with streams.following(name, after) as follower:
+        while True:
+            rows = await follower.next(idle_seconds)
+            if not rows:
+                if await _has_ended(streams, name, follower.after):
+                    return
+                yield None
+            for event in map(_event, rows):
+                yield event
+                if event.final:
+                    return
 
 
-async def _has_ended(client: AsyncRedis, name: str, after: str) -> bool:
+async def follow_tenant(
+    streams: Streams, keys: Keys, tenant: str, *, after: str | None, idle_seconds: float = 15.0
+) -> AsyncGenerator[Event]:
+    """Yield the states of a tenant's jobs and runs as they come after the id ``after``, or from now on; has no end.
+
+    ``after`` 0 asks for all that are kept. The place is told by an event ``ready`` first and by ``idle`` after each
+    idle period, so that whoever comes back with the last id misses nothing. ``gap`` in the place of ``ready`` says that
+    states after ``after`` are not kept any more; those that are follow. Raises ``Unavailable`` when Redis goes away.
+    """
+    name = keys("tenant_events", tenant=tenant)
+    oldest, newest = await streams.ends(name)
+    latest = newest[0] if newest else NOTHING_YET
+    start = latest if after is None else after
+    begun = place(oldest[0]) if oldest else place(NOTHING_YET)
+    kept = place(start) == (0, 0) or begun <= place(start) <= place(latest)
+    start = start if kept else "0-0"
+    yield Event(start, READY if kept else GAP, {})
+    async with streams.following(name, start) as follower:
+        while True:
+            rows = await follower.next(idle_seconds)
+            if not rows:
+                yield Event(follower.after, IDLE, {})
+            for row in rows:
+                yield _event(row)
+
+
+async def _has_ended(streams: Streams, name: str, after: str) -> bool:
     """Whether the stream is gone, or its last event is final and not newer than ``after``."""
-    with redis_errors():
-        last: list[tuple[str, dict[str, str]]] = await client.xrevrange(name, count=1)
-    if not last:
+    _, newest = await streams.ends(name)
+    if newest is None:
         return True
-    event = _event(last[0])
-    return event.final and _place(event.id) <= _place(after)
-
-
-def _place(stream_id: str) -> tuple[int, int]:
-    time, _, serial = stream_id.partition("-")
-    return int(time), int(serial or 0)
+    event = _event(newest)
+    return event.final and place(event.id) <= place(after)

@@ -129,8 +129,8 @@ class Submission:
     ``cost`` is the expected seconds of work, which a tenant's virtual time advances by. ``bytes`` is the size of an
     input that lies in a blob. ``not_before`` and ``expires_at`` are seconds since the epoch: the job does not start
     before the one, and ends as ``expired`` if it has not ended by the other. ``request_hash`` stands for the request as
-    the client sent it: the same idempotency key with another one is refused. ``callback`` is the webhook that is told
-    of its end, whatever that subscribes to.
+    the client sent it: the same idempotency key with another one is refused. ``external_id`` is the client's own name.
+    ``callback`` is the webhook that is told of its end, whatever that subscribes to.
     """
 
     tenant: str
@@ -150,6 +150,7 @@ class Submission:
     request_hash: str = ""
     request_id: str | None = None
     callback: str | None = None
+    external_id: str | None = None
 
     @property
     def lane(self) -> Lane:
@@ -242,6 +243,8 @@ class Job:
     worker: str | None
     cancelling: bool
     callback: str | None
+    request_id: str | None
+    external_id: str | None
 
     @classmethod
     def from_fields(cls, fields: dict[str, str]) -> Job:
@@ -274,6 +277,8 @@ class Job:
             worker=fields.get("worker") or None,
             cancelling=bool(fields.get("cancel")),
             callback=fields.get("callback") or None,
+            request_id=fields.get("request_id") or None,
+            external_id=fields.get("external_id") or None,
         )
 
 

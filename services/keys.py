@@ -15,6 +15,9 @@ TEMPLATES: Final = {
     "job": "job:{tenant}:{id}",  # hash; result_ttl after the job ended
     "events": "events:{tenant}:{id}",  # stream of the job's events; result_ttl after the job ended
     "jobs": "jobs:{tenant}",  # zset id → time of submission; trimmed with the jobs
+    "label": "label:{tenant}:{digest}",  # zset id → time of submission, by one searchable value; trimmed with the jobs
+    "labels": "labels:{tenant}",  # hash id → the digests that it stands under; trimmed with the jobs
+    "tenant_events": "tenant-events:{tenant}",  # stream of states of jobs and runs, bounded; 24 h, as each in it
     "idempotency": "idempotency:{tenant}:{key}",  # string "id|payload hash"; 24 h
     "dead": "dead:{tenant}",  # zset id → time of failure; trimmed with the jobs
     "document": "document:{tenant}:{id}",  # hash; until the document is deleted
@@ -32,6 +35,7 @@ TEMPLATES: Final = {
     "run_pending": "run-pending:{tenant}:{id}",  # zset document → number, those that have not begun; as the run
     "run_items": "run-items:{tenant}:{id}",  # hash document → JSON, those that began; as the run
     "run_active": "run-active:{tenant}:{id}",  # set of the jobs under way; empty when the run has ended
+    "run_jobs": "run-jobs:{tenant}:{id}",  # zset job → when its document began; as the run
     "open_runs": "open-runs",  # zset tenant|id → when a run that may still get documents is sealed; empty when idle
     "batches": "batches:{tenant}",  # zset batch → time of creation; trimmed with the batches, which are as the runs
     "file": "file:{tenant}:{id}",  # hash; until the file is deleted or expires

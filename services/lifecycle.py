@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.errors import BacklogFull, Conflict, unknown
-from services.fleet import ANNOUNCEMENT_SECONDS
+from services.backlog_limits import backlog_limits, seconds_to_room
+from services.errors import BacklogFull, CasemillError, Conflict, InvalidRequest, Unavailable, unknown
+from services.fleet import ANNOUNCEMENT_SECONDS, Fleet
+from services.job_index import digests, labels
 from services.jobs import (
     Claim,
     Completion,
@@ -32,6 +34,8 @@ from services.timings import BOUNDS, Histogram, histograms
 TICKET_LIMIT = 64
 # How long a webhook's next attempt waits after each that failed, before some jitter: Standard Webhooks' own schedule.
 DELIVERY_RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+# Submissions sent together: one sync to disk for all of them, and no urgent script waits long behind them.
+SUBMIT_BATCH = 50
 
 
 class Lifecycle:
@@ -41,6 +45,7 @@ class Lifecycle:
         self.settings = settings
         self.client = client or connect(settings)
         self.keys = Keys(settings.prefix)
+        self._fleet = Fleet(self.client, self.keys)
         self.scripts = Scripts(
             self.client,
             {
@@ -59,22 +64,52 @@ class Lifecycle:
     def submit(self, submission: Submission) -> tuple[Job, bool]:
         """Accept a job; answers its record and whether it is new (``False``: the idempotency key was seen before).
 
-        When this returns, the job is on the server; with the embedded one also on its disk.
-        Raises ``BacklogFull`` (429) or ``Conflict`` (the key was used for another payload); then nothing was queued.
+        When this returns, the job is on the server; with the embedded one also on its disk. Raises ``BacklogFull``,
+        ``Conflict`` (the key was used for another payload) or ``InvalidRequest`` (its time is over); then nothing was
+        queued.
         """
+        return self._accepted(submission, self.scripts.run("submit", self._acceptance(submission)))
+
+    def submit_each(self, submissions: Sequence[Submission]) -> list[tuple[Job, bool] | CasemillError]:
+        """As :meth:`submit` for each of them in order, sent together; an error stands in the place of what was refused.
+
+        Where the server goes away, those on their way are ``Unavailable``, although they may have been accepted.
+        """
+        answers: list[tuple[Job, bool] | CasemillError] = []
+        for start in range(0, len(submissions), SUBMIT_BATCH):
+            batch = submissions[start : start + SUBMIT_BATCH]
+            try:
+                replies = self.scripts.run_each("submit", [self._acceptance(one) for one in batch])
+            except Unavailable as error:
+                replies = [error] * len(batch)
+            for submission, reply in zip(batch, replies, strict=True):
+                try:
+                    answers.append(self._accepted(submission, reply))
+                except CasemillError as error:
+                    answers.append(error)
+        return answers
+
+    def _acceptance(self, submission: Submission) -> dict[str, Any]:
         check_name(submission.tenant, "tenant")
         fields = record_fields(submission) | {"tenant": submission.tenant, "id": new_id("job")}
-        limits = {
-            "lane": self.settings.max_backlog,
-            "tenant": self.settings.max_tenant_backlog,
-            "bytes": self.settings.max_tenant_backlog_bytes,
-        }
-        argument = {"fields": fields, "limits": limits} | acceptance(submission, fields["input"])
-        verdict, value = self.scripts.run("submit", argument)
+        argument: dict[str, Any] = {"fields": fields} | backlog_limits(self.settings)
+        if found_by := digests(submission.tenant, labels(submission)):
+            argument["labels"] = found_by
+        return argument | acceptance(submission, fields["input"])
+
+    def _accepted(self, submission: Submission, reply: Any) -> tuple[Job, bool]:
+        if isinstance(reply, CasemillError):
+            raise reply
+        verdict, value, *load = reply
         if verdict == "full":
-            raise BacklogFull(f"{value} ({submission.lane}), which is the limit; try again later")
+            over, limit, took = load
+            slots = sum(worker.slots for worker in self._fleet.workers() if submission.lane in worker.lanes)
+            seconds = seconds_to_room(int(over), int(limit), float(took) if took else None, slots)
+            raise BacklogFull(f"{value} ({submission.lane}); try again later", retry_after=seconds)
         if verdict == "conflict":
             raise key_reused()
+        if verdict == "past":
+            raise InvalidRequest("`expires_at` is over already; nothing was queued", code="time_past")
         return Job.from_fields(pairs(value)), verdict == "accepted"
 
     def work(
@@ -157,13 +192,6 @@ class Lifecycle:
         if verdict != "replayed":
             raise Conflict(f"the job is {verdict}; only failed, cancelled and expired jobs run again", code="job_state")
 
-    def dead_letters(self, tenant: str, *, matters: Collection[str] | None = None, limit: int = 50) -> list[Job]:
-        """The jobs that failed for good and were not replayed, of a tenant or of these matters of it, newest first."""
-        with redis_errors():
-            ids = self.client.zrange(self.keys("dead", tenant=tenant), 0, -1 if matters else limit - 1, desc=True)
-        found = self._records(tenant, ids)
-        return [job for job in found if matters is None or job.matter in matters][:limit]
-
     def care(self, dead_workers: Sequence[str] = ()) -> tuple[int, int, int]:
         """One round of the caretaker; answers how many jobs it requeued and promoted and how many tickets it wrote."""
         argument = {
@@ -183,32 +211,6 @@ class Lifecycle:
         if not fields or not {"template", "batch"}.isdisjoint(fields) or fields.get("task") == "deliver":
             raise unknown("job", job)
         return Job.from_fields(fields)
-
-    def list(
-        self, tenant: str, *, states: Sequence[State] = (), matters: Collection[str] | None = None, limit: int = 50
-    ) -> list[Job]:
-        """The newest jobs of a tenant, or of these matters of it, newest first; steps are not listed."""
-        found: list[Job] = []
-        start = 0
-        while len(found) < limit:
-            with redis_errors():
-                ids = self.client.zrange(self.keys("jobs", tenant=tenant), start, start + 199, desc=True)
-            found += [
-                job
-                for job in self._records(tenant, ids)
-                if (not states or job.state in states) and (matters is None or job.matter in matters)
-            ]
-            if len(ids) < 200:
-                break
-            start += 200
-        return found[:limit]
-
-    def _records(self, tenant: str, ids: Sequence[str]) -> list[Job]:
-        with redis_errors():
-            pipeline = self.client.pipeline(transaction=False)
-            for job in ids:
-                pipeline.hgetall(self.keys("job", tenant=tenant, id=job))
-            return [Job.from_fields(fields) for fields in pipeline.execute() if fields]
 
     def service_seconds(self) -> dict[str, float]:
         """Measured seconds of a job by lane, smoothed."""
@@ -298,6 +300,7 @@ def record_fields(submission: Submission) -> dict[str, str]:
         "metadata": json.dumps(submission.metadata),
         "request_id": submission.request_id or "",
         "callback": submission.callback or "",
+        "external_id": submission.external_id or "",
         "bytes": str(submission.bytes or len(payload)),
     }
     if submission.plan:

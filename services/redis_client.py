@@ -9,6 +9,8 @@ from typing import Any, Protocol, cast
 import redis
 import redis.asyncio
 import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from services.errors import Unavailable
 from services.settings import Settings
@@ -23,8 +25,6 @@ SOCKET_OPTIONS: dict[str, Any] = {
 
 # Looked up by name because its type is only partly known upstream.
 FROM_URL = "from_url"
-
-MAX_FOLLOWERS = 2000
 
 Value = str | int | float | bytes
 
@@ -62,6 +62,9 @@ class Commands(Protocol):
     def zcard(self, name: str) -> Any: ...
     def zrange(self, name: str, start: int, end: int, *, desc: bool = False, withscores: bool = False) -> Any: ...
     def zrank(self, name: str, value: str) -> Any: ...
+    def zrevrangebyscore(
+        self, name: str, most: float | str, least: float | str, /, start: int, num: int, *, withscores: bool
+    ) -> Any: ...
     def zrem(self, name: str, *values: str) -> Any: ...
     def zrevrank(self, name: str, value: str) -> Any: ...
     def zscore(self, name: str, value: str) -> Any: ...
@@ -70,8 +73,8 @@ class Commands(Protocol):
 class Pipeline(Commands, Protocol):
     """Commands sent together."""
 
-    def execute(self) -> list[Any]:
-        """Send them; answers one value a command."""
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send them; answers one value a command, without ``raise_on_error`` an exception where one is refused."""
         ...
 
 
@@ -99,6 +102,9 @@ class AsyncRedis(Protocol):
     """A client for the event loop whose strings are decoded."""
 
     async def aclose(self) -> None: ...
+    async def client_id(self) -> Any: ...
+    async def client_unblock(self, client_id: int) -> Any: ...
+    async def xrange(self, name: str, *, count: int) -> Any: ...
     async def xrevrange(self, name: str, *, count: int) -> Any: ...
     async def xread(self, streams: Mapping[str, str], *, count: int, block: int) -> Any: ...
 
@@ -109,11 +115,14 @@ def connect(settings: Settings) -> Redis:
     return cast(Redis, from_url(settings.redis_url, decode_responses=True, **SOCKET_OPTIONS))
 
 
-def connect_async(settings: Settings, *, block_seconds: float) -> AsyncRedis:
-    """A pooled client whose reads may block for ``block_seconds`` without counting as dead."""
+def connect_alone(settings: Settings, *, block_seconds: float = 0.0) -> AsyncRedis:
+    """A client of one connection, whose reads may block for ``block_seconds``; a command that fails is not repeated.
+
+    So the connection is the same until a command has failed.
+    """
     from_url: Callable[..., Any] = getattr(redis.asyncio.Redis, FROM_URL)
-    # Each follower of a job holds a connection while it waits.
-    options = SOCKET_OPTIONS | {"socket_timeout": block_seconds + 10, "max_connections": MAX_FOLLOWERS}
+    options = SOCKET_OPTIONS | {"socket_timeout": SOCKET_OPTIONS["socket_timeout"] + block_seconds}
+    options |= {"single_connection_client": True, "retry": Retry(NoBackoff(), 0)}
     return cast(AsyncRedis, from_url(settings.redis_url, decode_responses=True, **options))
 
 
@@ -125,8 +134,6 @@ def redis_errors() -> Generator[None]:
     """
     try:
         yield
-    except redis.MaxConnectionsError as error:
-        raise Unavailable("too many requests follow jobs at once; try again", code="too_many_followers") from error
     except (
         redis.OutOfMemoryError,
         redis.ReadOnlyError,

@@ -10,6 +10,7 @@ from typing import Any
 from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import Priority, State, Submission, check_name, new_id
 from services.lifecycle import Lifecycle, acceptance, key_reused, pairs, record_fields
+from services.paging import Page, Place, newest, read_cursor, write_cursor
 from services.redis_client import redis_errors
 
 MAX_DOCUMENTS = 50_000
@@ -191,25 +192,47 @@ class Runs:
         return self._run(fields)
 
     def list(
-        self, tenant: str, *, matters: Collection[str] | None = None, limit: int = 50, schedule: str | None = None
-    ) -> list[Run]:
-        """The newest runs of a tenant, or of these matters of it, newest first; ``schedule`` keeps those of one."""
-        with redis_errors():
-            ids = self._client.zrange(self._keys("runs", tenant=tenant), 0, -1, desc=True)
-        found: list[Run] = []
-        for run in ids:
-            with redis_errors():
-                fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
-            if not fields or (matters is not None and fields.get("matter") not in matters):
-                continue
-            if schedule in (None, fields.get("schedule")):
-                found.append(self._run(fields))
-            if len(found) == limit:
-                break
-        return found
+        self,
+        tenant: str,
+        *,
+        matters: Collection[str] | None = None,
+        schedule: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page[Run]:
+        """The newest runs of a tenant, or of these matters of it, newest first; ``schedule`` keeps those of one.
 
-    def page(self, tenant: str, run: str, start: int, count: int) -> list[RunDocument]:
-        """Documents of a run by number, ``start`` from 0, those that have not begun among them."""
+        Raises code ``cursor_invalid``.
+        """
+        found: list[Run] = []
+        last = after = read_cursor("runs", cursor)
+        while True:
+            places = newest(self._client, self._keys("runs", tenant=tenant), after, PAGE)
+            for place in places:
+                with redis_errors():
+                    fields = self._client.hgetall(self._keys("job", tenant=tenant, id=place.name))
+                if not fields or schedule not in (None, fields.get("schedule")):
+                    continue
+                if matters is not None and fields.get("matter") not in matters:
+                    continue
+                if len(found) == limit and last:
+                    return Page(found, write_cursor("runs", last))
+                found.append(self._run(fields))
+                last = place
+            if len(places) < PAGE:
+                return Page(found, None)
+            after = places[-1]
+
+    def page(self, tenant: str, run: str, *, cursor: str | None, limit: int) -> Page[RunDocument]:
+        """Documents of a run in the order in which they were added. Raises code ``cursor_invalid``."""
+        after = read_cursor("run-documents", cursor)
+        start = max(0, int(after.score)) if after else 0
+        rows = self._rows(tenant, run, start, limit + 1)
+        following = Place(start + limit, "-") if len(rows) > limit else None
+        return Page(rows[:limit], write_cursor("run-documents", following) if following else None)
+
+    def _rows(self, tenant: str, run: str, start: int, count: int) -> list[RunDocument]:
+        """By number, ``start`` from 0, those that have not begun among them."""
         self.get(tenant, run)
         with redis_errors():
             ids: list[str] = self._client.lrange(
@@ -226,8 +249,8 @@ class Runs:
     def documents(self, tenant: str, run: str) -> Iterator[RunDocument]:
         """All documents of a run in order, read page by page."""
         start = 0
-        while page := self.page(tenant, run, start, PAGE):
-            yield from page
+        while rows := self._rows(tenant, run, start, PAGE):
+            yield from rows
             start += PAGE
 
     def _steer(self, tenant: str, run: str, action: str) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from services.errors import CasemillError, Conflict, NotFound, Unavailable, unknown
 from services.jobs import Device, JobType, Lane, Priority, Step, Submission, new_id
 from services.lifecycle import Lifecycle
+from services.paging import Page, Place, page_of
 from services.recurrence import Missed, Recurrence, decide
 from services.redis_client import redis_errors, server_time
 from services.runs import Runs, RunSubmission
@@ -81,17 +83,25 @@ class Schedules:
             raise unknown("schedule", schedule)
         return _schedule(tenant, schedule, fields)
 
-    def list(self, tenant: str) -> list[Schedule]:
-        """The schedules of a tenant, oldest first."""
+    def list(
+        self, tenant: str, *, matters: Collection[str] | None = None, cursor: str | None = None, limit: int = 50
+    ) -> Page[Schedule]:
+        """The schedules of a tenant, or those of these matters among them, oldest first, page by page.
+
+        Raises ``InvalidRequest`` for a cursor that is none.
+        """
         with redis_errors():
             names = sorted(self._client.smembers(self._keys("tenant_schedules", tenant=tenant)))
+        page = page_of("schedules", names, lambda name: Place(0, name), cursor=cursor, limit=limit)
         found: list[Schedule] = []
-        for schedule in names:
+        for schedule in page.rows:
             try:
-                found.append(self.get(tenant, schedule))
+                known = self.get(tenant, schedule)
             except NotFound:  # removed meanwhile
                 continue
-        return found
+            if matters is None or known.work.matter in matters:
+                found.append(known)
+        return Page(found, page.next_cursor)
 
     def remove(self, tenant: str, schedule: str) -> None:
         """Forget a schedule; its runs go on. Raises ``NotFound``."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from services.errors import Unavailable
 from services.keys import lua_functions
 from services.redis_client import Redis, redis_errors
 
@@ -18,6 +20,8 @@ _SHORT = {
     "key_rotate": ("prelude",),
     "admit": ("prelude", "rates"),
     "spend": ("prelude", "rates"),
+    "webhook_add": ("prelude",),
+    "webhook_change": ("prelude",),
 }
 
 
@@ -37,8 +41,34 @@ class Scripts:
 
     def run(self, name: str, argument: dict[str, Any]) -> Any:
         """What the script answers; raises ``Unavailable`` when the server is away."""
+        script = self._script(name)
+        with redis_errors():
+            return script(args=[self._options, json.dumps(argument)])
+
+    def run_each(self, name: str, arguments: Sequence[dict[str, Any]]) -> list[Any]:
+        """What the script answers for each argument, sent together; where the server refuses one, an ``Unavailable``.
+
+        Raises ``Unavailable`` when the server is away; then any of them may have run.
+        """
+        script = self._script(name)
+        with redis_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for argument in arguments:
+                script(args=[self._options, json.dumps(argument)], client=pipeline)
+            return [_refused(answer) for answer in pipeline.execute(raise_on_error=False)]
+
+    def _script(self, name: str) -> Any:
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = self._client.register_script(script_text(name))
+        return script
+
+
+def _refused(answer: Any) -> Any:
+    if not isinstance(answer, Exception):
+        return answer
+    try:
         with redis_errors():
-            return script(args=[self._options, json.dumps(argument)])
+            raise answer
+    except Unavailable as error:
+        return error

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     )
     tenant_stored_bytes: int | None = Field(default=None, ge=1, description="documents of one tenant")
     run_window: int = Field(default=64, ge=1, le=10_000, description="documents of one run that live side by side")
+    max_wait_seconds: int = Field(default=60, ge=0, le=3600, description="longest `Prefer: wait` for a job's end")
+    max_connections: int = Field(default=2000, ge=1, description="connections that one gateway process serves at once")
     max_attempts: int = Field(
         default=3,
         ge=1,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.errors import Conflict, InvalidRequest, NotFound
+from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import new_id
 from services.lifecycle import Lifecycle, pairs
 from services.redis_client import redis_errors, server_time
@@ -133,20 +133,15 @@ class Webhooks:
         with redis_errors():
             fields = self._client.hgetall(self._keys("webhook", tenant=tenant, id=webhook))
         if not fields:
-            raise unknown(webhook)
+            raise unknown("webhook", webhook)
         return fields
 
     def _change(self, tenant: str, webhook: str, action: str, **values: Any) -> Webhook:
         argument = {"tenant": tenant, "id": webhook, "action": action} | values
         verdict, *value = self._scripts.run("webhook_change", argument)
         if verdict == "missing":
-            raise unknown(webhook)
+            raise unknown("webhook", webhook)
         return _webhook(tenant, webhook, pairs(value[0]))
-
-
-def unknown(webhook: str) -> NotFound:
-    """No endpoint has this id."""
-    return NotFound(f"there is no webhook {webhook!r}", code="webhook_unknown")
 
 
 def _webhook(tenant: str, webhook: str, fields: dict[str, str]) -> Webhook:

@@ -40,6 +40,8 @@ PERMANENT = (
     "documents:",
     "outputs:",
     "jobs:",
+    "label:",
+    "labels:",
     "matter:",
     "runs:",
     "batches:",

@@ -14,8 +14,8 @@ from typing import Any
 class Route:
     """``scope`` is ``None`` for what anybody may ask; ``of_no_matter`` is what keys for other matters get too.
 
-    ``waits`` marks what answers only when a worker has worked. ``sends`` is JSON, or bytes as they are, which with
-    ``form`` are multipart with the boundary B.
+    ``waits`` marks what answers only when a worker has worked, or without end. ``sends`` is JSON, or bytes as they are,
+    which with ``form`` are multipart with the boundary B.
     """
 
     scope: str | None
@@ -61,6 +61,7 @@ ROUTES: dict[str, Route] = {
     "POST /v1/documents": Route(
         "submit", b"This Agreement.", {"read": "false", "matter": "M-1", "name": "agreement.txt"}
     ),
+    "GET /v1/documents": Route("read", of_no_matter=True),
     "GET /v1/documents/{document_id}": Route("read"),
     "GET /v1/documents/{document_id}/text": Route("read"),
     "DELETE /v1/documents/{document_id}": Route("submit"),
@@ -70,6 +71,7 @@ ROUTES: dict[str, Route] = {
     "GET /v1/jobs/{job_id}/events": Route("read"),
     "POST /v1/jobs/{job_id}/retry": Route("submit"),
     "DELETE /v1/jobs/{job_id}": Route("submit"),
+    "GET /v1/events": Route("read", of_no_matter=True, waits=True),
     "GET /v1/dead-letters": Route("read", of_no_matter=True),
     "POST /v1/dead-letters/{job_id}/replay": Route("submit"),
     "POST /v1/search": Route("submit", {"query": "rent", "documents": ["{document_id}"], "matter": None}),

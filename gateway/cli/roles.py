@@ -74,17 +74,10 @@ def gateway(settings: Settings) -> None:
     import uvicorn
 
     from gateway.app import create_app
+    from gateway.serving import OTHER_FILES, allow_files, serving_options
 
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_level="info",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
+    allow_files(settings.max_connections + OTHER_FILES)
+    uvicorn.run(create_app(settings), **serving_options(settings))
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

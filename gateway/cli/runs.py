@@ -87,15 +87,17 @@ def show_run(settings: Settings, run_id: str) -> None:
     view = client.get(f"/v1/runs/{run_id}")
     _show(view)
     if not wants_json() and view["failed"]:
-        after: int | None = 0
-        while after is not None:
-            page = client.get(f"/v1/runs/{run_id}/documents", after=after, limit=1000)
+        begin: dict[str, str] = {}
+        while True:
+            page = client.get(f"/v1/runs/{run_id}/documents", limit=1000, **begin)
             for row in page["data"]:
                 if row["state"] == "failed":
                     click.echo(
                         f"  {row['number']:5d}  {row['name'] or row['document']}: {row['detail']} [{row['code']}]"
                     )
-            after = page["next"]
+            if page["next_cursor"] is None:
+                break
+            begin = {"cursor": page["next_cursor"]}
 
 
 @runs.command("watch")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Query
-
+from gateway.paging import Cursor, Limit
 from gateway.routes.jobs import retry_job
 from gateway.schemas import JobList, JobView
 from gateway.state import MatterReader, Shared, Submitter
@@ -14,12 +13,10 @@ router = APIRouter(prefix="/v1/dead-letters", tags=["jobs"])
 
 
 @router.get("")
-def list_dead_letters(
-    gateway: Shared, principal: MatterReader, limit: Annotated[int, Query(ge=1, le=200)] = 50
-) -> JobList:
+def list_dead_letters(gateway: Shared, principal: MatterReader, limit: Limit = 50, cursor: Cursor = None) -> JobList:
     """The jobs that failed for good, newest failure first, each with its problem."""
-    letters = gateway.lifecycle.dead_letters(principal.tenant, matters=principal.matters, limit=limit)
-    return JobList(data=[JobView.of(job) for job in letters])
+    letters = gateway.jobs.dead_letters(principal.tenant, matters=principal.matters, cursor=cursor, limit=limit)
+    return JobList.of(letters)
 
 
 @router.post("/{job_id}/replay", status_code=202)

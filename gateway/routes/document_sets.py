@@ -15,21 +15,21 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 
 
 @router.post("/search", status_code=202)
-def search(body: SearchRequest, accept: Acceptor) -> JobView:
+async def search(body: SearchRequest, accept: Acceptor) -> JobView:
     """Find the clauses of documents, a matter or a clause bank that fit; the job's result has the hits."""
-    return accept(body.job())
+    return await accept(body.job())
 
 
 @router.post("/compare", status_code=202)
-def compare(body: CompareRequest, accept: Acceptor) -> JobView:
+async def compare(body: CompareRequest, accept: Acceptor) -> JobView:
     """Compare two versions of a document clause by clause; the job's result has the changes."""
-    return accept(body.job())
+    return await accept(body.job())
 
 
 @router.post("/duplicates", status_code=202)
-def find_duplicates(body: DuplicatesRequest, accept: Acceptor) -> JobView:
+async def find_duplicates(body: DuplicatesRequest, accept: Acceptor) -> JobView:
     """Find near-duplicates; the job's result has the pairs with their exact similarity and the clusters they form.
 
     What was read for an earlier comparison is not read again.
     """
-    return accept(body.job())
+    return await accept(body.job())

@@ -11,9 +11,11 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
+from gateway.conditional import conditional
 from gateway.following import result_of, wait_for_end
-from gateway.schemas import DocumentView
-from gateway.state import Gateway, MatterSubmitter, Reader, Shared, Submitter
+from gateway.paging import Cursor, Limit
+from gateway.schemas import DocumentList, DocumentView
+from gateway.state import Gateway, MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from services.documents import Document
 from services.errors import CasemillError, InvalidRequest, NotFound, PayloadTooLarge, Transient
 from services.jobs import JobType, Priority, State, Submission, check_name
@@ -66,11 +68,25 @@ async def upload_document(
     return DocumentView.of(document, reading)
 
 
-@router.get("/{document_id}")
-def get_document(document_id: str, gateway: Shared, principal: Reader) -> DocumentView:
+@router.get("")
+def list_documents(
+    gateway: Shared, principal: MatterReader, matter: str | None = None, limit: Limit = 50, cursor: Cursor = None
+) -> DocumentList:
+    """The documents of the tenant, or of a matter, newest first, without what was read of them.
+
+    A page can have less than `limit` and a `next_cursor` still, where the key is for some matters only.
+    """
+    page = gateway.documents.list(
+        principal.tenant, matter=matter, matters=principal.matters, cursor=cursor, limit=limit
+    )
+    return DocumentList(data=[DocumentView.of(document) for document in page.rows], next_cursor=page.next_cursor)
+
+
+@router.get("/{document_id}", response_model=DocumentView)
+def get_document(document_id: str, request: Request, gateway: Shared, principal: Reader) -> Response:
     """What is known of a document."""
     document = gateway.documents.get(principal.tenant, document_id)
-    return DocumentView.of(document, _known_reading(gateway, principal.tenant, document_id))
+    return conditional(request, DocumentView.of(document, _known_reading(gateway, principal.tenant, document_id)))
 
 
 @router.get("/{document_id}/text")

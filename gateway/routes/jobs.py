@@ -2,53 +2,115 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from gateway.accepting import Acceptor
-from gateway.following import event_stream, result_of
+from gateway.conditional import conditional
+from gateway.following import event_stream
+from gateway.job_lines import MEDIA_TYPE, JobLine, LinesRoute, submit_lines
+from gateway.job_views import whole_view
+from gateway.paging import Cursor, Limit
 from gateway.schemas import JobList, JobRequest, JobView
-from gateway.state import Gateway, MatterReader, Reader, Shared, Submitter
+from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import choose
-from services.errors import NotFound
-from services.jobs import Job, State
+from services.job_index import METADATA, Wanted
+from services.jobs import JobType, State
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-@router.post("", status_code=202)
-def submit_job(body: JobRequest, accept: Acceptor) -> JobView:
-    """Accept a job. With an ``Idempotency-Key`` a repeated request answers the same job."""
-    return accept(body)
+async def submit_jobs(
+    request: Request,
+    gateway: Shared,
+    principal: MatterSubmitter,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> Response:
+    """Accept many jobs, each or not; see :mod:`gateway.job_lines`."""
+    body = await request.body()
+    answer = await run_in_threadpool(
+        submit_lines,
+        gateway,
+        principal,
+        body,
+        idempotency_key=idempotency_key,
+        request_id=request.state.request_id,
+    )
+    return Response(answer, media_type=MEDIA_TYPE)
+
+
+# Before the route of single jobs, which takes all other bodies and describes both.
+router.add_api_route("", submit_jobs, methods=["POST"], include_in_schema=False, route_class_override=LinesRoute)
+
+_LINES = {
+    "requestBody": {
+        "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "x-line-schema": JobLine.model_json_schema()}}
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=_LINES,
+    responses={200: {"model": JobView, "description": "The job that has ended while `Prefer: wait` lasted"}},
+)
+async def submit_job(body: JobRequest, accept: Acceptor) -> JobView:
+    """Accept a job. With an ``Idempotency-Key`` a repeated request answers the same job.
+
+    With `Prefer: wait=N` the answer is 200 with the ended job and its result, or 202 when that takes longer.
+
+    As `application/x-ndjson` the body has a job a line, each of which may have an `idempotency_key` of its own. The
+    answer has a line for each: `{"line": 1, "status": 202, "job": …}` or `{"line": 2, "status": 422, "problem": …}`. A
+    line that is refused does not stop the others.
+    """
+    return await accept(body)
+
+
+def wanted_jobs(
+    request: Request,
+    state: Annotated[list[str] | None, Query()] = None,
+    job_type: Annotated[list[str] | None, Query(alias="type")] = None,
+    matter: str | None = None,
+    external_id: str | None = None,
+    run: Annotated[str | None, Query(description="the jobs of this run, which are listed by it alone")] = None,
+) -> Wanted:
+    """The dependency: which jobs the parameters ask for."""
+    named = {"matter": matter, "external_id": external_id}
+    named |= {name: value for name, value in request.query_params.items() if name.startswith(METADATA)}
+    return Wanted(
+        states=frozenset(choose(State, name, "state") for name in state or ()),
+        types=frozenset(choose(JobType, name, "type") for name in job_type or ()),
+        labels={name: value for name, value in named.items() if value is not None},
+        run=run,
+    )
 
 
 @router.get("")
 def list_jobs(
     gateway: Shared,
     principal: MatterReader,
-    state: Annotated[list[str] | None, Query()] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    wanted: Annotated[Wanted, Depends(wanted_jobs)],
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> JobList:
-    """The newest jobs of the tenant, newest first, without results."""
-    states = [choose(State, name, "state") for name in state or []]
-    jobs = gateway.lifecycle.list(principal.tenant, states=states, matters=principal.matters, limit=limit)
-    return JobList(data=[JobView.of(job) for job in jobs])
+    """The newest jobs that fit all that is asked for, newest first, without results.
+
+    `metadata.KEY=VALUE` asks for jobs with that metadata. A page can have less than `limit` jobs and a `next_cursor`
+    still, where only a few among many are in the `state`, of the `type` or of the matters of the key.
+    """
+    visible = replace(wanted, matters=principal.matters)
+    return JobList.of(gateway.jobs.list(principal.tenant, visible, cursor=cursor, limit=limit))
 
 
-@router.get("/{job_id}")
-def get_job(job_id: str, gateway: Shared, principal: Reader) -> JobView:
+@router.get("/{job_id}", response_model=JobView)
+def get_job(job_id: str, request: Request, gateway: Shared, principal: Reader) -> Response:
     """Where a job stands, with its result once it has succeeded."""
-    job = gateway.lifecycle.get(principal.tenant, job_id)
-    position = gateway.lifecycle.position(job)
-    view = JobView.of(job, position=position, eta=_eta(gateway, job, position))
-    if job.state is State.SUCCEEDED:
-        try:
-            view.result = result_of(gateway, job)
-        except NotFound as error:  # erased with its document, or older than results are kept
-            view.problem = error.problem()
-    return view
+    return conditional(request, whole_view(gateway, gateway.lifecycle.get(principal.tenant, job_id)))
 
 
 @router.post("/{job_id}/retry", status_code=202)
@@ -78,12 +140,3 @@ def cancel_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     gateway.audit.note(principal.tenant, principal.key_id, "job.cancelled", job_id)
     gateway.lifecycle.cancel(principal.tenant, job_id)
     return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))
-
-
-def _eta(gateway: Gateway, job: Job, position: int | None) -> float | None:
-    """Seconds until a queued job starts: the jobs before it × the lane's measured time ÷ its live slots."""
-    if position is None:
-        return None
-    slots = sum(worker.slots for worker in gateway.fleet.workers() if job.lane in worker.lanes)
-    took = gateway.lifecycle.service_seconds().get(job.lane)
-    return round(position * took / slots, 3) if slots and took is not None else None

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from gateway.accepting import Acceptor
+from gateway.paging import Cursor, Limit
 from gateway.playbook_schemas import (
     PlaybookCheck,
     PlaybookDiff,
@@ -25,16 +26,19 @@ from gateway.playbook_schemas import (
 from gateway.schemas import JobRequest, JobView
 from gateway.state import MatterReader, Shared, Submitter, scoped
 from services.errors import InvalidRequest
+from services.paging import Place, page_of
 from services.playbook_diff import diff
+from services.playbook_store import StoredVersion
 from services.playbooks import INCLUDED, load_playbook
 
 router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
 
 
 @router.get("")
-def list_playbooks(gateway: Shared, principal: MatterReader) -> PlaybookList:
+def list_playbooks(gateway: Shared, principal: MatterReader, limit: Limit = 50, cursor: Cursor = None) -> PlaybookList:
     """The playbooks of the tenant, first those that come along."""
-    return PlaybookList(data=[PlaybookView.of(stored) for stored in gateway.playbooks.list(principal.tenant)])
+    page = page_of("playbooks", gateway.playbooks.list(principal.tenant), _place, cursor=cursor, limit=limit)
+    return PlaybookList(data=[PlaybookView.of(stored) for stored in page.rows], next_cursor=page.next_cursor)
 
 
 @router.post("", status_code=201)
@@ -64,14 +68,14 @@ async def validate_playbook(request: Request) -> PlaybookCheck:
 
 
 @router.post("/test", status_code=202)
-def test_playbook(body: PlaybookTest, accept: Acceptor) -> JobView:
+async def test_playbook(body: PlaybookTest, accept: Acceptor) -> JobView:
     """Run a playbook over a document: a job of type analyze, whose result has the findings, rules and risk."""
     if body.playbook is not None and body.text is not None:
         raise InvalidRequest("give `playbook` or `text`, not both", code="playbook_ambiguous")
     job = JobRequest(
         type="analyze", document=body.document, playbook=body.playbook or INCLUDED[0], priority=body.priority
     )
-    return accept(job, playbook_text=body.text)
+    return await accept(job, playbook_text=body.text)
 
 
 @router.get("/{playbook}")
@@ -114,3 +118,8 @@ def remove_playbook(playbook: str, gateway: Shared, principal: Submitter) -> Non
     gateway.playbooks.find(principal.tenant, playbook)
     gateway.audit.note(principal.tenant, principal.key_id, "playbook.removed", playbook)
     gateway.playbooks.remove(principal.tenant, playbook)
+
+
+def _place(stored: StoredVersion) -> Place:
+    """In the order of :meth:`PlaybookStore.list`."""
+    return Place(INCLUDED.index(stored.name) if stored.name in INCLUDED else len(INCLUDED), stored.name)

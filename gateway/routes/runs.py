@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from gateway.conditional import conditional, not_modified, validators
 from gateway.document_sets import check_matter
 from gateway.following import event_stream
 from gateway.matters import visible_document
-from gateway.run_results import jsonl, table
+from gateway.paging import Cursor, Limit
+from gateway.run_results import jsonl, results_tag, table
 from gateway.run_schemas import (
     RunDocumentList,
     RunDocumentsRequest,
@@ -22,7 +24,7 @@ from gateway.run_schemas import (
     RunView,
 )
 from gateway.state import Gateway, MatterReader, MatterSubmitter, Reader, Shared, Submitter
-from gateway.submissions import build_run_work, epoch, request_hash
+from gateway.submissions import build_run_work, request_hash, times
 from services.errors import InvalidRequest
 from services.principal import Principal
 from services.runs import RunSubmission
@@ -51,10 +53,11 @@ def create_run(
     if whole_matter:
         check_matter(gateway, principal, str(body.matter))
     _check_documents(gateway, principal, body.documents or ())
+    not_before, expires_at = times(body)
     work = replace(
         build_run_work(gateway, principal, body),
-        not_before=epoch(body.not_before),
-        expires_at=epoch(body.expires_at),
+        not_before=not_before,
+        expires_at=expires_at,
         idempotency_key=principal.idempotency(idempotency_key),
         request_hash=request_hash(body),
         request_id=request.state.request_id,
@@ -76,17 +79,18 @@ def list_runs(
     gateway: Shared,
     principal: MatterReader,
     schedule: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> RunList:
-    """The newest runs; ``schedule`` keeps those of one schedule."""
-    runs = gateway.runs.list(principal.tenant, matters=principal.matters, limit=limit, schedule=schedule)
-    return RunList(data=[RunView.of(run) for run in runs])
+    """The newest runs, newest first; ``schedule`` keeps those of one schedule."""
+    page = gateway.runs.list(principal.tenant, matters=principal.matters, schedule=schedule, cursor=cursor, limit=limit)
+    return RunList(data=[RunView.of(run) for run in page.rows], next_cursor=page.next_cursor)
 
 
-@router.get("/{run_id}")
-def get_run(run_id: str, gateway: Shared, principal: Reader) -> RunView:
+@router.get("/{run_id}", response_model=RunView)
+def get_run(run_id: str, request: Request, gateway: Shared, principal: Reader) -> Response:
     """Where a run stands: counts, pace and what is left."""
-    return RunView.of(gateway.runs.get(principal.tenant, run_id))
+    return conditional(request, RunView.of(gateway.runs.get(principal.tenant, run_id)))
 
 
 @router.get("/{run_id}/documents")
@@ -94,13 +98,12 @@ def list_run_documents(
     run_id: str,
     gateway: Shared,
     principal: Reader,
-    after: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    limit: Annotated[int, Query(ge=1, le=1000, description="rows of the page")] = 200,
+    cursor: Cursor = None,
 ) -> RunDocumentList:
     """What became of each document, in the order in which they were added."""
-    rows = gateway.runs.page(principal.tenant, run_id, after, limit)
-    following = after + len(rows) if len(rows) == limit else None
-    return RunDocumentList(data=[RunDocumentView.of(row) for row in rows], next=following)
+    page = gateway.runs.page(principal.tenant, run_id, cursor=cursor, limit=limit)
+    return RunDocumentList(data=[RunDocumentView.of(row) for row in page.rows], next_cursor=page.next_cursor)
 
 
 @router.post("/{run_id}/documents", status_code=202)
@@ -164,15 +167,19 @@ def follow_run(
 @router.get("/{run_id}/results", response_class=StreamingResponse)
 def run_results(
     run_id: str,
+    request: Request,
     gateway: Shared,
     principal: Reader,
     form: Annotated[Literal["jsonl", "csv"], Query(alias="format")] = "jsonl",
-) -> StreamingResponse:
+) -> Response:
     """The results of all documents that have ended so far, as JSONL with everything or as CSV with a row a document."""
     run = gateway.runs.get(principal.tenant, run_id)
+    tag = results_tag(gateway, principal.tenant, run.id, form)
+    if known := not_modified(request, tag):
+        return known
     lines = (jsonl if form == "jsonl" else table)(gateway, principal.tenant, run.id)
     media = "application/jsonl" if form == "jsonl" else "text/csv; charset=utf-8"
-    headers = {"Content-Disposition": f'attachment; filename="{run.id}.{form}"', "Cache-Control": "no-store"}
+    headers = {"Content-Disposition": f'attachment; filename="{run.id}.{form}"'} | validators(tag)
     return StreamingResponse(lines, media_type=media, headers=headers)
 
 

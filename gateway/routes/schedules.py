@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Response
 
+from gateway.paging import Cursor, Limit
 from gateway.run_schemas import ScheduleList, ScheduleRequest, ScheduleView
 from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import build_run_work, choose
@@ -34,10 +35,10 @@ def create_schedule(
 
 
 @router.get("")
-def list_schedules(gateway: Shared, principal: MatterReader) -> ScheduleList:
-    """All schedules with their next times."""
-    found = gateway.schedules.list(principal.tenant)
-    return ScheduleList(data=[ScheduleView.of(one) for one in found if principal.sees(one.work.matter)])
+def list_schedules(gateway: Shared, principal: MatterReader, limit: Limit = 50, cursor: Cursor = None) -> ScheduleList:
+    """The schedules with their next times, oldest first."""
+    page = gateway.schedules.list(principal.tenant, matters=principal.matters, cursor=cursor, limit=limit)
+    return ScheduleList(data=[ScheduleView.of(schedule) for schedule in page.rows], next_cursor=page.next_cursor)
 
 
 @router.get("/{schedule_id}")

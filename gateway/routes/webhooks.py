@@ -72,8 +72,9 @@ def enable_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> Webhoo
 @router.delete("/{webhook_id}", status_code=204)
 def remove_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> None:
     """Remove an endpoint with its log; what still waits to be sent to it is not sent."""
-    gateway.webhooks.remove(principal.tenant, webhook_id)
+    gateway.webhooks.get(principal.tenant, webhook_id)
     gateway.audit.note(principal.tenant, principal.key_id, "webhook.removed", webhook_id)
+    gateway.webhooks.remove(principal.tenant, webhook_id)
 
 
 @router.post("/{webhook_id}/rotate")

@@ -79,14 +79,21 @@ for _, lane in ipairs(C.lanes) do
   end
 end
 redis.call('ZREMRANGEBYSCORE', key.workers(), '-inf', stamp(NOW - 60))
+local oldest = string.format('%.0f', (NOW - TENANT_EVENT_SECONDS) * 1000)
 for _, tenant in ipairs(redis.call('SMEMBERS', key.tenants())) do
+  redis.call('XTRIM', key.tenant_events(tenant), 'MINID', '~', oldest)
   local indexes = {key.jobs(tenant), key.dead(tenant), key.runs(tenant), key.batches(tenant)}
   for _, webhook in ipairs(redis.call('SMEMBERS', key.webhooks(tenant))) do
     indexes[#indexes + 1] = key.deliveries(tenant, webhook)
   end
   for _, index in ipairs(indexes) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', stamp(NOW - tonumber(O.result_ttl)), 'LIMIT', 0, C.batch)) do
-      if redis.call('EXISTS', key.job(tenant, id)) == 0 then redis.call('ZREM', index, id) end
+      if redis.call('EXISTS', key.job(tenant, id)) == 0 then
+        redis.call('ZREM', index, id)
+        local digests = redis.call('HGET', key.labels(tenant), id) or ''
+        for digest in string.gmatch(digests, '%S+') do redis.call('ZREM', key.label(tenant, digest), id) end
+        redis.call('HDEL', key.labels(tenant), id)
+      end
     end
   end
 end

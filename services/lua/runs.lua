@@ -5,7 +5,8 @@ local RUN_EVENTS = 2000   -- every event carries the absolute counts, so old one
 local OPEN_SECONDS = 3600 -- a run that nobody adds to any more is sealed after this long
 
 run_keys = function(tenant, id)
-  return {key.run_order(tenant, id), key.run_pending(tenant, id), key.run_items(tenant, id), key.run_active(tenant, id)}
+  return {key.run_order(tenant, id), key.run_pending(tenant, id), key.run_items(tenant, id), key.run_active(tenant, id),
+    key.run_jobs(tenant, id)}
 end
 
 -- Defined in batches.lua: a batch is a run over lines.
@@ -18,6 +19,7 @@ local function say(tenant, id, event, data)
   data.cancelled, data.expired = tonumber(h[4] or '0'), tonumber(h[5] or '0')
   data.active = redis.call('SCARD', key.run_active(tenant, id))
   redis.call('XADD', key.events(tenant, id), 'MAXLEN', '~', RUN_EVENTS, '*', 'event', event, 'data', cjson.encode(data))
+  if event ~= 'document' then announce(tenant, id, event, data) end
 end
 
 -- Notes what became of a document and counts it; the smoothed seconds between two ends are the run's pace.
@@ -40,7 +42,7 @@ local function start_child(tenant, id, template, child, document, item, input)
   local k = key.job(tenant, child)
   for field, value in pairs(template) do redis.call('HSET', k, field, value) end
   redis.call('HSET', k, 'tenant', tenant, 'id', child, 'run', id, 'document', document, 'input', text,
-    'bytes', #text, 'created', stamp(NOW), 'attempt', '0')
+    'bytes', #text, 'created', stamp(NOW), 'attempt', '0', 'request_id', redis.call('HGET', key.job(tenant, id), 'request_id') or '')
   local state = waiting_state(k)
   redis.call('HSET', k, 'state', state)
   emit(tenant, child, state, {state = state})
@@ -62,6 +64,7 @@ local function start_document(tenant, id, template, document, number)
     return
   end
   local child = 'job' .. string.sub(id, 4) .. '.' .. place
+  redis.call('ZADD', key.run_jobs(tenant, id), 'NX', stamp(NOW), child)
   start_child(tenant, id, template, child, document, {n = number, name = input.name}, input)
 end
 

@@ -133,6 +133,10 @@ local function create(S, index)
   for name, value in pairs(F) do redis.call('HSET', k, name, value) end
   redis.call('HSET', k, 'created', stamp(NOW), 'attempt', '0')
   redis.call('ZADD', index, stamp(NOW), F.id)
+  if S.labels then
+    for _, digest in ipairs(S.labels) do redis.call('ZADD', key.label(F.tenant, digest), stamp(NOW), F.id) end
+    redis.call('HSET', key.labels(F.tenant), F.id, table.concat(S.labels, ' '))
+  end
   redis.call('SADD', key.tenants(), F.tenant)
   redis.call('HINCRBY', key.counters(), 'jobs.submitted', 1)
   if S.expires then redis.call('ZADD', key.expiries(), stamp(S.expires), member) end

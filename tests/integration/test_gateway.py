@@ -87,7 +87,7 @@ def test_a_revoked_key_opens_nothing_and_scopes_hold(fake_stack: Running) -> Non
     secret = access.create("reader", tenant="other", scopes=("read",), ceiling=Priority.NORMAL)
     headers = {"Authorization": f"Bearer {secret}"}
     with httpx.Client(base_url=fake_stack.url, headers=headers, trust_env=False) as reader:
-        assert reader.get("/v1/jobs").json() == {"data": []}
+        assert reader.get("/v1/jobs").json() == {"data": [], "next_cursor": None}
         mine = fake_stack.submit(type="generate", input={"prompt": "x"})["id"]
         problem(reader.get(f"/v1/jobs/{mine}"), 404, "job_unknown")
         problem(reader.post("/v1/jobs", json={"type": "generate", "input": {"prompt": "x"}}), 403, "forbidden")

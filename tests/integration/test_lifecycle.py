@@ -11,10 +11,11 @@ import pytest
 
 from services.errors import BacklogFull, Conflict, NotFound
 from services.events import Event, follow
+from services.job_index import JobIndex
 from services.jobs import Claim, Completion, Device, JobType, Lane, Priority, State, Step, Submission
 from services.lifecycle import Lifecycle
-from services.redis_client import connect_async
 from services.settings import Settings
+from services.streams import Streams
 from tests.conftest import wait_until
 
 CPU = (Device.CPU, Device.ANY)
@@ -39,10 +40,10 @@ def finish(lifecycle: Lifecycle, claim: Claim, outcome: Any = "succeeded", **cha
 
 def events(settings: Settings, lifecycle: Lifecycle, job: str, after: str = "0") -> list[Event]:
     async def read() -> list[Event]:
-        client = connect_async(settings, block_seconds=5)
-        stream = follow(client, lifecycle.keys, "acme", job, after=after, idle_seconds=1)
+        streams = Streams(settings)
+        stream = follow(streams, lifecycle.keys, "acme", job, after=after, idle_seconds=1)
         found = [event async for event in stream if event]
-        await client.aclose()
+        await streams.aclose()
         return found
 
     return asyncio.run(read())
@@ -298,7 +299,7 @@ def test_a_full_lane_refuses_and_queues_nothing(settings: Settings, lifecycle: L
         submit(small)
     with pytest.raises(BacklogFull):
         submit(small)
-    assert len(small.list("acme")) == 3
+    assert len(JobIndex(small.client, small.keys).list("acme").rows) == 3
 
 
 def test_position_counts_what_is_claimed_before(lifecycle: Lifecycle) -> None:

@@ -289,6 +289,29 @@ def test_refusals(fake_stack: Running, receiver: Receiver) -> None:
         problem(http.request(method, f"/v1/webhooks/wh_none{path}"), 404, "webhook_unknown")
 
 
+def test_a_key_for_one_matter_may_name_its_webhook_and_the_log_says_who_registered_it(
+    fake_stack: Running, receiver: Receiver
+) -> None:
+    ours, secret = register(fake_stack, receiver.url, matter="m-9", events=[])
+    theirs, _ = register(fake_stack, receiver.url + "?2", matter="m-10", events=[])
+    access = Access(connect(reachable_settings(fake_stack.settings)), Keys(fake_stack.settings.prefix))
+    headers = {"Authorization": f"Bearer {access.create('m-9', scopes=('submit', 'read'), matters=['m-9'])}"}
+    body = {"type": "generate", "input": {"prompt": "x", "max_tokens": 2}}
+    with httpx.Client(base_url=fake_stack.url, headers=headers, trust_env=False) as http:
+        problem(http.post("/v1/jobs", json=body | {"callback": theirs}), 422, "callback_unknown")
+        job = http.post("/v1/jobs", json=body | {"callback": ours}).json()
+    assert job["matter"] == "m-9"
+    arrived(receiver, job["id"])[0].verified(secret)
+    log, after = "", 0
+    while after is not None:
+        page = fake_stack.http.get("/v1/audit", params={"after": after})
+        log, after = log + page.text, page.json()["next"]
+    assert '"webhook.created"' in log
+    assert ours in log
+    assert secret not in log
+    assert receiver.url not in log
+
+
 def test_tenants_neither_see_nor_hear_each_other(fake_stack: Running, receiver: Receiver) -> None:
     webhook, _ = register(fake_stack, receiver.url)
     access = Access(connect(reachable_settings(fake_stack.settings)), Keys(fake_stack.settings.prefix))

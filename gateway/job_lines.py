@@ -1,0 +1,91 @@
+"""Many jobs in one request: a line a job, each accepted or refused by itself and answered by a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fastapi.routing import APIRoute
+from pydantic import Field, ValidationError
+from starlette.routing import Match
+from starlette.types import Scope
+
+from gateway.schemas import JobRequest, JobView
+from gateway.state import Gateway
+from gateway.submissions import build_submission
+from services.errors import CasemillError, InvalidRequest, PayloadTooLarge
+from services.jobs import Job, Submission
+from services.openai_requests import reasons
+from services.principal import Principal
+
+MEDIA_TYPE = "application/x-ndjson"
+MOST_LINES = 1000
+
+
+class JobLine(JobRequest):
+    """A job of many; its ``idempotency_key`` makes it safe to repeat, as the header does for a single one."""
+
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=255)
+
+    def job(self) -> JobRequest:
+        """The job as it would be asked for alone, so that both are the same request under the same key."""
+        return JobRequest.model_construct(**{name: getattr(self, name) for name in JobRequest.model_fields})
+
+
+class LinesRoute(APIRoute):
+    """A route that is there for bodies of lines alone."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As any route, for requests of the media type."""
+        kind = next((value for name, value in scope.get("headers", ()) if name == b"content-type"), b"")
+        if kind.partition(b";")[0].strip().lower() != MEDIA_TYPE.encode():
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def submit_lines(
+    gateway: Gateway, principal: Principal, body: bytes, *, idempotency_key: str | None, request_id: str
+) -> str:
+    """Submit each line's job; answers the lines of the answer: number, status, and the job or the problem.
+
+    With an ``idempotency_key`` each line without one of its own has one of its number: the request is safe to repeat.
+    Raises ``PayloadTooLarge`` for too many lines and ``InvalidRequest`` for none; then nothing was queued.
+    """
+    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+    if len(lines) > MOST_LINES:
+        raise PayloadTooLarge(f"{len(lines)} jobs are more than the {MOST_LINES} of one request; send them in several")
+    if not lines:
+        raise InvalidRequest("the body has no line; send one JSON object a line, each a job", code="lines_missing")
+
+    def build(number: int, line: bytes) -> Submission:
+        wanted = JobLine.model_validate_json(line)
+        shared = f"\0{number}\0{idempotency_key}" if idempotency_key else None  # as no client's own key can be
+        return replace(
+            build_submission(gateway, principal, wanted.job()),
+            idempotency_key=principal.idempotency(wanted.idempotency_key or shared),
+            request_id=request_id,
+        )
+
+    built = [_or_error(build, number, line) for number, line in lines]
+    accepted = iter(gateway.lifecycle.submit_each([one for one in built if isinstance(one, Submission)]))
+    results = [next(accepted) if isinstance(one, Submission) else one for one in built]
+    return "".join(_answer(number, result) for (number, _), result in zip(lines, results, strict=True))
+
+
+def _or_error(build: Callable[[int, bytes], Submission], number: int, line: bytes) -> Submission | CasemillError:
+    try:
+        return build(number, line)
+    except ValidationError as error:
+        return CasemillError(reasons(error.errors()), code="request_invalid", status=422)
+    except CasemillError as error:
+        return error
+
+
+def _answer(number: int, result: tuple[Job, bool] | CasemillError) -> str:
+    if isinstance(result, CasemillError):
+        told: dict[str, Any] = {"line": number, "status": result.http_status, "problem": result.problem()}
+    else:
+        told = {"line": number, "status": 202, "job": JobView.of(result[0]).model_dump(mode="json")}
+    return json.dumps(told, ensure_ascii=False) + "\n"

@@ -1,0 +1,44 @@
+"""``/v1/events``: the states of all jobs and runs of a tenant, as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+
+from gateway.following import tenant_event_stream
+from gateway.state import MatterReader, Shared
+from services.events import Event
+from services.principal import Principal
+
+router = APIRouter(prefix="/v1/events", tags=["events"])
+
+
+@router.get("", response_class=StreamingResponse)
+def follow_tenant(
+    gateway: Shared,
+    principal: MatterReader,
+    matter: str | None = None,
+    run: str | None = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Server-sent events: each state of each job and run of the tenant, from now on or after ``Last-Event-ID``.
+
+    ``Last-Event-ID: 0`` asks for all that are kept: about 20,000, for 24 hours. The first event says ``ready``, or
+    ``gap`` where states after the id are not kept any more: look at ``/v1/jobs`` then. ``idle`` comes when nothing
+    else does, with an id to come back with.
+    """
+    return tenant_event_stream(gateway, principal, last_event_id, shown(principal, matter, run))
+
+
+def shown(principal: Principal, matter: str | None, run: str | None) -> Callable[[Event], bool]:
+    """Whether an event is for this caller: of what the key may see, what the request asks for."""
+    wanted = {name: value for name, value in (("matter", matter), ("run", run)) if value is not None}
+
+    def fits(event: Event) -> bool:
+        asked = all(event.data.get(name) == value for name, value in wanted.items())
+        return asked and principal.sees(event.data["matter"] or None)
+
+    return fits

@@ -1,0 +1,134 @@
+"""Lists and searches a tenant's jobs, newest first and page by page, by indexes that the submission wrote."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.jobs import Job, JobType, State, Submission
+from services.keys import Keys
+from services.paging import Page, Place, newest, read_cursor, write_cursor
+from services.redis_client import Redis, redis_errors
+
+BATCH = 100
+# Records that one request looks at; a page that has found less than it may then goes on by its cursor.
+MOST_LOOKED_AT = 2000
+METADATA = "metadata."
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which jobs a list has; empty: of any. ``labels``: ``external_id``, ``matter`` or ``metadata.KEY`` → value.
+
+    Jobs of a run are listed by their ``run`` alone. ``matters`` are those that the caller sees, ``None`` for all.
+    """
+
+    states: frozenset[State] = frozenset()
+    types: frozenset[JobType] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    run: str | None = None
+    matters: frozenset[str] | None = None
+
+    def sees(self, job: Job) -> bool:
+        """Whether the caller may know of the job."""
+        return self.matters is None or job.matter in self.matters
+
+    def accepts(self, state: str | None, job_type: str | None) -> bool:
+        """Whether a record of this state and type may be among them."""
+        fits = not self.states or state in self.states
+        return fits and (not self.types or job_type in self.types)
+
+
+ALL = Wanted()
+
+
+class JobIndex:
+    """Reads the indexes. Safe for threads; every method raises ``Unavailable`` when Redis is away."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    def list(self, tenant: str, wanted: Wanted = ALL, *, cursor: str | None = None, limit: int = 50) -> Page[Job]:
+        """The newest jobs that are wanted; steps are not listed. Raises code ``cursor_invalid``."""
+        found: list[Job] = []
+        last = after = read_cursor("jobs", cursor)
+        for _ in range(MOST_LOOKED_AT // BATCH):
+            places = newest(self._client, self._source(tenant, wanted), after, BATCH)
+            for place, job in self._wanted(tenant, places, wanted):
+                if len(found) == limit and last:
+                    return Page(found, write_cursor("jobs", last))
+                found.append(job)
+                last = place
+            if len(places) < BATCH:
+                return Page(found, None)
+            after = places[-1]
+        return Page(found, write_cursor("jobs", after) if after else None)
+
+    def dead_letters(
+        self,
+        tenant: str,
+        *,
+        matters: frozenset[str] | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page[Job]:
+        """The jobs that failed for good and were not replayed, newest failure first; of these ``matters`` alone.
+
+        A page can have less than ``limit`` and a cursor still, where others failed as well.
+        """
+        after = read_cursor("dead-letters", cursor)
+        places = newest(self._client, self._keys("dead", tenant=tenant), after, limit + 1)
+        following = write_cursor("dead-letters", places[limit - 1]) if len(places) > limit else None
+        jobs = self._records(tenant, [place.name for place in places[:limit]])
+        seen = Wanted(matters=matters)
+        return Page([job for job in jobs if job and seen.sees(job)], following)
+
+    def _source(self, tenant: str, wanted: Wanted) -> str:
+        """The shortest index that has all that is wanted."""
+        if wanted.run is not None:
+            return self._keys("run_jobs", tenant=tenant, id=wanted.run)
+        names = [self._keys("label", tenant=tenant, digest=digest) for digest in digests(tenant, wanted.labels)]
+        if len(names) < 2:
+            return names[0] if names else self._keys("jobs", tenant=tenant)
+        with redis_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for name in names:
+                pipeline.zcard(name)
+            return min(zip(pipeline.execute(), names, strict=True))[1]
+
+    def _wanted(self, tenant: str, places: Sequence[Place], wanted: Wanted) -> Iterator[tuple[Place, Job]]:
+        if wanted.states or wanted.types:
+            with redis_errors():
+                pipeline = self._client.pipeline(transaction=False)
+                for place in places:
+                    pipeline.hmget(self._keys("job", tenant=tenant, id=place.name), ["state", "type"])
+                facts = pipeline.execute()
+            places = [place for place, fact in zip(places, facts, strict=True) if wanted.accepts(*fact)]
+        jobs = self._records(tenant, [place.name for place in places])
+        for place, job in zip(places, jobs, strict=True):
+            if job is None or not wanted.sees(job):
+                continue
+            if wanted.labels.items() <= labels(job).items() and wanted.accepts(job.state, job.type):
+                yield place, job
+
+    def _records(self, tenant: str, ids: Iterable[str]) -> Sequence[Job | None]:
+        with redis_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for job in ids:
+                pipeline.hgetall(self._keys("job", tenant=tenant, id=job))
+            return [Job.from_fields(fields) if fields else None for fields in pipeline.execute()]
+
+
+def labels(job: Job | Submission) -> dict[str, str]:
+    """What a job can be found by, field → value."""
+    named = {"external_id": job.external_id, "matter": job.matter}
+    found = {name: value for name, value in named.items() if value is not None}
+    return found | {METADATA + name: value for name, value in job.metadata.items()}
+
+
+def digests(tenant: str, wanted: Mapping[str, str]) -> list[str]:
+    """The names of the indexes of labels: values may be long and are nobody's business in a key."""
+    texts = (f"{tenant}|{name}|{value}" for name, value in wanted.items())
+    return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32] for text in texts]

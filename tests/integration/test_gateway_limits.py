@@ -1,0 +1,106 @@
+"""A gateway over raw sockets: clients that are slow, too many or say too much are let go, and others are served."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+import gateway.app
+import gateway.limits
+from gateway.serving import HEADER_BYTES, PatientProtocol
+from gateway.stack.valkey import EmbeddedValkey
+from tests.conftest import wait_until
+from tests.serving import Served, serving, settings_on
+
+CONNECTIONS = 12
+
+
+@pytest.fixture(scope="module")
+def served(server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    settings = settings_on(server, tmp_path_factory.mktemp("limits"), max_connections=CONNECTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PatientProtocol, "header_seconds", 0.5)
+        patch.setattr(gateway.limits, "BODY_SECONDS", 0.5)
+        with serving(settings) as alone:
+            yield alone
+
+
+def connect(served: Served) -> socket.socket:
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def read(connection: socket.socket) -> bytes:
+    """What comes until the gateway closes."""
+    found = b""
+    while piece := _receive(connection):
+        found += piece
+    return found
+
+
+def _receive(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(65536)
+    except ConnectionResetError:
+        return b""
+
+
+def trickle(connection: socket.socket, piece: bytes) -> None:
+    """Send piece after piece until the gateway has had enough."""
+    connection.settimeout(0.1)
+
+    def closed() -> bool:
+        try:
+            connection.sendall(piece)
+            return connection.recv(1) == b""
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    wait_until(closed, 20, "the gateway's patience to end")
+
+
+@pytest.mark.parametrize("begin", [b"", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"])
+def test_a_head_that_trickles_in_is_cut_off(served: Served, begin: bytes) -> None:
+    with connect(served) as slow:
+        slow.sendall(begin)
+        trickle(slow, b"X-A: b\r\n" if begin else b"\r\n")
+    assert served.http.get("/livez").status_code == 200
+
+
+def test_a_head_that_trickles_in_after_a_request_is_cut_off(served: Served) -> None:
+    with connect(served) as slow:
+        slow.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200 OK" in slow.recv(65536)
+        slow.sendall(b"GET /livez HTTP/1.1\r\n")
+        trickle(slow, b"X-A: b\r\n")
+
+
+def test_a_body_that_trickles_in_is_answered_408(served: Served) -> None:
+    key = served.http.headers["authorization"].encode()
+    with connect(served) as slow:
+        head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + key
+        slow.sendall(head + b"\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        answer = read(slow)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"request_timeout" in answer
+
+
+def test_a_head_that_is_too_large_is_refused(served: Served) -> None:
+    with connect(served) as loud:
+        loud.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * (HEADER_BYTES + 1024))
+        assert read(loud).startswith(b"HTTP/1.1 400")
+    assert served.http.get("/livez", headers={"X-A": "a" * (HEADER_BYTES // 2)}).status_code == 200
+
+
+def test_too_many_connections_are_told_so_and_served_later(served: Served) -> None:
+    with served.client("acme") as http:
+        assert http.get("/livez").status_code == 200
+        crowd = [connect(served) for _ in range(CONNECTIONS)]
+        wait_until(lambda: http.get("/livez").status_code == 503, 5, "the limit")
+        for one in crowd:
+            one.close()
+        wait_until(lambda: http.get("/livez").status_code == 200, 20, "room")

@@ -1,0 +1,156 @@
+"""What follows a whole tenant: filters, other tenants, and a gateway that is killed while clients follow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.stack.valkey import EmbeddedValkey, free_port
+from services.access import Access
+from services.jobs import JobType, Submission
+from services.lifecycle import Lifecycle
+from services.settings import Settings
+from tests.conftest import wait_until
+from tests.serving import CPU, Served, serving, settings_on
+
+Seen = tuple[str, str, str]  # id, event, job or run
+
+
+@pytest.fixture(scope="module")
+def served(server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(settings_on(server, tmp_path_factory.mktemp("events"))) as gateway:
+        yield gateway
+        gateway.clear()
+
+
+@contextmanager
+def following(client: httpx.Client, path: str = "/v1/events", **wanted: Any) -> Generator[Iterator[Seen]]:
+    """The events of a stream, once it has begun."""
+    headers = {"Last-Event-ID": wanted.pop("after")} if "after" in wanted else {}
+    with client.stream("GET", path, params=wanted, headers=headers, timeout=60) as answer:
+        assert answer.status_code == 200
+        yield _events(answer.iter_lines())
+
+
+def _events(lines: Iterator[str]) -> Iterator[Seen]:
+    told: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        told[name] = value
+        if name == "data":
+            data: dict[str, Any] = httpx.Response(200, text=value).json()
+            yield told["id"], told["event"], str(data.get("job") or data.get("run") or "")
+
+
+def test_a_tenant_is_followed_by_matter_and_run(served: Served) -> None:
+    with following(served.http) as everything, following(served.http, matter="M-1") as one:
+        assert [next(stream)[1] for stream in (everything, one)] == ["ready", "ready"]
+        with served.client("rival") as rival, following(rival) as foreign:
+            assert next(foreign)[1] == "ready"
+            other = served.submit(matter="M-2")["id"]
+            mine = served.submit(matter="M-1")["id"]
+            run = served.http.post("/v1/runs", json={"open": True, "type": "extract"}).json()["id"]
+            served.http.post(f"/v1/runs/{run}/pause")
+            served.http.delete(f"/v1/runs/{run}")
+            seen = [next(everything)[1:] for _ in range(5)]
+            # The rival's own comes next in its stream: nothing of the others' was before it.
+            served.access.create("x", tenant="rival")
+            job, _ = served.lifecycle.submit(Submission("rival", JobType.GENERATE, {"prompt": "x"}))
+            assert next(foreign)[1:] == ("queued", job.id)
+            served.lifecycle.cancel("rival", job.id)
+        assert seen == [
+            ("queued", other),
+            ("queued", mine),
+            ("waiting", run),
+            ("paused", run),
+            ("cancelled", run),
+        ]
+        served.lifecycle.cancel("acme", mine)
+        assert [next(one)[1:] for _ in range(2)] == [("queued", mine), ("cancelled", mine)]
+    with following(served.http, run=run, after="0") as of_run:
+        assert [next(of_run)[1] for _ in range(4)] == ["ready", "waiting", "paused", "cancelled"]
+
+
+@contextmanager
+def gateway_process(settings: Settings) -> Generator[subprocess.Popen[bytes]]:
+    names = ("data_dir", "prefix", "port")
+    env = os.environ | {f"CASEMILL_{name.upper()}": str(getattr(settings, name)) for name in names}
+    env["REDIS_URL"] = settings.redis_url
+    command = [sys.executable, "-m", "gateway.cli.main", "gateway"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_who_follows_a_gateway_that_is_killed_misses_nothing(settings: Settings, lifecycle: Lifecycle) -> None:
+    settings = settings.model_copy(update={"port": free_port()})
+    key = Access(lifecycle.client, lifecycle.keys).create("test", tenant="acme")
+    tokens = 60
+    told: list[Seen] = []
+    states: list[Seen] = []
+    job, _ = lifecycle.submit(Submission("acme", JobType.GENERATE, {"prompt": "x"}))
+    (held,) = lifecycle.work([], lane=job.lane, devices=CPU, worker="w1", n=1)[1]
+    path = f"/v1/jobs/{job.id}/events"
+    http = httpx.Client(
+        base_url=settings.local_url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False
+    )
+
+    def follow(path: str, found: list[Seen], end: str = "cancelled") -> None:
+        """All events to the end, by as many connections as it takes."""
+        while not found or found[-1][1] != end:
+            try:
+                with following(http, path, after=found[-1][0] if found else "0") as stream:
+                    for one in stream:
+                        found.append(one)
+                        if one[1] == end:
+                            break
+            except httpx.TransportError:
+                wait_until(alive, 60)
+
+    def alive() -> bool:
+        try:
+            return http.get("/livez").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    with http, ThreadPoolExecutor(2) as pool:
+        with gateway_process(settings):
+            wait_until(alive, 60)
+            followers = [pool.submit(follow, path, told), pool.submit(follow, "/v1/events", states)]
+            for number in range(tokens):
+                lifecycle.append(held, "token", {"text": str(number)})
+                if number == tokens // 3:
+                    wait_until(lambda: len(told) > tokens // 3 and states)
+        # Killed; what happens now is seen by whoever comes back.
+        lifecycle.append(held, "token", {"text": "while it was away"})
+        other, _ = lifecycle.submit(Submission("acme", JobType.GENERATE, {"prompt": "z"}))
+        with gateway_process(settings):
+            wait_until(alive, 60)
+            lifecycle.append(held, "token", {"text": "again"})
+            lifecycle.cancel("acme", job.id)
+            lifecycle.care(dead_workers=["w1"])
+            for follower in followers:
+                follower.result(60)
+    raw: Any = lifecycle.client
+    for name, seen in (("events", told), ("tenant_events", states)):
+        parts = {"tenant": "acme"} | ({"id": job.id} if name == "events" else {})
+        kept = [row[0] for row in raw.xrange(lifecycle.keys(name, **parts))]
+        ids = [one[0] for one in seen if one[1] not in ("ready", "idle")]
+        assert ids == kept[: len(ids)]
+    assert len(told) == tokens + 5
+    assert (other.id, "queued") in [(one[2], one[1]) for one in states]
+    for row in raw.zrange(lifecycle.keys("jobs", tenant="acme"), 0, -1):
+        lifecycle.cancel("acme", row)
+    for name in ("clock", "tickets"):
+        raw.delete("-", *raw.scan_iter(f"{settings.prefix}{name}:*"))
