@@ -373,6 +373,9 @@ def test_whatever_dies_each_line_stands_once(
         assert len(answered) == ended.succeeded
         assert ended.usage is not None
     assert house.lifecycle.standing()["dead_letters"] == 0
-    assert house.lifecycle.list("acme") == []
+    raw: Any = house.lifecycle.client
+    assert raw.zcard(house.lifecycle.keys("jobs", tenant="acme")) == 0
+    told = [json.loads(row[1]["data"]) for row in raw.xrange(house.lifecycle.keys("tenant_events", tenant="acme"))]
+    assert {(event.get("batch"), event.get("job")) for event in told} == {(batch.id, None)}
     house.tidy()
     house.lifecycle.client.close()
