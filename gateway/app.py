@@ -27,6 +27,7 @@ from gateway.routes import (
     files,
     jobs,
     keys,
+    matters,
     openai,
     playbooks,
     runs,
@@ -42,6 +43,7 @@ from services.blobs import Blobs
 from services.caretaker import Caretaker
 from services.deliveries import Deliveries
 from services.documents import Documents
+from services.erasure import Erasures
 from services.errors import ModelError, Unavailable
 from services.files import Files
 from services.fleet import Fleet
@@ -63,7 +65,7 @@ from services.webhooks import Webhooks
 def create_app(settings: Settings) -> FastAPI:
     """The application of one gateway process; connections open when it starts."""
     lifecycle = Lifecycle(settings)
-    blobs = Blobs(settings.data_dir)
+    blobs = Blobs(settings.data_dir, lifecycle.records.seals)
     client, names = lifecycle.client, lifecycle.keys
     limits = Limits(
         settings.tenant_requests_per_minute, settings.tenant_tokens_per_minute, settings.tenant_stored_bytes
@@ -71,17 +73,19 @@ def create_app(settings: Settings) -> FastAPI:
     refusals = Refusals(Audit(client, names))
     endpoints = Webhooks(lifecycle)
     fleet, catalog = Fleet(client, names), Catalog(settings.models_folder)
+    documents_kept = Documents(client, names, blobs, tenant_limit=limits.stored_bytes)
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
-        jobs=JobIndex(lifecycle.client, lifecycle.keys),
+        jobs=JobIndex(lifecycle.client, lifecycle.keys, lifecycle.records),
         runs=Runs(lifecycle),
         schedules=Schedules(lifecycle),
         access=Access(client, names, limits),
         rates=Rates(client, names, limits),
         audit=refusals.audit,
         blobs=blobs,
-        documents=Documents(client, names, blobs, tenant_limit=limits.stored_bytes),
+        documents=documents_kept,
+        erasures=Erasures(lifecycle, documents_kept),
         playbooks=PlaybookStore(client, names, blobs),
         webhooks=endpoints,
         deliveries=Deliveries(lifecycle, endpoints),
@@ -126,6 +130,7 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (
         system,
         documents,
+        matters,
         jobs,
         events,
         document_sets,

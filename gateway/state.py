@@ -31,6 +31,7 @@ from services.batches import Batches
 from services.blobs import Blobs
 from services.deliveries import Deliveries
 from services.documents import Documents
+from services.erasure import Erasures
 from services.errors import RateLimited, Unauthorized
 from services.files import Files
 from services.fleet import Fleet
@@ -64,6 +65,7 @@ class Gateway:
     audit: Audit
     blobs: Blobs
     documents: Documents
+    erasures: Erasures
     playbooks: PlaybookStore
     webhooks: Webhooks
     deliveries: Deliveries

@@ -21,6 +21,7 @@ from services.jobs import LANE_OF_TYPE, Device, JobType, Lane, Priority, Step, S
 from services.models import CLAUSE_MODEL
 from services.playbooks import load_playbook, own_clauses
 from services.principal import Principal
+from services.sealed_records import owners_of
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
@@ -67,11 +68,13 @@ def build_submission(
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
     data = json.dumps(body, ensure_ascii=False).encode()
     inline = len(data) <= INLINE_BYTES
+    owners = owners_of(principal.tenant, request.document, request.matter)
     gateway.rates.spend_tokens(principal, _tokens(job_type, body, len(data), generates=model is not None))
     return Submission(
         tenant=principal.tenant,
         type=job_type,
-        input=body if inline else {"blob": gateway.blobs.put(principal.tenant, "in", data)},
+        input=body if inline else {"blob": gateway.blobs.put(principal.tenant, "in", data, owners=owners)},
+        document=request.document,
         bytes=len(data),
         priority=priority,
         device=device,

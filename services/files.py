@@ -9,6 +9,7 @@ from typing import Any, Final
 from services.blobs import Blobs
 from services.errors import Conflict, NotFound, unknown
 from services.jobs import new_id
+from services.large_blobs import LargeBlobs
 from services.lifecycle import Lifecycle, pairs
 from services.object_lists import Order, object_page
 from services.redis_client import redis_errors, server_time
@@ -42,6 +43,7 @@ class Files:
         self._keys = lifecycle.keys
         self._scripts = lifecycle.scripts
         self._blobs = blobs
+        self._large = LargeBlobs(blobs)
 
     def add(
         self,
@@ -77,7 +79,7 @@ class Files:
         with redis_errors():
             due = server_time(self._client) + WRITING_SECONDS
             self._client.zadd(self._keys("file_ends"), {f"{tenant}|{file}": due}, nx=True)
-        self._blobs.put_blocks(tenant, self._blob(tenant, file), counted())
+        self._large.put(tenant, self._blob(tenant, file), counted())
         return size
 
     def get(self, tenant: str, file: str) -> File:
@@ -113,7 +115,7 @@ class Files:
     def blocks(self, tenant: str, file: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The bytes of a file, or ``length`` of them from ``start`` on; raises ``NotFound`` at once."""
         self.get(tenant, file)
-        return self._blobs.blocks(tenant, self._blob(tenant, file), start=start, length=length)
+        return self._large.read(tenant, self._blob(tenant, file), start=start, length=length)
 
     def remove(self, tenant: str, file: str) -> None:
         """Remove a file; raises ``NotFound``, or ``Conflict`` while a batch reads it."""
@@ -144,7 +146,7 @@ class Files:
             self._client.zrem(self._keys("file_ends"), f"{tenant}|{file}")
 
     def _blob(self, tenant: str, file: str) -> str:
-        return self._blobs.name(tenant, KIND, file)
+        return self._large.name(tenant, KIND, file)
 
 
 def new_file_id() -> str:

@@ -30,6 +30,9 @@ TEMPLATES: Final = {
     "stored": "stored:{tenant}",  # hash "all" and "key:<id>" → bytes that are stored; counts down as they go
     "storing": "storing:{tenant}",  # zset "key id|bytes|random" → when this reservation of room ends; 10 min
     "matter": "matter:{tenant}:{matter}",  # zset document → time of upload; until its documents are deleted
+    "erasures": "erasures",  # hash "tenant|subject" → JSON; until nothing is left of what was to be erased
+    "erasing": "erasing:{tenant}",  # hash document or "matter:" name → subject of its erasure; empty when idle
+    "eraser": "eraser:{tenant}:{subject}",  # string, the lock of who carries it out; 15 s, renewed
     "runs": "runs:{tenant}",  # zset run → time of submission; trimmed with the runs, whose records are of the key `job`
     "run_order": "run-order:{tenant}:{id}",  # list of the run's documents as they were added; as the run
     "run_pending": "run-pending:{tenant}:{id}",  # zset document → number, those that have not begun; as the run

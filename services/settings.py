@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         description="blobs, models, the embedded server's files",
     )
     models_dir: Path | None = Field(default=None, description="model files and their catalog; unset: in data_dir")
+    master_key_file: str | None = Field(
+        default=None,
+        description="key that seals documents and texts; unset: the one `casemill up` made beside data_dir, if any; "
+        "`none`: nothing is sealed",
+    )
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0",
         validation_alias="REDIS_URL",
@@ -204,6 +209,14 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path:
         """Where models and their catalog lie."""
         return self.models_dir or self.data_dir / "models"
+
+    @property
+    def master_key_path(self) -> Path | None:
+        """Where the master key lies, outside of the data folder and its backups; ``None``: nothing is sealed."""
+        if self.master_key_file == "none":
+            return None
+        beside = self.data_dir.with_name(f"{self.data_dir.name}.keys") / "master.key"
+        return Path(self.master_key_file) if self.master_key_file else beside
 
     @property
     def local_url(self) -> str:

@@ -65,6 +65,7 @@ ROUTES: dict[str, Route] = {
     "GET /v1/documents/{document_id}": Route("read"),
     "GET /v1/documents/{document_id}/text": Route("read"),
     "DELETE /v1/documents/{document_id}": Route("submit"),
+    "DELETE /v1/matters/{matter}": Route("submit"),
     "POST /v1/jobs": Route("submit", REVIEW),
     "GET /v1/jobs": Route("read", of_no_matter=True),
     "GET /v1/jobs/{job_id}": Route("read"),

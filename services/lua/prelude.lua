@@ -25,6 +25,7 @@ local TENANT_EVENT_SECONDS = 86400
 local function announce(tenant, id, event, data)
   local h = redis.call('HMGET', key.job(tenant, id), 'type', 'matter', 'run', 'external_id', 'template', 'batch', 'source')
   if h[6] then return end
+  if data.problem then data.problem = {code = data.problem.code} end -- its detail may quote a document
   data.type, data.matter, data.external_id = h[1], h[2] or '', h[4] or ''
   if h[7] == 'lines' then data.batch = id elseif h[5] then data.run = id else data.job, data.run = id, h[3] or '' end
   local name = key.tenant_events(tenant)

@@ -18,3 +18,15 @@ local function free_room(tenant, k)
     end
   end
 end
+
+-- Takes out the record of a document, so that nothing can be kept under it any more; 0 where there is none.
+local function remove_record(tenant, id)
+  local k = key.document(tenant, id)
+  local matter = redis.call('HGET', k, 'matter')
+  if not matter then return 0 end
+  free_room(tenant, k)
+  redis.call('DEL', k)
+  redis.call('ZREM', key.documents(tenant), id)
+  if matter ~= '' then redis.call('ZREM', key.matter(tenant, matter), id) end
+  return 1
+end

@@ -84,11 +84,11 @@ end
 
 local function create_step(tenant, parent, step)
   local id = parent .. '.' .. step.name
-  local h = redis.call('HMGET', key.job(tenant, parent), 'type', 'priority', 'input', 'matter', 'request_id')
+  local h = redis.call('HMGET', key.job(tenant, parent), 'type', 'priority', 'input', 'matter', 'request_id', 'document')
   redis.call('HSET', key.job(tenant, id), 'tenant', tenant, 'id', id, 'type', h[1], 'task', step.task,
     'lane', step.lane, 'device', step.device, 'priority', h[2], 'cost', step.cost, 'model', step.model,
     'input', h[3], 'matter', h[4] or '', 'request_id', h[5] or '', 'parent', parent, 'step', step.name,
-    'attempt', '0', 'created', stamp(NOW))
+    'attempt', '0', 'created', stamp(NOW), 'document', h[6] or '')
   redis.call('HSET', key.job(tenant, parent), 'state', 'waiting', 'current', id)
   emit(tenant, parent, 'step', {step = step.name, state = 'queued'})
   enqueue(tenant, id)
@@ -124,6 +124,20 @@ end
 local function remember(S, tenant, id)
   if not S.idempotency_key then return end
   redis.call('SET', key.idempotency(tenant, S.idempotency_key), id .. '|' .. S.payload_hash, 'EX', 86400)
+end
+
+-- What is being erased right now of a document and a matter, if either is.
+local function being_erased(tenant, document, matter)
+  local k = key.erasing(tenant)
+  if redis.call('EXISTS', k) == 0 then return nil end
+  return redis.call('HGET', k, document) or redis.call('HGET', k, 'matter:' .. matter) or nil
+end
+
+-- Why no work may be accepted on what a record names: {'gone', document}, {'erasing', what}, or nil.
+local function barred(F)
+  if F.document and redis.call('EXISTS', key.document(F.tenant, F.document)) == 0 then return {'gone', F.document} end
+  local erasing = being_erased(F.tenant, F.document or '', F.matter or '')
+  return erasing and {'erasing', erasing}
 end
 
 -- Writes a new record and lets it begin, or wait for its time.

@@ -200,6 +200,10 @@ class GenerationEngine(Protocol):
         """Tokens of ``text`` as a prompt."""
         ...
 
+    def forget(self) -> None:
+        """Keep nothing of prompts that have ended: what several began with alike is computed again."""
+        ...
+
     @property
     def stalled_seconds(self) -> float:
         """Seconds since the last step while there is work in flight; 0.0 when idle. Never blocks."""

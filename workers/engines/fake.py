@@ -116,6 +116,9 @@ class FakeGeneration:
         """Words of ``text``."""
         return len(_tokens(text))
 
+    def forget(self) -> None:
+        """It keeps nothing."""
+
     def close(self) -> None:
         """End what still runs."""
         self._closed = True
