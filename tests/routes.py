@@ -65,7 +65,6 @@ ROUTES: dict[str, Route] = {
     "GET /v1/documents/{document_id}": Route("read"),
     "GET /v1/documents/{document_id}/text": Route("read"),
     "DELETE /v1/documents/{document_id}": Route("submit"),
-    "DELETE /v1/matters/{matter}": Route("submit"),
     "POST /v1/jobs": Route("submit", REVIEW),
     "GET /v1/jobs": Route("read", of_no_matter=True),
     "GET /v1/jobs/{job_id}": Route("read"),
@@ -128,4 +127,6 @@ ROUTES: dict[str, Route] = {
     "POST /v1/chat/completions": Route("submit", CHAT, of_no_matter=True, waits=True),
     "POST /v1/completions": Route("submit", {"model": "m", "prompt": "hello"}, of_no_matter=True, waits=True),
     "POST /v1/embeddings": Route("submit", {"model": "e", "input": "hello"}, of_no_matter=True, waits=True),
+    # Last, as it takes runs and schedules along.
+    "DELETE /v1/matters/{matter}": Route("submit"),
 }
