@@ -68,7 +68,7 @@ class Accepting:
             return None
 
 
-def accepting(
+async def accepting(
     request: Request,
     response: Response,
     gateway: Shared,

@@ -44,7 +44,7 @@ class Gateway:
     events: Streams
 
 
-def gateway_of(request: Request) -> Gateway:
+async def gateway_of(request: Request) -> Gateway:
     """The process's shared state."""
     return request.app.state.gateway
 
@@ -54,7 +54,8 @@ def principal_of(request: Request) -> Principal:
 
     Raises ``Unauthorized``.
     """
-    access = gateway_of(request).access
+    gateway: Gateway = request.app.state.gateway
+    access = gateway.access
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return access.check(value.strip())

@@ -23,6 +23,8 @@ from services.playbooks import load_playbook, own_clauses
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
+# What workers have is not asked for anew for each of hundreds of submissions a second.
+MODELS_SECONDS = 1.0
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -83,8 +85,12 @@ def build_submission(
 
 def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:
     """The name of a model of this kind that a worker has or that is installed; raises code ``model_unknown``."""
-    found = _models(gateway, kind)
-    wanted = name or _default_model(gateway, kind) or (found[0] if found else None)
+    wanted = name or _default_model(gateway, kind)
+    found = _models(gateway, kind, within=MODELS_SECONDS)
+    if not found or wanted not in (None, *found):  # it may have come since
+        found = _models(gateway, kind)
+    if wanted is None and found:
+        wanted = found[0]
     if wanted is None:
         raise InvalidRequest(
             f"no model for {kind} is installed; `casemill models add` installs one", code="model_unknown"
@@ -97,13 +103,13 @@ def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:
     return wanted
 
 
-def _models(gateway: Gateway, kind: str) -> list[str]:
+def _models(gateway: Gateway, kind: str, *, within: float = 0.0) -> list[str]:
     """Names of the models for a kind: those installed here in the order of their installation, then the workers'.
 
     That of the clause heads comes last: its vectors are for them, and rank texts worse than those it was made from.
     """
     installed = [model.name for model in gateway.catalog.list() if model.kind == kind]
-    announced = [model.name for model in gateway.fleet.models() if model.kind == kind]
+    announced = [model.name for model in gateway.fleet.models(within=within) if model.kind == kind]
     names = list(dict.fromkeys([*installed, *announced]))
     return sorted(names, key=lambda name: name == CLAUSE_MODEL)
 
