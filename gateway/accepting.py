@@ -12,11 +12,11 @@ from gateway.following import wait_for_end
 from gateway.job_views import whole_view
 from gateway.prefer import Preference, read_preference
 from gateway.schemas import JobRequest, JobView
-from gateway.state import Gateway, Shared, Submitter
+from gateway.state import Gateway, MatterSubmitter, Shared
 from gateway.submissions import build_submission
-from services.access import Principal
 from services.errors import CasemillError
 from services.jobs import Job
+from services.principal import Principal
 
 POLL_SECONDS = 1
 
@@ -49,7 +49,7 @@ class Accepting:
     def _submit(self, job_request: JobRequest, playbook_text: str | None) -> Job:
         submission = replace(
             build_submission(self.gateway, self.principal, job_request, playbook_text=playbook_text),
-            idempotency_key=self.idempotency_key,
+            idempotency_key=self.principal.idempotency(self.idempotency_key),
             request_id=self.request_id,
         )
         # The script answers the record: a call after it could fail and make an accepted job look refused.
@@ -69,7 +69,7 @@ class Accepting:
 async def accepting(
     request: Request,
     gateway: Shared,
-    principal: Submitter,
+    principal: MatterSubmitter,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
     prefer: Annotated[list[str] | None, Header(description="`wait=N` waits for the end, `respond-async` not")] = None,
 ) -> Accepting:

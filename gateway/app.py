@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
+from gateway.rates import RateHeaders
+from gateway.refusals import Refusals
 from gateway.routes import (
+    audit,
     browser,
     completions,
     dead_letters,
@@ -20,43 +24,62 @@ from gateway.routes import (
     documents,
     events,
     jobs,
+    keys,
     openai,
     playbooks,
     runs,
     schedules,
     system,
+    webhooks,
 )
 from gateway.state import Gateway
 from services.access import Access
+from services.audit import Audit
 from services.blobs import Blobs
 from services.caretaker import Caretaker
+from services.deliveries import Deliveries
 from services.documents import Documents
+from services.errors import ModelError, Unavailable
 from services.fleet import Fleet
 from services.job_index import JobIndex
 from services.lifecycle import Lifecycle
+from services.model_notes import note_models
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
+from services.principal import Limits
+from services.rates import Rates
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
 from services.streams import Streams
+from services.webhooks import Webhooks
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application of one gateway process; connections open when it starts."""
     lifecycle = Lifecycle(settings)
     blobs = Blobs(settings.data_dir)
+    client, names = lifecycle.client, lifecycle.keys
+    limits = Limits(
+        settings.tenant_requests_per_minute, settings.tenant_tokens_per_minute, settings.tenant_stored_bytes
+    )
+    refusals = Refusals(Audit(client, names))
+    endpoints = Webhooks(lifecycle)
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
         jobs=JobIndex(lifecycle.client, lifecycle.keys),
         runs=Runs(lifecycle),
         schedules=Schedules(lifecycle),
-        access=Access(lifecycle.client, lifecycle.keys),
+        access=Access(client, names, limits),
+        rates=Rates(client, names, limits),
+        audit=refusals.audit,
         blobs=blobs,
-        documents=Documents(lifecycle.client, lifecycle.keys, blobs),
-        playbooks=PlaybookStore(lifecycle.client, lifecycle.keys, blobs),
-        fleet=Fleet(lifecycle.client, lifecycle.keys),
+        documents=Documents(client, names, blobs, tenant_limit=limits.stored_bytes),
+        playbooks=PlaybookStore(client, names, blobs),
+        webhooks=endpoints,
+        deliveries=Deliveries(lifecycle, endpoints),
+        fleet=Fleet(client, names),
         catalog=Catalog(settings.models_folder),
         events=Streams(settings),
     )
@@ -65,12 +88,16 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         caretaker = Caretaker(lifecycle, blobs)
         caretaker.start()
+        with suppress(Unavailable, ModelError):  # then the next start notes them; /v1/models says what is damaged
+            await run_in_threadpool(note_models, client, names, gateway.catalog)
         flower = settings.flower_url or f"http://127.0.0.1:{settings.flower_port}"
         auth = ("casemill", settings.flower_password) if settings.flower_password else None
-        async with httpx.AsyncClient(base_url=flower, auth=auth, timeout=60, trust_env=False) as client:
-            app.state.flower = client
+        async with httpx.AsyncClient(base_url=flower, auth=auth, timeout=60, trust_env=False) as http:
+            app.state.flower = http
             yield
         caretaker.stop()
+        with suppress(Unavailable):
+            await run_in_threadpool(refusals.close)
         await gateway.events.aclose()
         lifecycle.client.close()
 
@@ -82,8 +109,9 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,  # served with the documentation, behind the key
     )
     app.state.gateway = gateway
-    install_problem_handlers(app)
+    install_problem_handlers(app, refusals)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
+    app.add_middleware(RateHeaders)
     app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes)
     app.mount("/assets", browser.documentation_assets())
     for module in (
@@ -96,8 +124,11 @@ def create_app(settings: Settings) -> FastAPI:
         runs,
         schedules,
         playbooks,
+        webhooks,
         completions,
         openai,
+        keys,
+        audit,
         browser,
     ):
         app.include_router(module.router)

@@ -16,9 +16,9 @@ from gateway.following import KEEPALIVE_SECONDS, result_of, wait_for_end
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from gateway.submissions import build_submission
-from services.access import Principal
 from services.errors import CasemillError, InvalidRequest, NotFound, Unavailable
 from services.events import follow
+from services.principal import Principal
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.job_inputs import Text, checked_input
-from gateway.schemas import ExternalId, JobRequest, Metadata
+from gateway.matters import visible_document
+from gateway.schemas import Callback, ExternalId, JobRequest, Metadata
 from gateway.state import Gateway
-from services.access import Principal
 from services.errors import InvalidRequest, NotFound
 from services.jobs import JobType, check_name
+from services.principal import Principal
 
 Query = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"\S")]
 
@@ -65,6 +66,7 @@ class _SetRequest(BaseModel):
     external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")
     priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
     metadata: Metadata = Field(default_factory=dict[str, str])
+    callback: Callback = None
     not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
     expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
 
@@ -156,7 +158,7 @@ def set_job(gateway: Gateway, principal: Principal, request: JobRequest, job_typ
         body["matter"] = request.matter
     named = [body["before"], body["after"]] if job_type is JobType.COMPARE else body.get("documents", ())
     for document in dict.fromkeys(named):
-        gateway.documents.get(principal.tenant, document)
+        visible_document(gateway, principal, document)
     if matter := body.get("matter"):
         check_name(matter, "matter")
         check_matter(gateway, principal, matter)
@@ -165,5 +167,5 @@ def set_job(gateway: Gateway, principal: Principal, request: JobRequest, job_typ
 
 def check_matter(gateway: Gateway, principal: Principal, matter: str) -> None:
     """Raise code ``matter_unknown`` where a matter has no documents."""
-    if not gateway.documents.in_matter(principal.tenant, matter):
+    if not principal.sees(matter) or not gateway.documents.in_matter(principal.tenant, matter):
         raise NotFound(f"the matter {matter!r} has no documents", code="matter_unknown")

@@ -13,39 +13,44 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from gateway.state import Gateway
+from gateway.while_allowed import interrupted, while_allowed
 from services.errors import InvalidRequest, Unavailable, from_problem
 from services.events import GAP, IDLE, READY, Event, follow, follow_tenant
 from services.jobs import Job, State
+from services.principal import Principal
 
 STREAM_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
 KEEPALIVE_SECONDS = 10.0
 
 
-def event_stream(gateway: Gateway, tenant: str, job: str, last_event_id: str | None) -> StreamingResponse:
+def event_stream(gateway: Gateway, principal: Principal, job: str, last_event_id: str | None) -> StreamingResponse:
     """The answer that follows a job or a run after an id of its stream; raises ``InvalidRequest`` for what is none."""
     after = stream_start(last_event_id) or "0"
     keys = gateway.lifecycle.keys
-    return _response(follow(gateway.events, keys, tenant, job, after=after, idle_seconds=KEEPALIVE_SECONDS))
+    stream = follow(gateway.events, keys, principal.tenant, job, after=after, idle_seconds=KEEPALIVE_SECONDS)
+    return _response(gateway, principal, stream)
 
 
 def tenant_event_stream(
-    gateway: Gateway, tenant: str, last_event_id: str | None, shown: Callable[[Event], bool]
+    gateway: Gateway, principal: Principal, last_event_id: str | None, shown: Callable[[Event], bool]
 ) -> StreamingResponse:
     """The answer that follows the states of a tenant's jobs and runs, those that are ``shown``; has no end."""
     keys, after = gateway.lifecycle.keys, stream_start(last_event_id)
 
     async def events() -> AsyncGenerator[Event]:
-        stream = follow_tenant(gateway.events, keys, tenant, after=after, idle_seconds=KEEPALIVE_SECONDS)
+        stream = follow_tenant(gateway.events, keys, principal.tenant, after=after, idle_seconds=KEEPALIVE_SECONDS)
         async with aclosing(stream):
             async for event in stream:
                 if event.event in (READY, GAP, IDLE) or shown(event):
                     yield event
 
-    return _response(events())
+    return _response(gateway, principal, events())
 
 
-def _response(events: AsyncGenerator[Event | None] | AsyncGenerator[Event]) -> StreamingResponse:
-    """Events as SSE text, with a comment as keep-alive."""
+def _response(
+    gateway: Gateway, principal: Principal, events: AsyncGenerator[Event | None] | AsyncGenerator[Event]
+) -> StreamingResponse:
+    """Events as SSE text, with a comment as keep-alive, for as long as the key is good."""
 
     async def lines() -> AsyncGenerator[str]:
         try:
@@ -53,11 +58,11 @@ def _response(events: AsyncGenerator[Event | None] | AsyncGenerator[Event]) -> S
                 async for event in events:
                     yield sse(event) if event else ": waiting\n\n"
         except Unavailable as error:
-            # The client comes back with Last-Event-ID; nothing is lost.
-            yield f"event: interrupted\ndata: {json.dumps(error.problem())}\n\n"
+            yield interrupted(error)
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
+    body = while_allowed(gateway, principal, lines())
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
 
 def sse(event: Event) -> str:

@@ -16,9 +16,9 @@ from gateway.problems import validation_reasons
 from gateway.schemas import JobRequest, JobView
 from gateway.state import Gateway
 from gateway.submissions import build_submission
-from services.access import Principal
 from services.errors import CasemillError, InvalidRequest, PayloadTooLarge
 from services.jobs import Job, Submission
+from services.principal import Principal
 
 MEDIA_TYPE = "application/x-ndjson"
 MOST_LINES = 1000
@@ -64,7 +64,7 @@ def submit_lines(
         shared = f"\0{number}\0{idempotency_key}" if idempotency_key else None  # as no client's own key can be
         return replace(
             build_submission(gateway, principal, wanted.job()),
-            idempotency_key=wanted.idempotency_key or shared,
+            idempotency_key=principal.idempotency(wanted.idempotency_key or shared),
             request_id=request_id,
         )
 

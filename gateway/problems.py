@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from services.errors import CasemillError, Transient, Unauthorized, UnsupportedMedia
+from gateway.refusals import Refusals
+from services.errors import (
+    CasemillError,
+    Forbidden,
+    Transient,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMedia,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +50,18 @@ def validation_reasons(errors: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(reasons[:10])
 
 
-def install_problem_handlers(app: FastAPI) -> None:
+def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
     """Answer our errors, validation errors, unknown routes and bugs in the same shape."""
 
     async def on_casemill_error(request: Request, error: CasemillError) -> JSONResponse:
         headers: dict[str, str] = {}
         if isinstance(error, Transient):
-            headers["Retry-After"] = str(error.retry_after or RETRY_AFTER_SECONDS)
+            headers["Retry-After"] = str(math.ceil(error.retry_after or RETRY_AFTER_SECONDS))
+        if isinstance(error, Unauthorized | Forbidden):
+            try:
+                await run_in_threadpool(refusals.note, request, error)
+            except Unavailable as away:  # refused all the same; what cannot be written down is told
+                log.error("a refusal (%s) is not in the audit log: %s", error.code, away.detail)
         if isinstance(error, Unauthorized):
             # A browser that opens a page asks for the key as the password; programs send Bearer.
             headers["WWW-Authenticate"] = 'Bearer realm="casemill", Basic realm="casemill"'

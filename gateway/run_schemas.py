@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import Metadata, NextCursor, moment
+from gateway.schemas import Callback, Metadata, NextCursor, moment
 from services.runs import Run, RunDocument
 from services.schedules import Schedule
 
@@ -32,6 +32,7 @@ class RunRequest(BaseModel):
     playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
     force: bool = Field(default=False, description="compute again what was done for the same text and versions")
     metadata: Metadata = Field(default_factory=dict[str, str])
+    callback: Callback = None
     not_before: datetime | None = None
     expires_at: datetime | None = None
 
@@ -55,6 +56,7 @@ class RunView(BaseModel):
     model: str | None
     matter: str | None
     metadata: dict[str, str]
+    callback: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -86,6 +88,7 @@ class RunView(BaseModel):
             model=run.model,
             matter=run.matter,
             metadata=run.metadata,
+            callback=run.callback,
             created_at=moment(run.created),
             started_at=moment(run.started) if run.started else None,
             finished_at=moment(run.finished) if run.finished else None,

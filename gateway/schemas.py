@@ -16,6 +16,9 @@ Metadata = Annotated[
 ]
 
 
+Callback = Annotated[
+    str | None, Field(max_length=2048, description="id or exact URL of a webhook, which is told of the end")
+]
 ExternalId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -35,6 +38,7 @@ class JobRequest(BaseModel):
     playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
     input: dict[str, Any] = Field(default_factory=dict[str, Any], description="prompt, messages or texts, and sampling")
     matter: str | None = None
+    callback: Callback = None
     external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")
     metadata: Metadata = Field(default_factory=dict[str, str])
     not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
@@ -62,6 +66,7 @@ class JobView(BaseModel):
     matter: str | None
     external_id: str | None
     metadata: dict[str, str]
+    callback: str | None = Field(description="webhook that is told of the end, beside those that subscribe to it")
     request_id: str | None = Field(description="of the HTTP request, as it stands in the workers' logs")
     attempt: int
     created_at: datetime
@@ -88,6 +93,7 @@ class JobView(BaseModel):
             matter=job.matter,
             external_id=job.external_id,
             metadata=job.metadata,
+            callback=job.callback,
             request_id=job.request_id,
             attempt=job.attempt,
             created_at=moment(job.created),

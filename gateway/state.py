@@ -1,4 +1,19 @@
-"""What the routes of one gateway process share, and who a request acts for."""
+"""What the routes of one gateway process share, and who a request acts for.
+
+What a new route has to do: take one of the principals below, and stand with its scope in ``tests/routes.py``, or the
+walk over all routes fails.
+
+- ``Reader``, ``Submitter``: the tenant's key has the scope. A key for named matters passes only where every parameter
+  of the path is one of ``gateway.matters``, and what it names is of the key's matters. A route whose **body** names
+  documents reads each by ``visible_document``; what it submits has ``principal.matter_for(…)`` as its matter.
+- ``MatterReader``, ``MatterSubmitter``: the same without that check, for routes that look at ``principal.matters``
+  themselves (lists filter by it, submissions go through ``matter_for``) or whose answer is of no matter at all.
+- ``Admin``: may administer its own tenant. ``Operator``: may look at and steer the whole installation. Neither has
+  matters.
+
+Whatever a route reads or changes it names by ``principal.tenant``; what changes something for good is noted in
+``gateway.audit`` under ``principal.key_id``.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +24,25 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.access import Access, Principal
+from gateway.matters import check_path
+from services.access import Access
+from services.audit import Audit
 from services.blobs import Blobs
+from services.deliveries import Deliveries
 from services.documents import Documents
-from services.errors import Unauthorized
+from services.errors import RateLimited, Unauthorized
 from services.fleet import Fleet
 from services.job_index import JobIndex
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
+from services.principal import Principal
+from services.rates import Rates
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
 from services.streams import Streams
+from services.webhooks import Webhooks
 
 SESSION_COOKIE = "casemill_session"
 
@@ -36,9 +57,13 @@ class Gateway:
     runs: Runs
     schedules: Schedules
     access: Access
+    rates: Rates
+    audit: Audit
     blobs: Blobs
     documents: Documents
     playbooks: PlaybookStore
+    webhooks: Webhooks
+    deliveries: Deliveries
     fleet: Fleet
     catalog: Catalog
     events: Streams
@@ -52,8 +77,18 @@ async def gateway_of(request: Request) -> Gateway:
 def principal_of(request: Request) -> Principal:
     """Who calls: ``Authorization: Bearer <key>``, the key as Basic password, or the session cookie of a log-in link.
 
-    Raises ``Unauthorized``.
+    Raises ``Unauthorized`` or ``RateLimited``. Later in the request the principal is ``request.state.principal``.
     """
+    try:
+        principal = _admit(request)
+    except RateLimited as error:
+        request.state.rates = list(error.rates)
+        raise
+    request.state.principal, request.state.rates = principal, principal.rates
+    return principal
+
+
+def _admit(request: Request) -> Principal:
     gateway: Gateway = request.app.state.gateway
     access = gateway.access
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
@@ -70,12 +105,14 @@ def principal_of(request: Request) -> Principal:
     raise Unauthorized("an API key is needed; send it as `Authorization: Bearer cm_…`")
 
 
-def scoped(scope: str) -> Callable[[Request], Principal]:
-    """A dependency that answers the principal and refuses keys without ``scope``."""
+def scoped(scope: str, *, of_any_matter: bool = False) -> Callable[[Request], Principal]:
+    """A dependency that answers the principal and refuses keys without ``scope``, or for other matters."""
 
     def check(request: Request) -> Principal:
         principal = principal_of(request)
         principal.require(scope)
+        if not of_any_matter:
+            check_path(request.app.state.gateway, principal, request.path_params)
         return principal
 
     return check
@@ -84,4 +121,7 @@ def scoped(scope: str) -> Callable[[Request], Principal]:
 Shared = Annotated[Gateway, Depends(gateway_of)]
 Reader = Annotated[Principal, Depends(scoped("read"))]
 Submitter = Annotated[Principal, Depends(scoped("submit"))]
+MatterReader = Annotated[Principal, Depends(scoped("read", of_any_matter=True))]
+MatterSubmitter = Annotated[Principal, Depends(scoped("submit", of_any_matter=True))]
 Admin = Annotated[Principal, Depends(scoped("admin"))]
+Operator = Annotated[Principal, Depends(scoped("operator"))]

@@ -12,19 +12,22 @@ from pydantic import BaseModel
 
 from gateway.document_sets import SET_TYPES, set_job
 from gateway.job_inputs import EmbedInput, GenerateInput, checked_input
+from gateway.matters import visible_document
 from gateway.run_schemas import RunRequest
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
-from services.access import Principal
 from services.errors import InvalidRequest, NotFound
 from services.jobs import LANE_OF_TYPE, Device, JobType, Lane, Priority, Step, Submission, check_name
 from services.models import CLAUSE_MODEL
 from services.playbooks import load_playbook, own_clauses
+from services.principal import Principal
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
 # What workers have is not asked for anew for each of hundreds of submissions a second.
 MODELS_SECONDS = 1.0
+# Tokens: of an answer whose length is not asked for, of a review's questions with their answers, and bytes of one.
+ANSWER_TOKENS, REVIEW_TOKENS, TOKEN_BYTES = 256, 1000, 4
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -41,7 +44,9 @@ def choose(kind: type[Name], value: str, what: str) -> Name:
 def build_submission(
     gateway: Gateway, principal: Principal, request: JobRequest, *, playbook_text: str | None = None
 ) -> Submission:
-    """The job that a request asks for. Raises ``InvalidRequest``, ``NotFound`` or ``Forbidden``; queues nothing.
+    """The job that a request asks for. Queues nothing, but spends the tokens.
+
+    Raises ``InvalidRequest``, ``NotFound``, ``Forbidden`` or ``RateLimited``.
 
     ``playbook_text`` is the YAML of a playbook that is not stored, which the job carries instead of the request's.
     """
@@ -64,6 +69,7 @@ def build_submission(
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
     data = json.dumps(body, ensure_ascii=False).encode()
     inline = len(data) <= INLINE_BYTES
+    gateway.rates.spend_tokens(principal, _tokens(job_type, body, len(data), generates=model is not None))
     return Submission(
         tenant=principal.tenant,
         type=job_type,
@@ -72,8 +78,9 @@ def build_submission(
         priority=priority,
         device=device,
         model=model,
-        matter=request.matter,
+        matter=principal.matter_for(request.matter),
         metadata=request.metadata,
+        callback=_callback(gateway, principal, request),
         plan=plan,
         cost=_cost(gateway, principal, job_type, body),
         not_before=not_before,
@@ -134,8 +141,9 @@ def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) 
         priority=priority,
         device=device,
         model=model,
-        matter=request.matter,
+        matter=principal.matter_for(request.matter),
         metadata=request.metadata,
+        callback=_callback(gateway, principal, request),
         plan=plan,
     )
 
@@ -146,7 +154,15 @@ def _names(principal: Principal, request: JobRequest | RunRequest) -> tuple[Prio
     principal.check_priority(priority)
     if request.matter is not None:
         check_name(request.matter, "matter")
+    principal.matter_for(request.matter)
     return priority, choose(Device, request.device, "device")
+
+
+def _callback(gateway: Gateway, principal: Principal, request: JobRequest | RunRequest) -> str | None:
+    """The webhook that a request names. Raises code ``callback_unknown`` or ``callback_disabled``."""
+    if request.callback is None:
+        return None
+    return gateway.webhooks.callback(principal.tenant, request.callback, principal.matter_for(request.matter))
 
 
 def request_hash(request: BaseModel, text: str = "") -> str:
@@ -187,7 +203,7 @@ def _document_job(
         playbook = {"playbook": _playbook_version(gateway, principal, request.playbook)}
     else:
         playbook = {"playbook": load_playbook(playbook_text).version, "playbook_text": playbook_text}
-    document = gateway.documents.get(principal.tenant, request.document)
+    document = visible_document(gateway, principal, request.document)
     body: dict[str, Any] = {"document": document.id, "name": document.name, **playbook}
     return body, *_plan(gateway, principal, job_type, request.model, device, playbook)
 
@@ -245,6 +261,15 @@ def _check_device(gateway: Gateway, device: Device, lanes: list[Lane]) -> None:
                 f"no live worker of the lane {lane} has the device {device}; ask for any, or start one",
                 code="device_unavailable",
             )
+
+
+def _tokens(job_type: JobType, body: dict[str, Any], size: int, *, generates: bool) -> int:
+    """Tokens that a job may take of a model, prompt and answer, reckoned before it runs; for the rates of keys."""
+    if job_type is JobType.GENERATE:
+        return size // TOKEN_BYTES + int(body.get("max_tokens") or ANSWER_TOKENS)
+    if job_type is JobType.EMBED:
+        return size // TOKEN_BYTES + 1
+    return REVIEW_TOKENS if job_type is JobType.REVIEW and generates else 0
 
 
 def _cost(gateway: Gateway, principal: Principal, job_type: JobType, body: dict[str, Any]) -> float:

@@ -1,78 +1,75 @@
-"""API keys and the sessions of browsers: who calls, for which tenant, with which scopes."""
+"""API keys and the sessions of browsers: makes, rotates and revokes keys, and admits each request in one script."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
-import time
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection
+from typing import Any, Final
 
-from services.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
+from services.audit import Audit
+from services.errors import InvalidRequest, NotFound, Unauthorized
 from services.jobs import Priority, check_name
 from services.keys import Keys
-from services.redis_client import Redis, redis_errors
+from services.lifecycle import pairs
+from services.principal import SCOPES, UNLIMITED, Limits, Principal
+from services.rates import limited, rates_of
+from services.redis_client import Redis, redis_errors, server_time
+from services.scripts import Scripts
 
-SCOPES: Final = ("submit", "read", "admin")
 LOGIN_SECONDS: Final = 600
 SESSION_SECONDS: Final = 12 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who a request acts for. ``ceiling`` is the most urgent priority that the key may ask for."""
-
-    key_id: str
-    tenant: str
-    scopes: frozenset[str]
-    ceiling: Priority
-
-    def require(self, scope: str) -> None:
-        """Raise ``Forbidden`` unless the key has the scope."""
-        if scope not in self.scopes:
-            raise Forbidden(f"this key lacks the scope {scope!r}; ask an admin for one that has it")
-
-    def check_priority(self, priority: Priority) -> None:
-        """Raise ``Forbidden`` when the priority is above the key's ceiling."""
-        if priority.rank < self.ceiling.rank:
-            raise Forbidden(
-                f"this key may ask for {self.ceiling.value} at most, not {priority.value}",
-                code="priority_forbidden",
-            )
+GRACE_SECONDS: Final = 24 * 3600
+MAX_GRACE_SECONDS: Final = 90 * 86400
+LOCAL: Final = "local"
+"""Who acts in the audit log where no key does: somebody at the machine of the stack."""
 
 
 class Access:
-    """Issues, checks and revokes keys; secrets are kept as SHA-256 only (they are 192 random bits)."""
+    """Issues, checks and revokes keys; secrets are kept as SHA-256 only (they are 192 random bits).
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    ``tenant`` limits all keys of a tenant together. What is done to keys stands in their tenant's audit log.
+    """
+
+    def __init__(self, client: Redis, keys: Keys, tenant: Limits = UNLIMITED) -> None:
         self._client = client
         self._keys = keys
+        self._tenant = tenant
+        self._audit = Audit(client, keys)
+        self._scripts = Scripts(client, {"prefix": keys.prefix})
 
     def create(
         self,
         name: str,
         *,
         tenant: str = "default",
-        scopes: tuple[str, ...] = SCOPES,
+        scopes: Collection[str] = SCOPES,
         ceiling: Priority = Priority.CRITICAL,
+        matters: Collection[str] | None = None,
+        limits: Limits = UNLIMITED,
+        actor: str = LOCAL,
     ) -> str:
-        """Make a key; answers the whole secret ``cm_<id>_<random>``, which is shown this one time."""
+        """Make a key; answers the whole secret ``cm_<id>_<random>``, which is shown this one time.
+
+        ``matters`` are the only ones that the key sees; such a key administers nothing. Raises ``InvalidRequest``.
+        """
         check_name(tenant, "tenant")
-        if unknown := set(scopes) - set(SCOPES):
-            raise InvalidRequest(
-                f"unknown scopes {sorted(unknown)}; there are {', '.join(SCOPES)}",
-                code="scope_unknown",
-            )
+        self._check(scopes, matters, limits)
         key_id, secret = secrets.token_hex(6), secrets.token_hex(24)
-        record = {
+        record: dict[str, str] = {
             "name": name,
             "hash": _digest(secret),
             "tenant": tenant,
-            "scopes": " ".join(scopes),
+            "scopes": " ".join(scope for scope in SCOPES if scope in scopes),
             "ceiling": ceiling.value,
-            "created": str(time.time()),
+            "matters": " ".join(sorted(set(matters or ()))),
+            "requests": _number(limits.requests),
+            "tokens": _number(limits.tokens),
+            "stored_bytes": _number(limits.stored_bytes),
+            "expires": _number(limits.expires),
+            "created": str(server_time(self._client)),
         }
+        self._audit.note(tenant, actor, "key.made", key_id, scopes=record["scopes"], matters=record["matters"])
         with redis_errors():
             pipeline = self._client.pipeline()
             pipeline.hset(self._keys("apikey", id=key_id), mapping=record)
@@ -80,39 +77,59 @@ class Access:
             pipeline.execute()
         return f"cm_{key_id}_{secret}"
 
-    def list(self) -> list[dict[str, str]]:
-        """All keys without their secrets."""
+    def list(self, tenant: str | None = None) -> list[dict[str, str]]:
+        """The keys of a tenant, or all, oldest first, without their secrets."""
         with redis_errors():
-            ids = sorted(self._client.smembers(self._keys("apikeys")))
-            records = [(key_id, self._client.hgetall(self._keys("apikey", id=key_id))) for key_id in ids]
-        return [
-            {
-                "id": key_id,
-                **{name: value for name, value in record.items() if name != "hash"},
-            }
-            for key_id, record in records
-            if record
-        ]
+            ids = list(self._client.smembers(self._keys("apikeys")))
+            pipeline = self._client.pipeline(transaction=False)
+            for key_id in ids:
+                pipeline.hgetall(self._keys("apikey", id=key_id))
+            records: list[dict[str, str]] = pipeline.execute()
+        found = [_shown(key_id, record) for key_id, record in zip(ids, records, strict=True) if record]
+        found = [record for record in found if tenant in (None, record["tenant"])]
+        return sorted(found, key=lambda record: float(record["created"]))
 
-    def revoke(self, key_id: str) -> None:
-        """Make a key useless at once; raises ``NotFound``."""
+    def find(self, key_id: str) -> dict[str, str]:
+        """One key without its secret; raises ``NotFound``."""
         with redis_errors():
-            removed = self._client.delete(self._keys("apikey", id=key_id))
-            self._client.srem(self._keys("apikeys"), key_id)
-        if not removed:
-            raise NotFound(
-                f"there is no key {key_id!r}; `casemill keys list` shows them",
-                code="key_unknown",
-            )
+            record = self._client.hgetall(self._keys("apikey", id=key_id))
+        if not record:
+            raise key_unknown(key_id)
+        return _shown(key_id, record)
+
+    def rotate(self, key_id: str, *, grace_seconds: int = GRACE_SECONDS, actor: str = LOCAL) -> str:
+        """Give a key a new secret, which is answered this one time; the old one holds for a while. Raises ``NotFound``.
+
+        What else the key is stays as it is: its id, its limits, its sessions.
+        """
+        if not 0 <= grace_seconds <= MAX_GRACE_SECONDS:
+            raise InvalidRequest(f"the grace is 0 to {MAX_GRACE_SECONDS} seconds", code="grace_invalid")
+        tenant, secret = self.find(key_id)["tenant"], secrets.token_hex(24)
+        self._audit.note(tenant, actor, "key.rotated", key_id, grace_seconds=str(grace_seconds))
+        argument = {"id": key_id, "digest": _digest(secret), "grace": grace_seconds}
+        if not self._scripts.run("key_rotate", argument):
+            raise key_unknown(key_id)
+        return f"cm_{key_id}_{secret}"
+
+    def revoke(self, key_id: str, *, actor: str = LOCAL) -> None:
+        """Make a key and its sessions useless at once; raises ``NotFound``."""
+        self._audit.note(self.find(key_id)["tenant"], actor, "key.revoked", key_id)
+        with redis_errors():
+            pipeline = self._client.pipeline()
+            pipeline.delete(self._keys("apikey", id=key_id))
+            pipeline.srem(self._keys("apikeys"), key_id)
+            pipeline.execute()
 
     def check(self, secret: str) -> Principal:
-        """Who holds this secret; raises ``Unauthorized``."""
+        """Who holds this secret, as one request of theirs; raises ``Unauthorized`` or ``RateLimited``."""
         prefix, _, rest = secret.partition("_")
         key_id, _, random = rest.partition("_")
-        if prefix == "cm" and key_id.isalnum() and random:
-            record = self._record(key_id)
-            if record and hmac.compare_digest(record["hash"], _digest(random)):
-                return _principal(key_id, record)
+        if prefix == "cm" and key_id.isalnum() and key_id.isascii() and random:
+            verdict, *found = self._admit({"id": key_id, "digest": _digest(random)})
+            if verdict == "expired":
+                raise Unauthorized("this key has expired; ask an admin for another", code="key_expired")
+            if verdict != "unknown":
+                return _admitted(verdict, *found)
         raise Unauthorized("the API key is not known; send it as `Authorization: Bearer cm_…`")
 
     def start_login(self, key_id: str) -> str:
@@ -126,37 +143,91 @@ class Access:
         """Turn a login token into a session token; works once. Raises ``Unauthorized``."""
         with redis_errors():
             key_id = self._client.getdel(self._keys("login", token=login))
-            if not key_id:
+            record = self._client.hgetall(self._keys("apikey", id=key_id)) if key_id else None
+            if not key_id or not record:
                 raise Unauthorized(
                     "this log-in link was used or has expired; `casemill keys login` prints a new one",
                     code="login_expired",
                 )
+            self._audit.note(record["tenant"], key_id, "session.opened", key_id)
             session = secrets.token_urlsafe(24)
             self._client.set(self._keys("session", token=session), key_id, ex=SESSION_SECONDS)
         return session
 
     def check_session(self, session: str) -> Principal:
-        """Who a session acts for; raises ``Unauthorized`` when it ended or its key was revoked."""
-        with redis_errors():
-            key_id = self._client.get(self._keys("session", token=session))
-        record = self._record(key_id) if key_id else None
-        if not key_id or not record:
+        """Who a session acts for; raises ``Unauthorized`` when it or its key has ended, or ``RateLimited``."""
+        verdict, *found = self._admit({"session": session})
+        if verdict in ("unknown", "expired"):
             raise Unauthorized("the session has ended; `casemill keys login` prints a new log-in link")
-        return _principal(key_id, record)
+        return _admitted(verdict, *found)
 
-    def _record(self, key_id: str) -> dict[str, str]:
+    def holds(self, principal: Principal) -> bool:
+        """Whether the key, secret and session that somebody was admitted by are still good."""
         with redis_errors():
-            return self._client.hgetall(self._keys("apikey", id=key_id))
+            known = self._scripts.run("admit", {"id": principal.key_id, "peek": True})[0] == "admitted"
+        return known and (principal.until is None or server_time(self._client) < principal.until)
+
+    def _admit(self, way: dict[str, str]) -> list[Any]:
+        argument: dict[str, Any] = way | {}
+        if self._tenant.requests is not None:
+            argument["tenant_requests"] = self._tenant.requests
+        return self._scripts.run("admit", argument)
+
+    def _check(self, scopes: Collection[str], matters: Collection[str] | None, limits: Limits) -> None:
+        if unknown := set(scopes) - set(SCOPES):
+            raise InvalidRequest(
+                f"unknown scopes {sorted(unknown)}; there are {', '.join(SCOPES)}",
+                code="scope_unknown",
+            )
+        for matter in matters or ():
+            check_name(matter, "matter")
+        if matters is not None and (not matters or {"admin", "operator"} & set(scopes)):
+            raise InvalidRequest(
+                "a key for named matters needs at least one, and has the scopes submit and read alone",
+                code="matters_invalid",
+            )
+        if limits.expires is not None and limits.expires <= server_time(self._client):
+            raise InvalidRequest("the key would have expired already", code="time_invalid")
+
+
+def key_unknown(key_id: str) -> NotFound:
+    """The answer where no key has this id, or where it is not for the caller to know."""
+    return NotFound(f"there is no key {key_id!r}; `casemill keys list` shows them", code="key_unknown")
+
+
+def _admitted(verdict: str, key_id: str, flat: list[str], until: str, wait: str, told: list[Any]) -> Principal:
+    record = pairs(flat)
+    scopes = frozenset(record["scopes"].split())
+    # Before there were operators, an admin was one; records of that time have no field `matters`.
+    legacy = "matters" not in record and "admin" in scopes
+    limits = Limits(*(_read(record, name) for name in ("requests", "tokens", "stored_bytes")))
+    principal = Principal(
+        key_id=key_id,
+        tenant=record["tenant"],
+        scopes=scopes | {"operator"} if legacy else scopes,
+        ceiling=Priority(record["ceiling"]),
+        matters=frozenset(record["matters"].split()) if record.get("matters") else None,
+        limits=limits,
+        until=float(until) if until else None,
+        rates=rates_of("requests", limits.requests, told),
+    )
+    if verdict == "limited":
+        raise limited("requests", float(wait), principal.rates)
+    return principal
+
+
+def _shown(key_id: str, record: dict[str, str]) -> dict[str, str]:
+    hidden = ("hash", "old_hash")
+    return {"id": key_id} | {name: value for name, value in record.items() if name not in hidden}
 
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _principal(key_id: str, record: dict[str, str]) -> Principal:
-    return Principal(
-        key_id=key_id,
-        tenant=record["tenant"],
-        scopes=frozenset(record["scopes"].split()),
-        ceiling=Priority(record["ceiling"]),
-    )
+def _number(value: float | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _read(record: dict[str, str], name: str) -> int | None:
+    return int(record[name]) if record.get(name) else None

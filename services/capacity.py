@@ -158,7 +158,7 @@ class Capacity:
 
     def _seats(self, worker: Announcement) -> int:
         """Slots of a worker that any priority may use: an engine has no more than its sequences."""
-        if worker.kind is Kind.DOCUMENTS:
+        if worker.kind in (Kind.DOCUMENTS, Kind.DELIVERY):
             return worker.slots
         return min(worker.slots, self._lifecycle.settings.sequences)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import secrets
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from services.blobs import Blobs
-from services.errors import InvalidRequest, NotFound
+from services.errors import InvalidRequest, NotFound, PayloadTooLarge, unknown
 from services.keys import Keys
 from services.paging import Page, newest, read_cursor, write_cursor
 from services.redis_client import Redis, redis_errors
@@ -29,42 +31,60 @@ class Document:
 class Documents:
     """Stores and finds documents and the outputs derived from them, per tenant."""
 
-    def __init__(self, client: Redis, keys: Keys, blobs: Blobs) -> None:
+    def __init__(self, client: Redis, keys: Keys, blobs: Blobs, *, tenant_limit: int | None = None) -> None:
         self._client = client
         self._keys = keys
+        self._tenant_limit = tenant_limit  # bytes that all documents of one tenant may have
         self.blobs = blobs
         self.vectors = VectorIndex(client, keys)
         self._scripts = Scripts(client, {"prefix": keys.prefix})
 
-    def add(self, tenant: str, data: bytes, *, name: str, matter: str | None = None) -> Document:
-        """Store a document; the same bytes give the same document again, under the name given last.
+    def add(
+        self,
+        tenant: str,
+        data: bytes,
+        *,
+        name: str,
+        matter: str | None = None,
+        owner: str = "",
+        owner_limit: int | None = None,
+    ) -> Document:
+        """Store a document; the same bytes of one matter give the same document again, under the name given last.
 
-        Raises ``InvalidRequest`` when empty.
+        ``owner`` is the key that stores it, ``owner_limit`` how many bytes that may have stored. Raises
+        ``InvalidRequest`` when empty, ``PayloadTooLarge`` where key or tenant may not store as much; nothing is kept.
         """
         if not data:
             raise InvalidRequest("the document is empty; send its bytes as the body", code="document_empty")
-        blob = self.blobs.put(tenant, "doc", data)
-        created = time.time()
-        key = self._keys("document", tenant=tenant, id=blob)
-        with redis_errors():
-            pipeline = self._client.pipeline()
-            pipeline.hset(key, mapping={"name": name[:255], "bytes": str(len(data))})
-            pipeline.hsetnx(key, "matter", matter or "")
-            pipeline.hsetnx(key, "created", str(created))
-            pipeline.zadd(self._keys("documents", tenant=tenant), {blob: created}, nx=True)
-            pipeline.execute()
-            document = self.get(tenant, blob)
-            if document.matter:
-                matter = self._keys("matter", tenant=tenant, matter=document.matter)
-                self._client.zadd(matter, {blob: document.created}, nx=True)
-        return document
+        reservation = self._reserve(tenant, len(data), owner, owner_limit)
+        # Of one matter: who works on another cannot find out by an upload what this one has, nor does erasing one
+        # matter's document take another's.
+        blob = self.blobs.put(tenant, "doc", data, scope=matter or "")
+        added: dict[str, Any] = {"tenant": tenant, "id": blob, "name": name[:255], "bytes": len(data)}
+        self._scripts.run("document_add", added | {"matter": matter or "", "owner": owner, "reservation": reservation})
+        return self.get(tenant, blob)
+
+    def _reserve(self, tenant: str, size: int, owner: str, owner_limit: int | None) -> str:
+        """Room for bytes that are about to be stored; answers the reservation's name. Raises ``PayloadTooLarge``."""
+        reservation = f"{owner}|{size}|{secrets.token_hex(8)}"
+        limits = {"owner_limit": owner_limit, "tenant_limit": self._tenant_limit}
+        argument: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+        if not argument:
+            return reservation
+        argument |= {"tenant": tenant, "owner": owner, "bytes": size, "reservation": reservation}
+        if self._scripts.run("storage_reserve", argument) == "full":
+            raise PayloadTooLarge(
+                "this would be more than the key or its tenant may store; delete documents, or ask an admin for more",
+                code="storage_full",
+            )
+        return reservation
 
     def get(self, tenant: str, document: str) -> Document:
         """The record of a document; raises ``NotFound``."""
         with redis_errors():
             fields = self._client.hgetall(self._keys("document", tenant=tenant, id=document))
         if not fields:
-            raise NotFound(f"there is no document {document!r}", code="document_unknown")
+            raise unknown("document", document)
         return Document(
             id=document,
             name=fields["name"],
@@ -74,16 +94,27 @@ class Documents:
         )
 
     def list(
-        self, tenant: str, *, matter: str | None = None, cursor: str | None = None, limit: int = 50
+        self,
+        tenant: str,
+        *,
+        matter: str | None = None,
+        matters: Collection[str] | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
     ) -> Page[Document]:
-        """The documents of a tenant or of a matter, newest first. Raises code ``cursor_invalid``."""
+        """The documents of a tenant or of a matter, of these ``matters`` alone, newest first.
+
+        Raises code ``cursor_invalid``.
+        """
         documents = self._keys("documents", tenant=tenant)
         source = documents if matter is None else self._keys("matter", tenant=tenant, matter=matter)
         places = newest(self._client, source, read_cursor("documents", cursor), limit + 1)
         found: list[Document] = []
         for place in places[:limit]:
             with suppress(NotFound):  # deleted meanwhile
-                found.append(self.get(tenant, place.name))
+                document = self.get(tenant, place.name)
+                if matters is None or document.matter in matters:
+                    found.append(document)
         return Page(found, write_cursor("documents", places[limit - 1]) if len(places) > limit else None)
 
     def delete(self, tenant: str, document: str) -> None:
@@ -91,16 +122,10 @@ class Documents:
 
         The record goes first: from then on nothing can be kept under the document.
         """
-        matter = self.get(tenant, document).matter
+        blobs: list[str] | None = self._scripts.run("document_remove", {"tenant": tenant, "id": document})
+        if blobs is None:
+            raise unknown("document", document)
         outputs = self._keys("outputs", tenant=tenant, document=document)
-        with redis_errors():
-            pipeline = self._client.pipeline()
-            pipeline.delete(self._keys("document", tenant=tenant, id=document))
-            pipeline.zrem(self._keys("documents", tenant=tenant), document)
-            if matter:
-                pipeline.zrem(self._keys("matter", tenant=tenant, matter=matter), document)
-            pipeline.hvals(outputs)
-            blobs: list[str] = pipeline.execute()[-1]
         for blob in {*blobs, document}:
             self.blobs.delete(tenant, blob)
         self.vectors.forget(tenant, set(blobs))

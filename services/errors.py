@@ -14,7 +14,8 @@ CasemillError
 └── Transient              503    the same request may succeed later
     ├── Unavailable        503    a dependency is away
     ├── DeviceLost         503    the GPU answers this process no more; another one may try
-    └── BacklogFull        429
+    ├── BacklogFull        429
+    └── RateLimited        429    more requests or tokens a minute than the key or its tenant may use
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class CasemillError(Exception):
     default_code: ClassVar[str] = "internal"
 
     def __init__(
-        self, detail: str, *, code: str | None = None, status: int | None = None, retry_after: int | None = None
+        self, detail: str, *, code: str | None = None, status: int | None = None, retry_after: float | None = None
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -69,6 +70,11 @@ class NotFound(InvalidRequest):
 
     status = 404
     default_code = "not_found"
+
+
+def unknown(what: str, name: str) -> NotFound:
+    """The one answer for a job, document, run or schedule that is not there, or that the caller may not see."""
+    return NotFound(f"there is no {what} {name!r}", code=f"{what}_unknown")
 
 
 class Conflict(InvalidRequest):
@@ -121,7 +127,7 @@ class ModelError(Permanent):
 
 
 class Transient(CasemillError):
-    """The same request may succeed later."""
+    """The same request may succeed later; a job is tried again after ``retry_after`` seconds, ``None``: soon."""
 
     status = 503
     default_code = "unavailable"
@@ -142,6 +148,17 @@ class BacklogFull(Transient):
 
     status = 429
     default_code = "backlog_full"
+
+
+class RateLimited(Transient):
+    """More in this minute than the key or its tenant may use."""
+
+    status = 429
+    default_code = "rate_limited"
+
+    def __init__(self, detail: str, *, retry_after: float, rates: tuple[Any, ...] = ()) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.rates = rates
 
 
 def from_problem(problem: dict[str, Any]) -> CasemillError:

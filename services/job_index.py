@@ -21,13 +21,18 @@ METADATA = "metadata."
 class Wanted:
     """Which jobs a list has; empty: of any. ``labels``: ``external_id``, ``matter`` or ``metadata.KEY`` → value.
 
-    Jobs of a run are listed by their ``run`` alone.
+    Jobs of a run are listed by their ``run`` alone. ``matters`` are those that the caller sees, ``None`` for all.
     """
 
     states: frozenset[State] = frozenset()
     types: frozenset[JobType] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     run: str | None = None
+    matters: frozenset[str] | None = None
+
+    def sees(self, job: Job) -> bool:
+        """Whether the caller may know of the job."""
+        return self.matters is None or job.matter in self.matters
 
     def accepts(self, state: str | None, job_type: str | None) -> bool:
         """Whether a record of this state and type may be among them."""
@@ -61,13 +66,24 @@ class JobIndex:
             after = places[-1]
         return Page(found, write_cursor("jobs", after) if after else None)
 
-    def dead_letters(self, tenant: str, *, cursor: str | None = None, limit: int = 50) -> Page[Job]:
-        """The jobs that failed for good and were not replayed, newest failure first."""
+    def dead_letters(
+        self,
+        tenant: str,
+        *,
+        matters: frozenset[str] | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page[Job]:
+        """The jobs that failed for good and were not replayed, newest failure first; of these ``matters`` alone.
+
+        A page can have less than ``limit`` and a cursor still, where others failed as well.
+        """
         after = read_cursor("dead-letters", cursor)
         places = newest(self._client, self._keys("dead", tenant=tenant), after, limit + 1)
         following = write_cursor("dead-letters", places[limit - 1]) if len(places) > limit else None
         jobs = self._records(tenant, [place.name for place in places[:limit]])
-        return Page([job for job in jobs if job], following)
+        seen = Wanted(matters=matters)
+        return Page([job for job in jobs if job and seen.sees(job)], following)
 
     def _source(self, tenant: str, wanted: Wanted) -> str:
         """The shortest index that has all that is wanted."""
@@ -92,7 +108,9 @@ class JobIndex:
             places = [place for place, fact in zip(places, facts, strict=True) if wanted.accepts(*fact)]
         jobs = self._records(tenant, [place.name for place in places])
         for place, job in zip(places, jobs, strict=True):
-            if job and wanted.labels.items() <= labels(job).items() and wanted.accepts(job.state, job.type):
+            if job is None or not wanted.sees(job):
+                continue
+            if wanted.labels.items() <= labels(job).items() and wanted.accepts(job.state, job.type):
                 yield place, job
 
     def _records(self, tenant: str, ids: Iterable[str]) -> Sequence[Job | None]:

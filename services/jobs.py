@@ -123,6 +123,7 @@ class Submission:
     input that lies in a blob. ``not_before`` and ``expires_at`` are seconds since the epoch: the job does not start
     before the one, and ends as ``expired`` if it has not ended by the other. ``request_hash`` stands for the request as
     the client sent it: the same idempotency key with another one is refused. ``external_id`` is the client's own name.
+    ``callback`` is the webhook that is told of its end, whatever that subscribes to.
     """
 
     tenant: str
@@ -141,6 +142,7 @@ class Submission:
     idempotency_key: str | None = None
     request_hash: str = ""
     request_id: str | None = None
+    callback: str | None = None
     external_id: str | None = None
 
     @property
@@ -151,7 +153,10 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that a worker's slot holds by lease. ``outputs`` are a parent's finished steps: step name → blob."""
+    """A job that a worker's slot holds by lease. ``outputs`` are a parent's finished steps: step name → blob.
+
+    Of ``attempt`` executions ``released`` do not count: they were handed back, or of a life before a replay.
+    """
 
     tenant: str
     id: str
@@ -165,6 +170,12 @@ class Claim:
     step: str | None
     outputs: dict[str, str]
     request_id: str | None
+    released: int = 0
+
+    @property
+    def tries(self) -> int:
+        """Executions in this life of the job that count, this one included."""
+        return self.attempt - self.released
 
     @property
     def member(self) -> str:
@@ -224,6 +235,7 @@ class Job:
     problem: dict[str, Any] | None
     worker: str | None
     cancelling: bool
+    callback: str | None
     request_id: str | None
     external_id: str | None
 
@@ -257,6 +269,7 @@ class Job:
             problem=json.loads(fields["problem"]) if fields.get("problem") else None,
             worker=fields.get("worker") or None,
             cancelling=bool(fields.get("cancel")),
+            callback=fields.get("callback") or None,
             request_id=fields.get("request_id") or None,
             external_id=fields.get("external_id") or None,
         )

@@ -27,6 +27,8 @@ TEMPLATES: Final = {
     "playbooks": "playbooks:{tenant}",  # hash name → latest version; until the playbook is removed
     "playbook_versions": "playbook-versions:{tenant}",  # hash version → JSON; permanent, jobs and results name them
     "documents": "documents:{tenant}",  # zset document → time of upload; until deleted
+    "stored": "stored:{tenant}",  # hash "all" and "key:<id>" → bytes of documents; counts down as they are deleted
+    "storing": "storing:{tenant}",  # zset "key id|bytes|random" → when this reservation of room ends; 10 min
     "matter": "matter:{tenant}:{matter}",  # zset document → time of upload; until its documents are deleted
     "runs": "runs:{tenant}",  # zset run → time of submission; trimmed with the runs, whose records are of the key `job`
     "run_order": "run-order:{tenant}:{id}",  # list of the run's documents as they were added; as the run
@@ -38,6 +40,10 @@ TEMPLATES: Final = {
     "schedule": "schedule:{tenant}:{id}",  # hash; until the schedule is removed
     "tenant_schedules": "schedules:{tenant}",  # set of a tenant's schedules; until removed
     "schedules": "schedules",  # zset tenant|id → next due time; until removed
+    "webhooks": "webhooks:{tenant}",  # set of a tenant's endpoints; until removed
+    "webhook": "webhook:{tenant}:{id}",  # hash with the secrets; until removed
+    # zset delivery → when it was made; trimmed with the deliveries, whose records are of the key `job`
+    "deliveries": "deliveries:{tenant}:{webhook}",
     "backlog": "backlog:{lane}:{device}:{priority}",  # zset tenant|id → virtual start time; empty when idle
     "clock": "clock:{lane}:{priority}",  # hash tenant → virtual time; one field a tenant, pruned by the caretaker
     "leases": "leases",  # zset tenant|id|attempt → end of the lease; empty when idle
@@ -56,8 +62,11 @@ TEMPLATES: Final = {
     "scale_plan": "scale_plan",  # hash kind of worker → JSON of the decision that holds; permanent
     "placement": "placement:{lane}:{device}",  # hash worker → JSON {ends, slots, weight, queues}; 10 s, as "worker"
     "turns": "turns:{lane}:{device}",  # hash "turn|worker" → place in the turn, "known" → workers; 1 h, renewed in use
-    "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes; until revoked
+    "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes, limits; until revoked
+    "bucket": "bucket:{rate}",  # string, time at which a rate's bucket is full; until then
     "apikeys": "apikeys",  # set of key ids; until revoked
+    "audit": "audit:{tenant}",  # stream number-0 → entry, hash of services.audit; permanent, nothing is taken out
+    "models_noted": "models-noted",  # hash model → SHA-256 as the audit log has it; permanent
     "login": "login:{token}",  # string, API key id; 10 min, read once
     "session": "session:{token}",  # string, API key id; 12 h
     "tickets": "tickets:{queue}",  # list that Celery reads; empty when idle; a worker's own: 10 s, as "worker"

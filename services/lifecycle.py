@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.backlog_limits import backlog_limits, seconds_to_room
-from services.errors import BacklogFull, CasemillError, Conflict, InvalidRequest, NotFound, Unavailable
+from services.errors import BacklogFull, CasemillError, Conflict, InvalidRequest, Unavailable, unknown
 from services.fleet import ANNOUNCEMENT_SECONDS, Fleet
 from services.job_index import digests, labels
 from services.jobs import (
@@ -32,6 +32,8 @@ from services.timings import BOUNDS, Histogram, histograms
 
 # Waking more slots than any machine has is work for nothing; the caretaker fills up what was used.
 TICKET_LIMIT = 64
+# How long a webhook's next attempt waits after each that failed, before some jitter: Standard Webhooks' own schedule.
+DELIVERY_RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 # Submissions sent together: one sync to disk for all of them, and no urgent script waits long behind them.
 SUBMIT_BATCH = 50
 
@@ -54,6 +56,7 @@ class Lifecycle:
                 "announcement": ANNOUNCEMENT_SECONDS,
                 "result_ttl": settings.result_ttl_seconds,
                 "max_attempts": settings.max_attempts,
+                "delivery_attempts": len(DELIVERY_RETRY_SECONDS) + 1,
                 "bounds": BOUNDS,
             },
         )
@@ -175,7 +178,7 @@ class Lifecycle:
         """Cancel a job; answers ``cancelled``, ``cancelling`` (at its next step) or the final state it already has."""
         verdict = str(self.scripts.run("cancel", {"tenant": tenant, "id": job}))
         if verdict == "missing":
-            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+            raise unknown("job", job)
         return verdict
 
     def replay(self, tenant: str, job: str) -> None:
@@ -185,7 +188,7 @@ class Lifecycle:
         """
         verdict = str(self.scripts.run("replay", {"tenant": tenant, "id": job}))
         if verdict == "missing":
-            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+            raise unknown("job", job)
         if verdict == "step":
             raise Conflict("a step cannot be replayed alone; replay its parent", code="job_is_step")
         if verdict != "replayed":
@@ -206,8 +209,9 @@ class Lifecycle:
         """The record of a job; raises ``NotFound``."""
         with redis_errors():
             fields = self.client.hgetall(self.keys("job", tenant=tenant, id=job))
-        if not fields or "template" in fields:  # runs are read and steered by services.runs
-            raise NotFound(f"there is no job {job!r}", code="job_unknown")
+        # Runs are read and steered by services.runs, deliveries by services.deliveries.
+        if not fields or "template" in fields or fields.get("task") == "deliver":
+            raise unknown("job", job)
         return Job.from_fields(fields)
 
     def service_seconds(self) -> dict[str, float]:
@@ -297,6 +301,7 @@ def record_fields(submission: Submission) -> dict[str, str]:
         "input": payload,
         "metadata": json.dumps(submission.metadata),
         "request_id": submission.request_id or "",
+        "callback": submission.callback or "",
         "external_id": submission.external_id or "",
         "bytes": str(submission.bytes or len(payload)),
     }
@@ -356,4 +361,5 @@ def _claim(flat: list[str], parent_flat: list[str]) -> Claim:
         step=fields.get("step") or None,
         outputs={name[4:]: blob for name, blob in parent.items() if name.startswith("out:")},
         request_id=fields.get("request_id") or None,
+        released=int(fields.get("released", "0")),
     )

@@ -29,6 +29,8 @@ _TOTALS = {
     "stale_results": ("casemill_stale_results", "Results discarded because their attempt had lost its lease."),
     "tickets": ("casemill_tickets", "Tickets written."),
 }
+# What becomes of messages to webhooks; `disabled` were not sent, as their endpoint was.
+_DELIVERIES = ("succeeded", "retried", "failed", "disabled", "cancelled")
 _STANDING = {
     "dead_letters": ("casemill_dead_letters", "Jobs of all tenants that failed for good and were not replayed."),
     "scheduled": ("casemill_jobs_scheduled", "Jobs that are not due yet, retries among them."),
@@ -103,6 +105,12 @@ class _Installation(Collector):
             if state.final:
                 ended.add_metric([state], counters.get(f"jobs.{state}", 0))
         yield ended
+        sent = CounterMetricFamily(
+            "casemill_webhook_deliveries", "Messages to webhooks and attempts to be repeated.", labels=["outcome"]
+        )
+        for outcome in _DELIVERIES:
+            sent.add_metric([outcome], counters.get(f"deliveries.{outcome}", 0))
+        yield sent
         for gauge, (name, text) in _STANDING.items():
             yield GaugeMetricFamily(name, text, value=standing[gauge])
 

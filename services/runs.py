@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.errors import Conflict, InvalidRequest, NotFound
+from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import Priority, State, Submission, check_name, new_id
 from services.lifecycle import Lifecycle, acceptance, key_reused, pairs, record_fields
 from services.paging import Page, Place, newest, read_cursor, write_cursor
@@ -70,6 +70,7 @@ class Run:
     schedule: str | None
     due: float | None
     problem: dict[str, Any] | None
+    callback: str | None
 
     @property
     def ended(self) -> int:
@@ -115,7 +116,7 @@ class Runs:
         """
         work = submission.work
         check_name(work.tenant, "tenant")
-        template = record_fields(replace(work, request_id=None))
+        template = record_fields(replace(work, request_id=None, callback=None))
         fields = template | {
             "tenant": work.tenant,
             "id": new_id("run"),
@@ -126,6 +127,7 @@ class Runs:
             "schedule": submission.schedule or "",
             "due": submission.due,
             "request_id": work.request_id or "",
+            "callback": work.callback or "",
         }
         fields.pop("plan", None)
         argument: dict[str, Any] = {"fields": fields} | acceptance(work, fields["input"])
@@ -186,13 +188,19 @@ class Runs:
         with redis_errors():
             fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
         if "template" not in fields:
-            raise _unknown(run)
+            raise unknown("run", run)
         return self._run(fields)
 
     def list(
-        self, tenant: str, *, schedule: str | None = None, cursor: str | None = None, limit: int = 50
+        self,
+        tenant: str,
+        *,
+        matters: Collection[str] | None = None,
+        schedule: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
     ) -> Page[Run]:
-        """The newest runs of a tenant, newest first; ``schedule`` keeps those of one schedule.
+        """The newest runs of a tenant, or of these matters of it, newest first; ``schedule`` keeps those of one.
 
         Raises code ``cursor_invalid``.
         """
@@ -204,6 +212,8 @@ class Runs:
                 with redis_errors():
                     fields = self._client.hgetall(self._keys("job", tenant=tenant, id=place.name))
                 if not fields or schedule not in (None, fields.get("schedule")):
+                    continue
+                if matters is not None and fields.get("matter") not in matters:
                     continue
                 if len(found) == limit and last:
                     return Page(found, write_cursor("runs", last))
@@ -223,8 +233,7 @@ class Runs:
 
     def _rows(self, tenant: str, run: str, start: int, count: int) -> list[RunDocument]:
         """By number, ``start`` from 0, those that have not begun among them."""
-        record = self.get(tenant, run)
-        cancelled = record.state.final or record.cancelling
+        self.get(tenant, run)
         with redis_errors():
             ids: list[str] = self._client.lrange(
                 self._keys("run_order", tenant=tenant, id=run), start, start + count - 1
@@ -232,9 +241,8 @@ class Runs:
             items: list[str | None] = (
                 self._client.hmget(self._keys("run_items", tenant=tenant, id=run), ids) if ids else []
             )
-        idle = {"state": "cancelled" if cancelled else "waiting"}
         return [
-            _document(document, {"n": start + place} | (json.loads(text) if text else idle))
+            _document(document, json.loads(text) if text else {"n": start + place, "state": "waiting"})
             for place, (document, text) in enumerate(zip(ids, items, strict=True), 1)
         ]
 
@@ -252,7 +260,7 @@ class Runs:
 
     def _checked(self, run: str, verdict: str, value: list[Any]) -> Run:
         if verdict == "missing":
-            raise _unknown(run)
+            raise unknown("run", run)
         if verdict == "closed":
             raise Conflict(f"the run is {value[0]}, which does not allow this", code="run_state")
         return self._run(pairs(value[0]))
@@ -288,6 +296,7 @@ class Runs:
             schedule=fields.get("schedule") or None,
             due=float(fields["due"]) if fields.get("due") else None,
             problem=json.loads(fields["problem"]) if fields.get("problem") else None,
+            callback=fields.get("callback") or None,
         )
 
 
@@ -304,7 +313,3 @@ def _document(document: str, item: dict[str, Any]) -> RunDocument:
         code=item.get("code"),
         detail=item.get("detail"),
     )
-
-
-def _unknown(run: str) -> NotFound:
-    return NotFound(f"there is no run {run!r}", code="run_unknown")

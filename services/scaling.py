@@ -17,18 +17,23 @@ class Kind(StrEnum):
     GPU = "gpu"
     CPU = "cpu"
     DOCUMENTS = "documents"
+    DELIVERY = "delivery"
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """What a worker of the kind serves."""
         if self is Kind.DOCUMENTS:
-            return (Lane.EXTRACT, Lane.DELIVER)
+            return (Lane.EXTRACT,)
+        if self is Kind.DELIVERY:
+            return (Lane.DELIVER,)
         return (Lane.GENERATE, Lane.EMBED, Lane.ANALYZE)
 
 
 def kind_of(device: str, lanes: Sequence[str]) -> Kind:
     """The kind of a worker by what it serves."""
-    if set(lanes) <= set(Kind.DOCUMENTS.lanes):
+    if set(lanes) == set(Kind.DELIVERY.lanes):
+        return Kind.DELIVERY
+    if set(lanes) <= {*Kind.DOCUMENTS.lanes, *Kind.DELIVERY.lanes}:
         return Kind.DOCUMENTS
     return Kind.GPU if device == Device.GPU else Kind.CPU
 
@@ -102,7 +107,7 @@ URGENT: Final = (Priority.CRITICAL, Priority.HIGH, Priority.NORMAL)
 # Between two steps up: time for the workers of the first to start.
 GROW_SECONDS: Final = 4.0
 # The usual pause; a model is dear to load.
-SHRINK_SECONDS: Final = {Kind.GPU: 600.0, Kind.CPU: 300.0, Kind.DOCUMENTS: 180.0}
+SHRINK_SECONDS: Final = {Kind.GPU: 600.0, Kind.CPU: 300.0, Kind.DOCUMENTS: 180.0, Kind.DELIVERY: 180.0}
 # Fewer do only if their slots would stay below this share.
 FILLED: Final = 0.5
 # Less than this share of a worker is no reason for another; with a tenth, noise made many more changes.

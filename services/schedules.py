@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from services.errors import CasemillError, Conflict, NotFound, Unavailable
+from services.errors import CasemillError, Conflict, NotFound, Unavailable, unknown
 from services.jobs import Device, JobType, Lane, Priority, Step, Submission, new_id
 from services.lifecycle import Lifecycle
 from services.paging import Page, Place, page_of
@@ -79,20 +80,27 @@ class Schedules:
         with redis_errors():
             fields = self._client.hgetall(self._keys("schedule", tenant=tenant, id=schedule))
         if not fields:
-            raise NotFound(f"there is no schedule {schedule!r}", code="schedule_unknown")
+            raise unknown("schedule", schedule)
         return _schedule(tenant, schedule, fields)
 
-    def list(self, tenant: str, *, cursor: str | None = None, limit: int = 50) -> Page[Schedule]:
-        """The schedules of a tenant, oldest first. Raises ``InvalidRequest`` for a cursor that is none."""
+    def list(
+        self, tenant: str, *, matters: Collection[str] | None = None, cursor: str | None = None, limit: int = 50
+    ) -> Page[Schedule]:
+        """The schedules of a tenant, or those of these matters among them, oldest first, page by page.
+
+        Raises ``InvalidRequest`` for a cursor that is none.
+        """
         with redis_errors():
             names = sorted(self._client.smembers(self._keys("tenant_schedules", tenant=tenant)))
         page = page_of("schedules", names, lambda name: Place(0, name), cursor=cursor, limit=limit)
         found: list[Schedule] = []
         for schedule in page.rows:
             try:
-                found.append(self.get(tenant, schedule))
+                known = self.get(tenant, schedule)
             except NotFound:  # removed meanwhile
                 continue
+            if matters is None or known.work.matter in matters:
+                found.append(known)
         return Page(found, page.next_cursor)
 
     def remove(self, tenant: str, schedule: str) -> None:
@@ -170,7 +178,7 @@ class Schedules:
 
 
 def _work_fields(work: Submission) -> dict[str, Any]:
-    kept = ("tenant", "type", "input", "priority", "device", "model", "matter", "metadata", "cost")
+    kept = ("tenant", "type", "input", "priority", "device", "model", "matter", "metadata", "cost", "callback")
     fields: dict[str, Any] = {name: getattr(work, name) for name in kept}
     return fields | {"plan": [asdict(step) for step in work.plan]}
 

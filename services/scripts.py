@@ -13,12 +13,21 @@ from services.redis_client import Redis, redis_errors
 
 _FOLDER = files("services") / "lua"
 # Every script carries them all: the server compiles a script once and finds it by its hash.
-_SHARED = ("prelude", "placement", "transitions", "runs", "claim")
+_SHARED = ("prelude", "placement", "transitions", "runs", "deliveries", "claim", "storage")
+# These have nothing to do with jobs, and run so often that defining those functions would be most of their work.
+_SHORT = {
+    "audit": ("prelude",),
+    "key_rotate": ("prelude",),
+    "admit": ("prelude", "rates"),
+    "spend": ("prelude", "rates"),
+    "webhook_add": ("prelude",),
+    "webhook_change": ("prelude",),
+}
 
 
 def script_text(name: str) -> str:
     """Full source of the script ``name`` as the server gets it."""
-    parts = [(_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in (*_SHARED, name)]
+    parts = [(_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in (*_SHORT.get(name, _SHARED), name)]
     return "".join(parts).replace("--@KEYS@--", lua_functions())
 
 

@@ -17,6 +17,8 @@ SECRETS = ("redis_url", "REDIS_URL", "key", "flower_password")
 
 PULL = "pull"
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 def default_data_dir() -> Path:
     """Where this machine's user keeps application data, by the system's own convention."""
@@ -75,6 +77,15 @@ class Settings(BaseSettings):
         description="API key of the command line; unset: the one `casemill up` made",
     )
 
+    webhook_networks: str = Field(
+        default="127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
+        description="networks that webhooks may be sent to, as CIDRs, comma-separated",
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="where clients reach the gateway, for links in webhooks; unset: links are paths",
+    )
+
     lease_seconds: float = Field(
         default=30.0,
         gt=0.2,
@@ -89,6 +100,11 @@ class Settings(BaseSettings):
     max_backlog: int = Field(default=100_000, ge=1, description="jobs that may wait in one lane")
     max_tenant_backlog: int = Field(default=50_000, ge=1, description="jobs of one tenant that may wait in one lane")
     max_tenant_backlog_bytes: int = Field(default=2**30, ge=1, description="input of one tenant waiting in one lane")
+    tenant_requests_per_minute: int | None = Field(default=None, ge=1, description="of all keys of a tenant together")
+    tenant_tokens_per_minute: int | None = Field(
+        default=None, ge=1, description="of models, prompts and answers, of all keys of a tenant together"
+    )
+    tenant_stored_bytes: int | None = Field(default=None, ge=1, description="documents of one tenant")
     run_window: int = Field(default=64, ge=1, le=10_000, description="documents of one run that live side by side")
     max_wait_seconds: int = Field(default=60, ge=0, le=3600, description="longest `Prefer: wait` for a job's end")
     max_connections: int = Field(default=2000, ge=1, description="connections that one gateway process serves at once")
@@ -172,6 +188,17 @@ class Settings(BaseSettings):
             raise ValueError("unix:// needs the path of a socket, e.g. unix:///run/valkey/valkey.sock")
         return url
 
+    @field_validator("webhook_networks")
+    @classmethod
+    def _known_networks(cls, text: str) -> str:
+        _networks(text)
+        return text
+
+    @property
+    def webhook_allowed(self) -> tuple[Network, ...]:
+        """The networks that webhooks may be sent to."""
+        return _networks(self.webhook_networks)
+
     @property
     def models_folder(self) -> Path:
         """Where models and their catalog lie."""
@@ -192,6 +219,10 @@ class Settings(BaseSettings):
         """The same settings as if ``REDIS_URL`` were not set."""
         kept = self.model_fields_set - {"redis_url"}
         return Settings.model_construct(_fields_set=kept, **{name: getattr(self, name) for name in kept})
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def local_host(bound: str) -> str:

@@ -34,6 +34,8 @@ PERMANENT = (
     "scale",
     "apikey:",
     "apikeys",
+    "audit:",
+    "models-noted",
     "document:",
     "documents:",
     "outputs:",
@@ -43,10 +45,14 @@ PERMANENT = (
     "matter:",
     "runs:",
     "schedule:",
+    "webhooks:",
+    "webhook:",
+    "deliveries:",
     "schedules",
     "dead:",
     "playbooks:",
     "playbook-versions:",
+    "stored:",
 )
 
 

@@ -202,9 +202,9 @@ class Slots:
         except Transient as error:
             if isinstance(error, DeviceLost):  # any other job would fail here too, before the pulse ends the process
                 self.drain()
-            completion = Completion(
-                claim, "retry", problem=error.problem(), retry_after=RETRY_SECONDS * 2 ** (claim.attempt - 1)
-            )
+            usual = RETRY_SECONDS * 2 ** (claim.attempt - 1)
+            wait = usual if error.retry_after is None else error.retry_after
+            completion = Completion(claim, "retry", problem=error.problem(), retry_after=wait)
         except CasemillError as error:
             completion = Completion(claim, "failed", problem=error.problem())
         except Exception as error:  # the job fails, the worker lives

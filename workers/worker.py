@@ -26,6 +26,7 @@ from services.models import FAKE, Catalog, Model, fake_model
 from services.playbook_store import PlaybookStore
 from services.settings import PULL, Settings
 from services.tickets import ticket_queue
+from services.webhooks import Webhooks
 from shaders.runtime import lost
 from workers.engines.registry import Engines
 from workers.hardware import pin, see_only, usable_cores
@@ -90,7 +91,7 @@ class Worker:
         self._slots = Slots(
             self._lifecycle,
             self._pulse,
-            Work(tasks(toolbox), toolbox.keep_result, self._loadable, _batch),
+            Work(tasks(toolbox, Webhooks(self._lifecycle)), toolbox.keep_result, self._loadable, _batch),
             worker=self.id,
             device=options.device,
             seats=settings.sequences,

@@ -1,8 +1,9 @@
-"""Verbs of the operator: ``models``, ``keys``, ``scale``, ``doctor``."""
+"""Verbs of the operator: ``models``, ``scale``, ``doctor``."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -12,15 +13,13 @@ from gateway.cli.client import Client
 from gateway.cli.doctor import examine
 from gateway.cli.model_plan import plan_model
 from gateway.cli.output import note, show_json, show_table, wants_json
-from gateway.client_file import ClientFile
 from gateway.stack.supervisor import ask_workers
 from gateway.stack.valkey import reachable_settings
-from services.access import SCOPES, Access
 from services.errors import Unavailable
-from services.jobs import Priority
 from services.keys import Keys
+from services.model_notes import note_models
 from services.models import Catalog, Model
-from services.redis_client import connect, redis_errors
+from services.redis_client import connect
 from services.scaling import Kind
 from services.settings import Settings
 
@@ -56,7 +55,11 @@ def list_models(settings: Settings) -> None:
 @click.pass_obj
 def add_model(settings: Settings, source: str, sha256: str | None, name: str | None, licence: str | None) -> None:
     """Install a GGUF file from a path or an https URL."""
-    _show_model(Catalog(settings.models_folder).add(source, sha256, name, licence), "installed")
+    catalog = Catalog(settings.models_folder)
+    _show_model(catalog.add(source, sha256, name, licence), "installed")
+    settings = reachable_settings(settings)
+    with suppress(Unavailable):  # then the next gateway that starts notes it
+        note_models(connect(settings), Keys(settings.prefix), catalog)
 
 
 @models.command("verify")
@@ -77,59 +80,6 @@ def demo_models() -> None:
 
 
 models.add_command(plan_model)
-
-
-@click.group()
-def keys() -> None:
-    """Make and revoke API keys; works on the machine of the stack."""
-
-
-@keys.command("list")
-@click.pass_obj
-def list_keys(settings: Settings) -> None:
-    """Show the keys without their secrets."""
-    found = _access(settings).list()
-    if wants_json():
-        for key in found:
-            show_json(key)
-        return
-    rows = [(key["id"], key["name"], key["tenant"], key["scopes"], key["ceiling"]) for key in found]
-    show_table(("id", "name", "tenant", "scopes", "priority up to"), rows)
-
-
-@keys.command("create")
-@click.argument("name")
-@click.option("--tenant", default="default", show_default=True)
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("submit", "read"))
-@click.option("--ceiling", type=click.Choice([p.value for p in Priority]), default="high", show_default=True)
-@click.pass_obj
-def create_key(settings: Settings, name: str, tenant: str, scopes: tuple[str, ...], ceiling: str) -> None:
-    """Make a key and print it, this one time."""
-    secret = _access(settings).create(name, tenant=tenant, scopes=scopes, ceiling=Priority(ceiling))
-    if wants_json():
-        show_json({"key": secret})
-    else:
-        click.echo(secret)
-
-
-@keys.command("revoke")
-@click.argument("key_id")
-@click.pass_obj
-def revoke_key(settings: Settings, key_id: str) -> None:
-    """Make a key useless at once."""
-    _access(settings).revoke(key_id)
-    click.echo(f"revoked {key_id}")
-
-
-@keys.command("login")
-@click.pass_obj
-def login_link(settings: Settings) -> None:
-    """Print a one-time log-in link for the browser."""
-    known = ClientFile(settings.data_dir).read()
-    if known is None:
-        raise click.ClickException("no key is known here; start the stack with `casemill up`")
-    access = _access(settings)
-    click.echo(f"{known.url}/login?token={access.start_login(access.check(known.key).key_id)}")
 
 
 @click.command()
@@ -174,17 +124,6 @@ def doctor(settings: Settings) -> None:
         sys.exit(1)
 
 
-def _access(settings: Settings) -> Access:
-    settings = reachable_settings(settings)
-    client = connect(settings)
-    try:
-        with redis_errors():
-            client.ping()
-    except Unavailable as error:
-        raise Unavailable(f"{error.detail}; start the stack with `casemill up`", code=error.code) from None
-    return Access(client, Keys(settings.prefix))
-
-
 def _show_model(model: Model, what: str) -> None:
     if wants_json():
         show_json(model.to_json() | {"status": what})
@@ -192,4 +131,4 @@ def _show_model(model: Model, what: str) -> None:
         click.echo(f"{what} {model.name}: {model.kind}, {model.licence}, sha256 {model.sha256}")
 
 
-COMMANDS: tuple[Any, ...] = (models, keys, scale, doctor)
+COMMANDS: tuple[Any, ...] = (models, scale, doctor)

@@ -8,7 +8,18 @@ from typing import Any
 
 import click
 
-from gateway.cli import administration, document_sets, duplicates, playbooks, roles, runs, schedules, work
+from gateway.cli import (
+    administration,
+    document_sets,
+    duplicates,
+    keys,
+    playbooks,
+    roles,
+    runs,
+    schedules,
+    webhooks,
+    work,
+)
 from gateway.cli.output import show_json
 from services.errors import CasemillError
 from services.settings import load_settings
@@ -52,7 +63,7 @@ def _json_too(command: click.Command) -> click.Command:
     return command
 
 
-for module in (roles, work, document_sets, runs, schedules, duplicates, playbooks, administration):
+for module in (roles, work, document_sets, runs, schedules, duplicates, playbooks, webhooks, keys, administration):
     for verb in module.COMMANDS:
         casemill.add_command(_json_too(verb))
 

@@ -18,7 +18,7 @@ from services.settings import Settings
 
 # Documents that are named to the run in one request.
 ADD_BATCH = 50
-_CHOSEN = ("matter", "priority", "model", "playbook", "force")
+_CHOSEN = ("matter", "callback", "priority", "model", "playbook", "force")
 
 
 @click.command()
@@ -29,6 +29,7 @@ _CHOSEN = ("matter", "priority", "model", "playbook", "force")
 @click.option("--priority", type=PRIORITIES, default="bulk", show_default=True)
 @click.option("--model", help="Generation model; `none` leaves generation out.")
 @click.option("--playbook", help="A name or version of `casemill playbooks list`; else `default`.")
+@click.option("--callback", help="A webhook, by id or URL, that is told of the run's end.")
 @click.option("--force", is_flag=True, help="Compute again what was done for the same text and versions.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Results at the end: a .jsonl or .csv file."

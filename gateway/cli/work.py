@@ -24,7 +24,7 @@ PRIORITIES = click.Choice([priority.value for priority in Priority])
 def review_one(client: Client, file: Path, **options: str | None) -> dict[str, Any]:
     """Upload, review and wait, with progress on the terminal; answers the job. Raises the job's problem.
 
-    ``options`` are priority, model, matter and playbook of the job; those that are ``None`` are left to the gateway.
+    ``options`` are priority, model, matter, playbook and callback of the job; a ``None`` is left to the gateway.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn())
     with Progress(*columns, transient=True, disable=not sys.stderr.isatty(), console=stderr()) as progress:
@@ -47,6 +47,7 @@ def review_one(client: Client, file: Path, **options: str | None) -> dict[str, A
 @click.option("--model", help="Generation model; `none` leaves generation out.")
 @click.option("--matter", help="The matter that the documents belong to.")
 @click.option("--playbook", help="A name or version of `casemill playbooks list`; else `default`.")
+@click.option("--callback", help="A webhook, by id or URL, that is told of each end.")
 @click.pass_obj
 def review(settings: Settings, files: tuple[Path, ...], **options: str | None) -> None:
     """Review documents and print what was found."""
@@ -83,6 +84,7 @@ def review(settings: Settings, files: tuple[Path, ...], **options: str | None) -
 @click.option("--model")
 @click.option("--matter")
 @click.option("--playbook")
+@click.option("--callback", help="A webhook, by id or URL, that is told of the end.")
 @click.option("--wait", is_flag=True, help="Follow the job to its end.")
 @click.pass_obj
 def submit(

@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
-from gateway.state import SESSION_COOKIE, Admin, Reader, Shared
+from gateway.state import SESSION_COOKIE, MatterReader, Operator, Shared
 from services.access import SESSION_SECONDS
 from services.errors import Unavailable
 
@@ -41,20 +41,20 @@ def login(token: str, request: Request, gateway: Shared) -> Response:
 
 
 @router.get("/")
-def start_page(_: Reader) -> HTMLResponse:
+def start_page(_: MatterReader) -> HTMLResponse:
     """Links to what runs here."""
     return HTMLResponse((files("gateway") / "console" / "index.html").read_text(encoding="utf-8"))
 
 
 @router.get("/openapi.json")
-def openapi(request: Request, _: Reader) -> JSONResponse:
+def openapi(request: Request, _: MatterReader) -> JSONResponse:
     """The description of the API."""
     app: FastAPI = request.app
     return JSONResponse(app.openapi())
 
 
 @router.get("/docs")
-def documentation(_: Reader) -> HTMLResponse:
+def documentation(_: MatterReader) -> HTMLResponse:
     """The API with forms to try it; its scripts come from this process, not from the internet."""
     return get_swagger_ui_html(
         openapi_url="/openapi.json",
@@ -71,13 +71,13 @@ def documentation_assets() -> StaticFiles:
 
 
 @router.get("/flower")
-def flower_root(_: Admin) -> RedirectResponse:
+def flower_root(_: Operator) -> RedirectResponse:
     """Flower's pages live below a slash."""
     return RedirectResponse("/flower/")
 
 
 @router.api_route("/flower/{path:path}", methods=["GET", "POST"])
-async def flower(path: str, request: Request, _: Admin) -> Response:
+async def flower(path: str, request: Request, _: Operator) -> Response:
     """Flower, which itself listens on the loopback address only and shows the work of all tenants."""
     client: httpx.AsyncClient = request.app.state.flower
     headers = [(name, value) for name, value in request.headers.items() if name not in _DROP]

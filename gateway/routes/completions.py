@@ -21,10 +21,11 @@ from gateway.openai_schemas import (
     openai_calls,
 )
 from gateway.schemas import JobRequest
-from gateway.state import Gateway, Shared, Submitter
-from services.access import Principal
+from gateway.state import Gateway, MatterSubmitter, Shared
+from gateway.while_allowed import while_allowed
 from services.errors import CasemillError
 from services.jobs import Priority
+from services.principal import Principal
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -84,7 +85,7 @@ class Completion:
 
 @router.post("/chat/completions", response_model=None)
 async def chat(
-    body: ChatRequest, request: Request, gateway: Shared, principal: Submitter, priority: Urgency = None
+    body: ChatRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None
 ) -> dict[str, Any] | StreamingResponse:
     """A chat completion, whole or streamed; waits in the queue like any job."""
     return await _answer(Chat(), body, body.job_inputs(), request, gateway, principal, priority)
@@ -92,7 +93,7 @@ async def chat(
 
 @router.post("/completions", response_model=None)
 async def completions(
-    body: CompletionRequest, request: Request, gateway: Shared, principal: Submitter, priority: Urgency = None
+    body: CompletionRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None
 ) -> dict[str, Any] | StreamingResponse:
     """How the model goes on from each prompt as it stands, whole or streamed."""
     return await _answer(Completion(), body, body.job_inputs(), request, gateway, principal, priority)
@@ -122,7 +123,8 @@ async def _answer(
         head["service_tier"] = next((tier for tier, level in _TIERS.items() if level == urgency), "default")
     if body.stream:
         usage = bool(body.stream_options and body.stream_options.include_usage)
-        stream = _stream(form, gateway, principal.tenant, jobs, head, body.n, usage)
+        chunks = _stream(form, gateway, principal.tenant, jobs, head, body.n, usage)
+        stream = while_allowed(gateway, principal, chunks, _failed)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     found = await choices.results(gateway, principal.tenant, jobs, request)
     answered = [form.choice(index, result) for index, result in enumerate(found)]
@@ -154,8 +156,12 @@ async def _stream(
             yield f"data: {json.dumps(head | {'choices': [], 'usage': used})}\n\n"
         yield "data: [DONE]\n\n"
     except CasemillError as error:
-        told = {"message": error.detail, "type": "casemill_error", "code": error.code, "param": None}
-        yield f"data: {json.dumps({'error': told})}\n\n"
+        yield _failed(error)
+
+
+def _failed(error: CasemillError) -> str:
+    told = {"message": error.detail, "type": "casemill_error", "code": error.code, "param": None}
+    return f"data: {json.dumps({'error': told})}\n\n"
 
 
 def urgency_of(principal: Principal, asked: str | None, tier: str | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,11 +15,11 @@ from gateway.conditional import conditional
 from gateway.following import result_of, wait_for_end
 from gateway.paging import Cursor, Limit
 from gateway.schemas import DocumentList, DocumentView
-from gateway.state import Gateway, Reader, Shared, Submitter
-from services.access import Principal
+from gateway.state import Gateway, MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from services.documents import Document
 from services.errors import CasemillError, InvalidRequest, NotFound, PayloadTooLarge, Transient
 from services.jobs import JobType, Priority, State, Submission, check_name
+from services.principal import Principal
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
@@ -31,7 +32,7 @@ async def upload_document(
     request: Request,
     response: Response,
     gateway: Shared,
-    principal: Submitter,
+    principal: MatterSubmitter,
     name: Annotated[str | None, Query(max_length=255)] = None,
     matter: Annotated[str | None, Query()] = None,
     read: Annotated[bool, Query()] = True,
@@ -44,10 +45,19 @@ async def upload_document(
     """
     if matter is not None:
         check_name(matter, "matter")
+    matter = principal.matter_for(matter)
     data, filename = await _body(request, gateway.settings.max_upload_bytes)
     document = await run_in_threadpool(
-        gateway.documents.add, principal.tenant, data, name=name or filename or "document", matter=matter
+        gateway.documents.add,
+        principal.tenant,
+        data,
+        name=name or filename or "document",
+        matter=matter,
+        owner=principal.key_id,
+        owner_limit=principal.limits.stored_bytes,
     )
+    note = partial(gateway.audit.note, matter=matter or "")
+    await run_in_threadpool(note, principal.tenant, principal.key_id, "document.uploaded", document.id)
     response.headers["Location"] = f"/v1/documents/{document.id}"
     if not read:
         known = await run_in_threadpool(_known_reading, gateway, principal.tenant, document.id)
@@ -60,10 +70,15 @@ async def upload_document(
 
 @router.get("")
 def list_documents(
-    gateway: Shared, principal: Reader, matter: str | None = None, limit: Limit = 50, cursor: Cursor = None
+    gateway: Shared, principal: MatterReader, matter: str | None = None, limit: Limit = 50, cursor: Cursor = None
 ) -> DocumentList:
-    """The documents of the tenant, or of a matter, newest first, without what was read of them."""
-    page = gateway.documents.list(principal.tenant, matter=matter, cursor=cursor, limit=limit)
+    """The documents of the tenant, or of a matter, newest first, without what was read of them.
+
+    A page can have less than `limit` and a `next_cursor` still, where the key is for some matters only.
+    """
+    page = gateway.documents.list(
+        principal.tenant, matter=matter, matters=principal.matters, cursor=cursor, limit=limit
+    )
     return DocumentList(data=[DocumentView.of(document) for document in page.rows], next_cursor=page.next_cursor)
 
 
@@ -89,6 +104,8 @@ def get_text(document_id: str, gateway: Shared, principal: Reader) -> dict[str, 
 @router.delete("/{document_id}", status_code=204)
 def delete_document(document_id: str, gateway: Shared, principal: Submitter) -> None:
     """Delete a document with every text, embedding and finding derived from it."""
+    gateway.documents.get(principal.tenant, document_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "document.erased", document_id)
     gateway.documents.delete(principal.tenant, document_id)
 
 
@@ -126,6 +143,8 @@ async def _read(gateway: Gateway, principal: Principal, document: Document, requ
         return await run_in_threadpool(result_of, gateway, job)
     except CasemillError as error:
         if job.state is State.FAILED and not isinstance(error, Transient) and error.http_status < 500:
+            note = partial(gateway.audit.note, code=error.code)
+            await run_in_threadpool(note, principal.tenant, principal.key_id, "document.refused", document.id)
             with suppress(NotFound):  # another upload of the same bytes was refused first
                 await run_in_threadpool(gateway.documents.delete, principal.tenant, document.id)
         raise

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
 from gateway.following import tenant_event_stream
-from gateway.state import Reader, Shared
-from services.access import Principal
+from gateway.state import MatterReader, Shared
 from services.events import Event
+from services.principal import Principal
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/events", tags=["events"])
 @router.get("", response_class=StreamingResponse)
 def follow_tenant(
     gateway: Shared,
-    principal: Reader,
+    principal: MatterReader,
     matter: str | None = None,
     run: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
@@ -30,11 +30,15 @@ def follow_tenant(
     ``gap`` where states after the id are not kept any more: look at ``/v1/jobs`` then. ``idle`` comes when nothing
     else does, with an id to come back with.
     """
-    return tenant_event_stream(gateway, principal.tenant, last_event_id, shown(principal, matter, run))
+    return tenant_event_stream(gateway, principal, last_event_id, shown(principal, matter, run))
 
 
 def shown(principal: Principal, matter: str | None, run: str | None) -> Callable[[Event], bool]:
     """Whether an event is for this caller: of what the key may see, what the request asks for."""
-    del principal  # every key sees all of its tenant; what a key is restricted to is to be held against the event here
     wanted = {name: value for name, value in (("matter", matter), ("run", run)) if value is not None}
-    return lambda event: all(event.data.get(name) == value for name, value in wanted.items())
+
+    def fits(event: Event) -> bool:
+        asked = all(event.data.get(name) == value for name, value in wanted.items())
+        return asked and principal.sees(event.data["matter"] or None)
+
+    return fits

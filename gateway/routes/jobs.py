@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -15,7 +16,7 @@ from gateway.job_lines import MEDIA_TYPE, JobLine, LinesRoute, submit_lines
 from gateway.job_views import whole_view
 from gateway.paging import Cursor, Limit
 from gateway.schemas import JobList, JobRequest, JobView
-from gateway.state import Reader, Shared, Submitter
+from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import choose
 from services.job_index import METADATA, Wanted
 from services.jobs import JobType, State
@@ -26,7 +27,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 async def submit_jobs(
     request: Request,
     gateway: Shared,
-    principal: Submitter,
+    principal: MatterSubmitter,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Accept many jobs, each or not; see :mod:`gateway.job_lines`."""
@@ -93,7 +94,7 @@ def wanted_jobs(
 @router.get("")
 def list_jobs(
     gateway: Shared,
-    principal: Reader,
+    principal: MatterReader,
     wanted: Annotated[Wanted, Depends(wanted_jobs)],
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -101,9 +102,10 @@ def list_jobs(
     """The newest jobs that fit all that is asked for, newest first, without results.
 
     `metadata.KEY=VALUE` asks for jobs with that metadata. A page can have less than `limit` jobs and a `next_cursor`
-    still, where only a few among many are in the `state` or of the `type`.
+    still, where only a few among many are in the `state`, of the `type` or of the matters of the key.
     """
-    return JobList.of(gateway.jobs.list(principal.tenant, wanted, cursor=cursor, limit=limit))
+    visible = replace(wanted, matters=principal.matters)
+    return JobList.of(gateway.jobs.list(principal.tenant, visible, cursor=cursor, limit=limit))
 
 
 @router.get("/{job_id}", response_model=JobView)
@@ -116,6 +118,7 @@ def get_job(job_id: str, request: Request, gateway: Shared, principal: Reader) -
 def retry_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """Run a job again that failed, was cancelled or expired; a review goes on with the step that ended it."""
     gateway.lifecycle.replay(principal.tenant, job_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "job.retried", job_id)
     return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))
 
 
@@ -128,12 +131,13 @@ def follow_job(
 ) -> StreamingResponse:
     """Server-sent events: states, steps, progress and tokens; resumes after ``Last-Event-ID``."""
     gateway.lifecycle.get(principal.tenant, job_id)
-    return event_stream(gateway, principal.tenant, job_id, last_event_id)
+    return event_stream(gateway, principal, job_id, last_event_id)
 
 
 @router.delete("/{job_id}", status_code=202)
 def cancel_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """Cancel a job: at once while it waits, at its next step while it runs. One that has ended stays as it is."""
     gateway.lifecycle.get(principal.tenant, job_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "job.cancelled", job_id)
     gateway.lifecycle.cancel(principal.tenant, job_id)
     return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))

@@ -10,7 +10,7 @@ from gateway import choices
 from gateway.openai_schemas import EmbeddingsRequest
 from gateway.routes.completions import Urgency, urgency_of
 from gateway.schemas import JobRequest
-from gateway.state import Gateway, Reader, Shared, Submitter
+from gateway.state import Gateway, MatterReader, MatterSubmitter, Shared
 from services.errors import NotFound
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 @router.post("/embeddings")
 async def embeddings(
-    body: EmbeddingsRequest, request: Request, gateway: Shared, principal: Submitter, priority: Urgency = None
+    body: EmbeddingsRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None
 ) -> dict[str, Any]:
     """Embeddings of one or many texts, L2-normalised."""
     wanted = JobRequest(
@@ -36,13 +36,13 @@ async def embeddings(
 
 
 @router.get("/models")
-def list_models(gateway: Shared, _: Reader) -> dict[str, Any]:
+def list_models(gateway: Shared, _: MatterReader) -> dict[str, Any]:
     """Models that are installed here or that a live worker can serve."""
     return {"object": "list", "data": list(_all_models(gateway).values())}
 
 
 @router.get("/models/{model_id}")
-def get_model(model_id: str, gateway: Shared, _: Reader) -> dict[str, Any]:
+def get_model(model_id: str, gateway: Shared, _: MatterReader) -> dict[str, Any]:
     """One model."""
     models = _all_models(gateway)
     if model_id not in models:

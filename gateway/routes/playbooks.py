@@ -1,10 +1,11 @@
 """``/v1/playbooks``: a firm's own playbooks: upload, validate, test, list, compare, remove.
 
-Uploading takes the scope ``submit``, not ``admin``: a playbook acts inside its tenant, an admin sees all of them.
+Uploading takes the scope ``submit``, not ``admin``: a playbook is work like any, and administers nothing.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -23,7 +24,7 @@ from gateway.playbook_schemas import (
     PlaybookView,
 )
 from gateway.schemas import JobRequest, JobView
-from gateway.state import Reader, Shared, Submitter, scoped
+from gateway.state import MatterReader, Shared, Submitter, scoped
 from services.errors import InvalidRequest
 from services.paging import Place, page_of
 from services.playbook_diff import diff
@@ -34,7 +35,7 @@ router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
 
 
 @router.get("")
-def list_playbooks(gateway: Shared, principal: Reader, limit: Limit = 50, cursor: Cursor = None) -> PlaybookList:
+def list_playbooks(gateway: Shared, principal: MatterReader, limit: Limit = 50, cursor: Cursor = None) -> PlaybookList:
     """The playbooks of the tenant, first those that come along."""
     page = page_of("playbooks", gateway.playbooks.list(principal.tenant), _place, cursor=cursor, limit=limit)
     return PlaybookList(data=[PlaybookView.of(stored) for stored in page.rows], next_cursor=page.next_cursor)
@@ -51,12 +52,15 @@ async def upload_playbook(
     data = await request.body()
     stored, created = await run_in_threadpool(gateway.playbooks.upload, principal.tenant, data)
     playbook = await run_in_threadpool(gateway.playbooks.read, principal.tenant, stored.version)
+    if created:
+        note = partial(gateway.audit.note, version=stored.version)
+        await run_in_threadpool(note, principal.tenant, principal.key_id, "playbook.uploaded", stored.name)
     response.headers["Location"] = f"/v1/playbooks/{stored.name}"
     response.status_code = 201 if created else 200
     return PlaybookUpload(**PlaybookCheck.of(playbook).model_dump(), created=created)
 
 
-@router.post("/validate", dependencies=[Depends(scoped("read"))])
+@router.post("/validate", dependencies=[Depends(scoped("read", of_any_matter=True))])
 async def validate_playbook(request: Request) -> PlaybookCheck:
     """Check the YAML of the body and keep nothing: how many terms it has, and what is odd about it."""
     playbook = await run_in_threadpool(load_playbook, await request.body())
@@ -75,7 +79,7 @@ async def test_playbook(body: PlaybookTest, accept: Acceptor) -> Response:
 
 
 @router.get("/{playbook}")
-def get_playbook(playbook: str, gateway: Shared, principal: Reader) -> PlaybookText:
+def get_playbook(playbook: str, gateway: Shared, principal: MatterReader) -> PlaybookText:
     """A playbook by its name, or one version of it by the first 8 digits or more, with its text."""
     stored = gateway.playbooks.find(principal.tenant, playbook)
     return PlaybookText(
@@ -89,7 +93,7 @@ def get_playbook(playbook: str, gateway: Shared, principal: Reader) -> PlaybookT
 def diff_playbook(
     playbook: str,
     gateway: Shared,
-    principal: Reader,
+    principal: MatterReader,
     old: Annotated[str | None, Query(alias="from", description="name or version; the version before")] = None,
     new: Annotated[str | None, Query(alias="to", description="name or version; the playbook's latest")] = None,
 ) -> PlaybookDiff:
@@ -111,6 +115,8 @@ def diff_playbook(
 @router.delete("/{playbook}", status_code=204)
 def remove_playbook(playbook: str, gateway: Shared, principal: Submitter) -> None:
     """Take a playbook's name away; jobs, schedules and results that name its versions keep them."""
+    gateway.playbooks.find(principal.tenant, playbook)
+    gateway.audit.note(principal.tenant, principal.key_id, "playbook.removed", playbook)
     gateway.playbooks.remove(principal.tenant, playbook)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from gateway.conditional import conditional, not_modified, validators
 from gateway.document_sets import check_matter
 from gateway.following import event_stream
+from gateway.matters import visible_document
 from gateway.paging import Cursor, Limit
 from gateway.run_results import jsonl, results_tag, table
 from gateway.run_schemas import (
@@ -21,9 +23,10 @@ from gateway.run_schemas import (
     RunRequest,
     RunView,
 )
-from gateway.state import Reader, Shared, Submitter
+from gateway.state import Gateway, MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import build_run_work, request_hash, times
 from services.errors import InvalidRequest
+from services.principal import Principal
 from services.runs import RunSubmission
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -37,7 +40,7 @@ def create_run(
     request: Request,
     response: Response,
     gateway: Shared,
-    principal: Submitter,
+    principal: MatterSubmitter,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> RunView:
     """Accept a run over the documents listed, over all of a matter, or, with `open`, over those added afterwards.
@@ -49,18 +52,19 @@ def create_run(
         raise InvalidRequest("name `documents` or a `matter`, or set `open`", code="documents_required")
     if whole_matter:
         check_matter(gateway, principal, str(body.matter))
-    for document in body.documents or ():
-        gateway.documents.get(principal.tenant, document)
+    _check_documents(gateway, principal, body.documents or ())
     not_before, expires_at = times(body)
     work = replace(
         build_run_work(gateway, principal, body),
         not_before=not_before,
         expires_at=expires_at,
-        idempotency_key=idempotency_key,
+        idempotency_key=principal.idempotency(idempotency_key),
         request_hash=request_hash(body),
         request_id=request.state.request_id,
     )
-    run, _ = gateway.runs.submit(RunSubmission(body.name, work, whole_matter=whole_matter))
+    run, new = gateway.runs.submit(RunSubmission(body.name, work, whole_matter=whole_matter))
+    if new:
+        gateway.audit.note(principal.tenant, principal.key_id, "run.created", run.id, matter=work.matter or "")
     if body.documents and not run.sealed and not run.state.final:
         run = gateway.runs.add(principal.tenant, run.id, body.documents)
     if not body.open and not whole_matter:
@@ -73,13 +77,13 @@ def create_run(
 @router.get("")
 def list_runs(
     gateway: Shared,
-    principal: Reader,
+    principal: MatterReader,
     schedule: str | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> RunList:
     """The newest runs, newest first; ``schedule`` keeps those of one schedule."""
-    page = gateway.runs.list(principal.tenant, schedule=schedule, cursor=cursor, limit=limit)
+    page = gateway.runs.list(principal.tenant, matters=principal.matters, schedule=schedule, cursor=cursor, limit=limit)
     return RunList(data=[RunView.of(run) for run in page.rows], next_cursor=page.next_cursor)
 
 
@@ -105,6 +109,8 @@ def list_run_documents(
 @router.post("/{run_id}/documents", status_code=202)
 def add_run_documents(run_id: str, body: RunDocumentsRequest, gateway: Shared, principal: Submitter) -> RunView:
     """Add documents to a run that is open; those it has already count once."""
+    if principal.matters is not None:
+        _check_documents(gateway, principal, body.documents)
     return RunView.of(gateway.runs.add(principal.tenant, run_id, body.documents))
 
 
@@ -117,25 +123,33 @@ def seal_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
 @router.post("/{run_id}/pause", status_code=202)
 def pause_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Begin no further document; those under way go on to their end."""
-    return RunView.of(gateway.runs.pause(principal.tenant, run_id))
+    run = gateway.runs.pause(principal.tenant, run_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "run.paused", run_id)
+    return RunView.of(run)
 
 
 @router.post("/{run_id}/resume", status_code=202)
 def resume_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Go on after a pause."""
-    return RunView.of(gateway.runs.resume(principal.tenant, run_id))
+    run = gateway.runs.resume(principal.tenant, run_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "run.resumed", run_id)
+    return RunView.of(run)
 
 
 @router.post("/{run_id}/retry", status_code=202)
 def retry_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Run the documents again that did not succeed; each goes on with the step that failed."""
-    return RunView.of(gateway.runs.retry(principal.tenant, run_id))
+    run = gateway.runs.retry(principal.tenant, run_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "run.retried", run_id)
+    return RunView.of(run)
 
 
 @router.delete("/{run_id}", status_code=202)
 def cancel_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Cancel a run: at once what waits, at its next step what is under way."""
-    return RunView.of(gateway.runs.cancel(principal.tenant, run_id))
+    run = gateway.runs.cancel(principal.tenant, run_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "run.cancelled", run_id)
+    return RunView.of(run)
 
 
 @router.get("/{run_id}/events", response_class=StreamingResponse)
@@ -147,7 +161,7 @@ def follow_run(
 ) -> StreamingResponse:
     """Server-sent events: each document's end with its name and the counts so far; resumes after ``Last-Event-ID``."""
     gateway.runs.get(principal.tenant, run_id)
-    return event_stream(gateway, principal.tenant, run_id, last_event_id)
+    return event_stream(gateway, principal, run_id, last_event_id)
 
 
 @router.get("/{run_id}/results", response_class=StreamingResponse)
@@ -167,3 +181,9 @@ def run_results(
     media = "application/jsonl" if form == "jsonl" else "text/csv; charset=utf-8"
     headers = {"Content-Disposition": f'attachment; filename="{run.id}.{form}"'} | validators(tag)
     return StreamingResponse(lines, media_type=media, headers=headers)
+
+
+def _check_documents(gateway: Gateway, principal: Principal, documents: Iterable[str]) -> None:
+    """Raise ``NotFound`` for the first document that the key does not see."""
+    for document in documents:
+        visible_document(gateway, principal, document)

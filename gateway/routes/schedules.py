@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from gateway.paging import Cursor, Limit
 from gateway.run_schemas import ScheduleList, ScheduleRequest, ScheduleView
-from gateway.state import Reader, Shared, Submitter
+from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import build_run_work, choose
 from services.errors import InvalidRequest
 from services.recurrence import Missed, Recurrence
@@ -17,7 +17,9 @@ router = APIRouter(prefix="/v1/schedules", tags=["runs"])
 
 
 @router.post("", status_code=201)
-def create_schedule(body: ScheduleRequest, response: Response, gateway: Shared, principal: Submitter) -> ScheduleView:
+def create_schedule(
+    body: ScheduleRequest, response: Response, gateway: Shared, principal: MatterSubmitter
+) -> ScheduleView:
     """Keep a schedule; each due time makes exactly one run over the documents that the matter has then."""
     if body.run.matter is None or body.run.documents is not None or body.run.open:
         raise InvalidRequest("the run of a schedule goes over a `matter`", code="matter_required")
@@ -27,14 +29,15 @@ def create_schedule(body: ScheduleRequest, response: Response, gateway: Shared, 
     recurrence = Recurrence(zone=body.time_zone, start=gateway.schedules.now(), cron=body.cron, rrule=body.rrule)
     work = replace(build_run_work(gateway, principal, body.run), idempotency_key=None)
     schedule = gateway.schedules.add(body.name, recurrence, missed, work)
+    gateway.audit.note(principal.tenant, principal.key_id, "schedule.created", schedule.id, matter=work.matter or "")
     response.headers["Location"] = f"/v1/schedules/{schedule.id}"
     return ScheduleView.of(schedule)
 
 
 @router.get("")
-def list_schedules(gateway: Shared, principal: Reader, limit: Limit = 50, cursor: Cursor = None) -> ScheduleList:
+def list_schedules(gateway: Shared, principal: MatterReader, limit: Limit = 50, cursor: Cursor = None) -> ScheduleList:
     """The schedules with their next times, oldest first."""
-    page = gateway.schedules.list(principal.tenant, cursor=cursor, limit=limit)
+    page = gateway.schedules.list(principal.tenant, matters=principal.matters, cursor=cursor, limit=limit)
     return ScheduleList(data=[ScheduleView.of(schedule) for schedule in page.rows], next_cursor=page.next_cursor)
 
 
@@ -47,16 +50,22 @@ def get_schedule(schedule_id: str, gateway: Shared, principal: Reader) -> Schedu
 @router.post("/{schedule_id}/pause", status_code=202)
 def pause_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> ScheduleView:
     """Let no due time fire until it is resumed."""
-    return ScheduleView.of(gateway.schedules.pause(principal.tenant, schedule_id))
+    schedule = gateway.schedules.pause(principal.tenant, schedule_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "schedule.paused", schedule_id)
+    return ScheduleView.of(schedule)
 
 
 @router.post("/{schedule_id}/resume", status_code=202)
 def resume_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> ScheduleView:
     """Go on with the first due time from now on."""
-    return ScheduleView.of(gateway.schedules.resume(principal.tenant, schedule_id))
+    schedule = gateway.schedules.resume(principal.tenant, schedule_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "schedule.resumed", schedule_id)
+    return ScheduleView.of(schedule)
 
 
 @router.delete("/{schedule_id}", status_code=204)
 def remove_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> None:
     """Remove a schedule; runs that it has started go on."""
+    gateway.schedules.get(principal.tenant, schedule_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "schedule.removed", schedule_id)
     gateway.schedules.remove(principal.tenant, schedule_id)

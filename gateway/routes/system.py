@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from gateway.schemas import BoundsRequest
-from gateway.state import Admin, Reader, Shared, principal_of
+from gateway.state import MatterReader, Operator, Shared, principal_of
+from services.audit import SYSTEM
 from services.capacity import Capacity
 from services.errors import CasemillError, Unavailable
 from services.fleet import Announcement
@@ -50,34 +51,37 @@ def readyz(request: Request, gateway: Shared) -> Response:
 
 
 @router.get("/version")
-def version(_: Reader) -> dict[str, str]:
+def version(_: MatterReader) -> dict[str, str]:
     """Versions of Casemill and of what it runs on."""
     names = ("casemill", "celery", "fastapi", "redis")
     return {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def metrics(gateway: Shared, _: Admin) -> Response:
+def metrics(gateway: Shared, _: Operator) -> Response:
     """Prometheus metrics of the whole installation, read from Redis at this moment."""
     content_type, body = exposition(gateway.lifecycle, gateway.fleet)
     return Response(body, media_type=content_type)
 
 
 @router.get("/v1/workers")
-def list_workers(gateway: Shared, _: Reader) -> dict[str, Any]:
+def list_workers(gateway: Shared, _: Operator) -> dict[str, Any]:
     """The live workers, as they announce themselves, and how many of each kind there should be."""
     kinds = [asdict(scale) for scale in Capacity(gateway.lifecycle).scales()]
     return {"data": [_worker_view(worker) for worker in gateway.fleet.workers()], "kinds": kinds}
 
 
 @router.patch("/v1/workers/{kind}")
-def change_worker_bounds(kind: str, bounds: BoundsRequest, gateway: Shared, _: Admin) -> dict[str, Any]:
+def change_worker_bounds(kind: str, bounds: BoundsRequest, gateway: Shared, principal: Operator) -> dict[str, Any]:
     """Set the fewest and the most workers of a kind; the count follows within seconds."""
-    return asdict(Capacity(gateway.lifecycle).change_bounds(kind, bounds.min, bounds.max))
+    changed = asdict(Capacity(gateway.lifecycle).change_bounds(kind, bounds.min, bounds.max))
+    told = {name: str(changed[name]) for name in ("min", "max")}
+    gateway.audit.note(SYSTEM, principal.key_id, "scale.changed", kind, **told)
+    return changed
 
 
 @router.get("/v1/lanes")
-def list_lanes(gateway: Shared, _: Reader) -> dict[str, Any]:
+def list_lanes(gateway: Shared, _: Operator) -> dict[str, Any]:
     """Per lane: jobs waiting by device and priority, age of the oldest, slots, busy slots."""
     depths, workers = gateway.lifecycle.depths(), gateway.fleet.workers()
     lanes: list[dict[str, Any]] = []

@@ -11,6 +11,8 @@ from services.settings import Settings
 # Threads beyond the engine's sequences, so that small work and urgent generations find a thread.
 EXTRA_SLOTS = 4
 READER_SLOTS = 2
+# They wait for receivers, and a receiver that hangs must not hold up the others.
+DELIVERY_SLOTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ def fit(hardware: dict[str, Any], settings: Settings) -> list[Roster]:
     """The workers for a machine as ``python -m workers hardware`` describes it.
 
     A GPU worker for each GPU that this build of llama.cpp can use; without one, CPU workers, each of which owns its
-    cores alone. Documents are read in workers of their own, whose child processes share the cores.
+    cores alone. Documents are read in workers of their own, whose child processes share the cores; webhooks are sent by
+    one that reads none.
     """
     cores = tuple(hardware["cores"])
     offload = bool(hardware["llama"].get("gpu_offload"))
@@ -70,4 +73,9 @@ def fit(hardware: dict[str, Any], settings: Settings) -> list[Roster]:
         WorkerRole(f"documents-{number}" if number > 1 else "documents", "cpu", Kind.DOCUMENTS.lanes, readers)
         for number in range(1, max(2, len(cores)) + 1)
     )
-    return [engines, Roster(Kind.DOCUMENTS, roles, Bounds(1, max(1, len(cores) // readers)))]
+    delivery = WorkerRole("delivery", "cpu", Kind.DELIVERY.lanes, DELIVERY_SLOTS)
+    return [
+        engines,
+        Roster(Kind.DOCUMENTS, roles, Bounds(1, max(1, len(cores) // readers))),
+        Roster(Kind.DELIVERY, (delivery,), Bounds(1, 1)),
+    ]

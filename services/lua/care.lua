@@ -13,9 +13,12 @@ local function reap(member)
   local h = redis.call('HMGET', k, 'state', 'attempt', 'cancel', 'parent', 'step')
   if h[1] ~= 'running' or h[2] ~= attempt then return 0 end
   redis.call('HINCRBY', key.counters(), 'leases_lost', 1)
+  if is_delivery(id) then
+    note_attempt(k, {at = redis.call('HGET', k, 'started'), outcome = 'worker_lost'})
+  end
   if h[3] and h[3] ~= '' then
     give_up(tenant, id, wanted_end(h[3]), '')
-  elseif tries(k) >= tonumber(O.max_attempts) then
+  elseif tries(k) >= most_tries(id) then
     give_up(tenant, id, 'failed', cjson.encode({type = 'urn:casemill:problem:worker_lost', title = 'worker lost',
       status = 500, code = 'worker_lost', retryable = false,
       detail = 'The worker died or fell silent ' .. tries(k) .. ' times while it ran this job. '
@@ -79,7 +82,11 @@ redis.call('ZREMRANGEBYSCORE', key.workers(), '-inf', stamp(NOW - 60))
 local oldest = string.format('%.0f', (NOW - TENANT_EVENT_SECONDS) * 1000)
 for _, tenant in ipairs(redis.call('SMEMBERS', key.tenants())) do
   redis.call('XTRIM', key.tenant_events(tenant), 'MINID', '~', oldest)
-  for _, index in ipairs({key.jobs(tenant), key.dead(tenant), key.runs(tenant)}) do
+  local indexes = {key.jobs(tenant), key.dead(tenant), key.runs(tenant)}
+  for _, webhook in ipairs(redis.call('SMEMBERS', key.webhooks(tenant))) do
+    indexes[#indexes + 1] = key.deliveries(tenant, webhook)
+  end
+  for _, index in ipairs(indexes) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', stamp(NOW - tonumber(O.result_ttl)), 'LIMIT', 0, C.batch)) do
       if redis.call('EXISTS', key.job(tenant, id)) == 0 then
         redis.call('ZREM', index, id)

@@ -87,7 +87,8 @@ local function claim(C)
     local attempt = redis.call('HINCRBY', k, 'attempt', 1)
     redis.call('HSET', k, 'state', 'running', 'started', stamp(NOW), 'worker', C.worker)
     redis.call('ZADD', key.leases(), stamp(NOW + C.lease), member .. '|' .. attempt)
-    if tries(k) > 1 then redis.call('HINCRBY', key.counters(), 'extra_executions', 1) end
+    -- A receiver that was away for hours says nothing of our workers.
+    if tries(k) > 1 and not is_delivery(id) then redis.call('HINCRBY', key.counters(), 'extra_executions', 1) end
     local h = redis.call('HMGET', k, 'parent', 'step')
     local parent = h[1]
     tell(tenant, id, parent, h[2], 'running', {attempt = attempt, worker = C.worker})

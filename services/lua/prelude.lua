@@ -1,5 +1,6 @@
 -- Shared by every script: server time, key names, and the transitions that several scripts need.
--- ARGV[1] is a JSON object {prefix, ticket, ticket_limit, placement, announcement, result_ttl, max_attempts, bounds}.
+-- ARGV[1] is a JSON object {prefix, ticket, ticket_limit, placement, announcement, result_ttl, max_attempts,
+-- delivery_attempts, bounds}.
 -- key.* comes from services/keys.py.
 local O = cjson.decode(ARGV[1])
 local P = O.prefix
@@ -15,6 +16,8 @@ local function split(member)
   return tenant, rest
 end
 
+-- Whether a record is a delivery, which lives as a job but is none that a client submitted.
+local function is_delivery(id) return string.sub(id, 1, 4) == 'dlv_' end
 local TENANT_EVENTS = 20000        -- of a tenant, about; who comes back later is told that some are gone
 local TENANT_EVENT_SECONDS = 86400
 
@@ -35,8 +38,9 @@ local function emit(tenant, id, event, data)
   if event ~= 'step' then announce(tenant, id, event, data) end
 end
 
--- Says what became of a job. A step has no stream of its own: its parent's tells the whole story.
+-- Says what became of a job. A step has no stream of its own: its parent's tells the whole story; a delivery has none.
 local function tell(tenant, id, parent, step, state, data)
+  if is_delivery(id) then return end
   data.state = state
   if parent and parent ~= '' then
     data.step = step

@@ -10,24 +10,14 @@ if R.action == 'seal' then
 elseif R.action == 'retry' then
   if h[4] and h[4] ~= '' and live then return {'closed', 'cancelling'} end
   local items = redis.call('HGETALL', key.run_items(R.tenant, R.id))
-  local again, never = {}, {}
+  local again = {}
   for i = 1, #items, 2 do
     local state = cjson.decode(items[i + 1]).state
     if state == 'failed' or state == 'cancelled' or state == 'expired' then again[#again + 1] = items[i] end
   end
-  if redis.call('HGET', k, 'left') and not live then
-    for number, document in ipairs(redis.call('LRANGE', key.run_order(R.tenant, R.id), 0, -1)) do
-      if redis.call('HEXISTS', key.run_items(R.tenant, R.id), document) == 0 then never[#never + 1] = {number, document} end
-    end
-  end
-  if #again + #never > 0 then
+  if #again > 0 then
     reopen(R.tenant, R.id)
     for _, document in ipairs(again) do await_again(R.tenant, R.id, document) end
-    for _, row in ipairs(never) do
-      redis.call('ZADD', key.run_pending(R.tenant, R.id), row[1], row[2])
-      redis.call('HINCRBY', k, 'cancelled', -1)
-    end
-    if not live then redis.call('HSET', k, 'sealed', '1') end
     fill(R.tenant, R.id)
   end
 elseif not live then

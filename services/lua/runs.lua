@@ -149,33 +149,37 @@ end
 -- Ends a run whose record has `cancel` set: at once what waits, the rest at its next step.
 stop_run = function(tenant, id)
   local k, pending = key.job(tenant, id), key.run_pending(tenant, id)
-  local left = redis.call('ZCARD', pending)
-  if left > 0 then redis.call('HINCRBY', k, 'cancelled', left) end
-  -- Remembered by number, so that a retry takes up what never began.
-  redis.call('HSET', k, 'left', left)
-  redis.call('DEL', pending)
   local state = wanted_end(redis.call('HGET', k, 'cancel'))
+  local never = redis.call('ZRANGE', pending, 0, -1, 'WITHSCORES')
+  for i = 1, #never, 2 do
+    redis.call('HSET', key.run_items(tenant, id), never[i], cjson.encode({n = tonumber(never[i + 1]), state = state}))
+  end
+  redis.call('HINCRBY', k, state, #never / 2)
+  redis.call('DEL', pending)
   for _, child in ipairs(redis.call('SMEMBERS', key.run_active(tenant, id))) do stop(tenant, child, state) end
   fill(tenant, id)
   local now = redis.call('HGET', k, 'state')
   return now == 'waiting' and 'cancelling' or now
 end
 
--- Takes an ended run back to life, so that documents of it can run again.
+-- Takes an ended run back to life, so that documents of it can run again; it takes no others.
 local function reopen(tenant, id)
   local k = key.job(tenant, id)
   if redis.call('HGET', k, 'state') == 'waiting' then return end
   revive(tenant, id)
-  redis.call('HDEL', k, 'left', 'paused')
-  redis.call('HSET', k, 'state', 'waiting', 'last_end', stamp(NOW))
+  redis.call('HDEL', k, 'paused')
+  redis.call('HSET', k, 'state', 'waiting', 'sealed', '1', 'last_end', stamp(NOW))
   for _, name in ipairs(run_keys(tenant, id)) do redis.call('PERSIST', name) end
   emit(tenant, id, 'waiting', {state = 'waiting', reason = 'retry'})
 end
 
--- Puts one document that did not succeed back into its place among those that wait.
+-- Puts one document that did not succeed back into its place among those that wait, unless it waits there already.
 local function await_again(tenant, id, document)
   local items = key.run_items(tenant, id)
-  local item = cjson.decode(redis.call('HGET', items, document))
+  local text = redis.call('HGET', items, document)
+  if not text then return end
+  local item = cjson.decode(text)
+  if item.job then redis.call('ZREM', key.dead(tenant), item.job) end
   redis.call('HINCRBY', key.job(tenant, id), item.state, -1)
   redis.call('HDEL', items, document)
   redis.call('ZADD', key.run_pending(tenant, id), item.n, document)

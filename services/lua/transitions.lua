@@ -5,6 +5,8 @@ local STEP_TTL = 600
 
 -- Defined in runs.lua: a run goes on when one of its documents has ended, and stops as a whole.
 local begin_run, document_ended, stop_run, run_keys
+-- Defined in deliveries.lua: endpoints are told of an end, in the same transaction.
+local tell_webhooks, note_attempt
 
 -- What waits, by lane and tenant: jobs and bytes of input, for the limits at submission.
 local function account(lane, tenant, jobs, bytes)
@@ -46,6 +48,12 @@ local function conclude(tenant, id, state, result, problem)
   local k = key.job(tenant, id)
   local h = redis.call('HMGET', k, 'parent', 'step', 'run', 'source')
   redis.call('HSET', k, 'state', state, 'finished', stamp(NOW), 'result', result, 'problem', problem)
+  if is_delivery(id) then
+    local disabled = problem ~= '' and cjson.decode(problem).code == 'webhook_disabled'
+    redis.call('HINCRBY', key.counters(), 'deliveries.' .. (disabled and 'disabled' or state), 1)
+    redis.call('EXPIRE', k, O.result_ttl)
+    return
+  end
   local data = {}
   if problem ~= '' then data.problem = cjson.decode(problem) end
   tell(tenant, id, h[1], h[2], state, data)
@@ -58,6 +66,7 @@ local function conclude(tenant, id, state, result, problem)
   redis.call('ZREM', key.expiries(), tenant .. '|' .. id)
   redis.call('EXPIRE', k, O.result_ttl)
   redis.call('EXPIRE', key.events(tenant, id), O.result_ttl)
+  tell_webhooks(tenant, id, state, problem)
   if h[3] then document_ended(tenant, h[3], id, state, result, problem) end
   if h[4] then
     for _, name in ipairs(run_keys(tenant, id)) do redis.call('EXPIRE', name, O.result_ttl) end
@@ -165,7 +174,7 @@ local function give_up(tenant, id, state, problem)
   local parent = redis.call('HGET', key.job(tenant, id), 'parent')
   parent = parent and parent ~= '' and parent or nil
   conclude(tenant, id, state, '', problem)
-  if state == 'failed' then redis.call('ZADD', key.dead(tenant), stamp(NOW), parent or id) end
+  if state == 'failed' and not is_delivery(id) then redis.call('ZADD', key.dead(tenant), stamp(NOW), parent or id) end
   if parent and redis.call('HGET', key.job(tenant, parent), 'state') == 'waiting' then
     conclude(tenant, parent, state, '', problem)
   end
@@ -207,6 +216,11 @@ local function tries(k)
   return tonumber(h[1]) - tonumber(h[2] or '0')
 end
 
+-- After how many of them a record fails for good.
+local function most_tries(id)
+  return tonumber(is_delivery(id) and O.delivery_attempts or O.max_attempts)
+end
+
 -- Fenced end of one execution. Answers the state that the job is in now, '' if the attempt had lost its claim.
 local function complete(c)
   local k = key.job(c.tenant, c.id)
@@ -219,6 +233,10 @@ local function complete(c)
   local cancel = h[5] or ''
   local took = NOW - tonumber(h[7])
   measure('run', h[6], h[8], took)
+  if is_delivery(c.id) then
+    note_attempt(k, {at = h[7], seconds = took, outcome = c.outcome, status = c.result ~= '' and c.result or nil,
+      problem = c.problem ~= '' and cjson.decode(c.problem) or nil})
+  end
   if c.outcome == 'succeeded' then
     local before = tonumber(redis.call('HGET', key.service(), h[6]) or 'nan')
     redis.call('HSET', key.service(), h[6], stamp(before == before and 0.9 * before + 0.1 * took or took))
@@ -237,10 +255,12 @@ local function complete(c)
     tell(c.tenant, c.id, h[3], h[4], 'queued', {reason = 'released'})
     enqueue(c.tenant, c.id)
     return 'queued'
-  elseif c.outcome == 'retry' and tries(k) < tonumber(O.max_attempts) then
+  elseif c.outcome == 'retry' and tries(k) < most_tries(c.id) then
     redis.call('HSET', k, 'state', 'scheduled', 'problem', c.problem)
     redis.call('ZADD', key.scheduled(), stamp(NOW + tonumber(c.retry_after)), c.tenant .. '|' .. c.id)
-    redis.call('HINCRBY', key.counters(), 'retries', 1)
+    redis.call('HINCRBY', key.counters(), is_delivery(c.id) and 'deliveries.retried' or 'retries', 1)
+    -- Tried again hours later, it takes its turn anew and not before all that came since.
+    if is_delivery(c.id) then redis.call('HDEL', k, 'score') end
     tell(c.tenant, c.id, h[3], h[4], 'scheduled', {attempt = tonumber(c.attempt), problem = cjson.decode(c.problem)})
     return 'scheduled'
   end

@@ -10,7 +10,8 @@ All sides get the same prompts of 512 tokens, fresh ones each round, and generat
 at once, then one. The figure is generated tokens a second over the whole request, reading the prompts included. The
 sides stay loaded and take turns, each after a short round that does not count; llama-batched-bench, which reads and
 generates without sampling and so is the limit of llama.cpp, starts anew each round; the better of its two runs counts.
-llama-server runs with its defaults and with its best flags, of which the first round finds the faster ones.
+llama-server runs with its best flags, of which the first round finds the faster ones, and with its defaults, which take
+over a minute a round, in every third round and without the short one.
 
 The GPU holds five copies of the model and its cache at a time. `--modes` and `--rounds` cut a run into pieces.
 """
@@ -102,10 +103,11 @@ def main() -> int:
             texts = {kind: prompts(engine, kind[1], seed=100 * round_ + n) for n, kind in enumerate(kinds)}
             found: dict[tuple[str, str, int], float] = {}
             for mode, count in kinds:
-                for name, ask in sides.items():
-                    if round_ == 0 or name in (OURS, DEFAULT, best(speeds, mode)):
-                        timed(pool, ask, warm, mode, generate=4)  # a device that has idled is slow at first
-                        found[mode, name, count] = timed(pool, ask, texts[mode, count], mode)
+                turn = sides if round_ == 0 else (OURS, best(speeds, mode), *([] if round_ % 3 else [DEFAULT]))
+                for name in turn:
+                    if name != DEFAULT:
+                        timed(pool, sides[name], warm, mode, generate=4)  # a device that has idled is slow at first
+                    found[mode, name, count] = timed(pool, sides[name], texts[mode, count], mode)
             limit = bench(given.binaries, given.model)
             found |= {(mode, LIMIT, count): limit[count] for mode in given.modes for count in CONCURRENT}
             for key, speed in found.items():

@@ -94,6 +94,24 @@ def test_keys_are_made_listed_and_revoked(shell: Shell, fake_stack: Running) -> 
     assert shell("keys", "login").startswith(fake_stack.url + "/login?token=")
 
 
+def test_a_key_for_a_matter_is_rotated_and_the_log_tells(shell: Shell, fake_stack: Running) -> None:
+    options = ("--tenant", "walls", "--matter", "M-1", "--requests", "50", "--storage", "1MiB", "--days", "30")
+    old = shell.json("keys", "create", "walled", *options)["key"]
+    key_id = old.split("_")[1]
+    new = shell.json("keys", "rotate", key_id, "--grace-hours", "0")["key"]
+    row = shell("keys", "list", "--tenant", "walls").split("\t")
+    assert (row[0], row[5], row[6]) == (key_id, "M-1", "never")
+    refused = Shell(CASEMILL_URL=fake_stack.url, CASEMILL_KEY=old)
+    assert "unauthorized" in refused("jobs", status=1)
+    assert Shell(CASEMILL_URL=fake_stack.url, CASEMILL_KEY=new)("jobs") == ""
+    entries = [json.loads(line) for line in shell("audit", "export", "--tenant", "walls").splitlines()]
+    assert [(entry["actor"], entry["action"]) for entry in entries] == [("local", "key.made"), ("local", "key.rotated")]
+    verdict = shell.json("audit", "verify", "--tenant", "walls", "--anchor", entries[0]["hash"])
+    assert verdict == {"tenant": "walls", "entries": 2, "head": entries[1]["hash"], "broken": None}
+    assert "no entry has the hash" in shell("audit", "verify", "--tenant", "walls", "--anchor", "0" * 64, status=1)
+    assert "walls\t2" in shell("audit", "verify")
+
+
 def test_models_are_added_verified_and_listed(tmp_path: Path) -> None:
     shell = Shell(CASEMILL_DATA_DIR=str(tmp_path / "data"))
     file = write_tiny_model(tmp_path / "tiny.gguf")

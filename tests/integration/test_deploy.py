@@ -32,6 +32,7 @@ DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 COMPOSE = ROOT / "compose.yaml"
 # What `.env` holds; the names that are no settings of ours are for Compose alone.
 VARIABLES = {"REDIS_PASSWORD": "a1b2c3", "CASEMILL_FLOWER_PASSWORD": "d4e5f6", "CASEMILL_ENGINE": "fake"}
+WORKERS = ("documents", "delivery", "cpu", "gpu")
 LANES = ["analyze", "deliver", "embed", "extract", "generate"]
 # Services of the profile of that name, and where each is published.
 MONITORING = {"prometheus": "127.0.0.1:9090:9090", "grafana": "127.0.0.1:3000:3000"}
@@ -142,7 +143,7 @@ def test_names_in_the_environment_are_settings() -> None:
     assert {name for name, _, _ in asked} <= known | {"REDIS_PASSWORD"}
 
 
-def test_only_the_gateway_is_published_and_only_it_leaves_the_internal_network() -> None:
+def test_only_the_gateway_is_published_and_only_it_and_the_sender_of_webhooks_leave_the_internal_network() -> None:
     described = compose(VARIABLES)
     inside = {name for name, network in described["networks"].items() if network.get("internal")}
     for name, service in described["services"].items():
@@ -153,6 +154,11 @@ def test_only_the_gateway_is_published_and_only_it_leaves_the_internal_network()
         elif name == "gateway":
             assert service["ports"] == ["127.0.0.1:8700:8700"]
             assert inside & set(service["networks"])
+        elif name == "delivery":
+            assert "ports" not in service
+            assert service["networks"] == ["inside", "receivers"]
+            # It has a route out, and so must not be the one that reads untrusted files.
+            assert service["command"][service["command"].index("--lanes") + 1] == "deliver"
         else:
             assert "ports" not in service, name
             assert service["networks"], name
@@ -337,7 +343,7 @@ def test_every_command_serves_and_stops(containers: Containers) -> None:
     wait_until(lambda: containers.healthy("gateway"), 90, "the gateway's healthcheck")
     wait_until(lambda: containers.healthy("flower"), 90, "Flower's healthcheck")
 
-    scopes = ["--scope", "submit", "--scope", "read", "--scope", "admin"]
+    scopes = ["--scope", "submit", "--scope", "read", "--scope", "operator"]
     made = containers.run("gateway", ["casemill", "keys", "create", "operator", *scopes])
     assert made.returncode == 0, made.stderr
     url, headers = f"http://127.0.0.1:{containers.ports['gateway']}", {"Authorization": f"Bearer {made.stdout.strip()}"}
@@ -347,10 +353,10 @@ def test_every_command_serves_and_stops(containers: Containers) -> None:
             for name, process in containers.started.items():
                 assert process.poll() is None, f"{name}: {containers.log(name).read_text()}"
             view = http.get("/readyz").json()
-            return view if view["checks"].get("workers", {}).get("count") == len({"documents", "cpu", "gpu"}) else None
+            return view if view["checks"].get("workers", {}).get("count") == len(WORKERS) else None
 
-        checks = wait_until(ready, 90, "three workers")["checks"]
-        for name in ("documents", "cpu", "gpu"):
+        checks = wait_until(ready, 90, "all workers")["checks"]
+        for name in WORKERS:
             assert containers.healthy(name), f"{name}'s healthcheck"
         other = containers.run("cpu", ["python", "-m", "workers", "alive", "--name", "other"])
         assert (other.returncode, "worker_silent" in other.stdout) == (1, True)

@@ -174,6 +174,53 @@ def test_replaying_one_document_reopens_its_run(
     assert runs.get("acme", run.id).succeeded == 2
 
 
+def test_replaying_one_document_of_a_run_that_was_cancelled_while_open_runs_that_one_alone(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    run, _ = runs.submit(RunSubmission("test", WORK))
+    runs.add("acme", run.id, upload(6))
+    end_step(lifecycle, Lane.EXTRACT, "failed", problem=PROBLEM)
+    assert runs.cancel("acme", run.id).state is State.CANCELLED
+    (dead,) = JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows
+    lifecycle.replay("acme", dead.id)
+    assert work_off(lifecycle) == 2
+    ended = runs.get("acme", run.id)
+    assert (ended.state, ended.succeeded, ended.cancelled) == (State.FAILED, 1, 5)
+    assert [row.state for row in runs.documents("acme", run.id)] == ["succeeded", *["cancelled"] * 5]
+    runs.retry("acme", run.id)
+    work_off(lifecycle)
+    assert runs.get("acme", run.id).succeeded == 6
+
+
+def test_replaying_a_document_twice_while_its_run_is_paused_runs_it_once(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    run = started(runs, upload(2))
+    end_step(lifecycle, Lane.EXTRACT, "failed", problem=PROBLEM)
+    runs.pause("acme", run.id)
+    (dead,) = JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows
+    lifecycle.replay("acme", dead.id)
+    assert JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows == []
+    lifecycle.replay("acme", dead.id)
+    runs.resume("acme", run.id)
+    assert work_off(lifecycle) == 4
+    assert runs.get("acme", run.id).succeeded == 2
+
+
+def test_a_document_of_a_run_that_is_being_cancelled_is_not_replayed(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    run = started(runs, upload(2))
+    end_step(lifecycle, Lane.EXTRACT, "failed", problem=PROBLEM)
+    (held,) = claim(lifecycle, Lane.EXTRACT)
+    runs.cancel("acme", run.id)
+    (dead,) = JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows
+    with pytest.raises(Conflict, match="part of a run that is being cancelled"):
+        lifecycle.replay("acme", dead.id)
+    finish(lifecycle, held, "cancelled")
+    assert runs.get("acme", run.id).state is State.CANCELLED
+
+
 def test_cancelling_a_run_ends_what_waits_and_what_runs_and_a_retry_takes_it_up(
     lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
 ) -> None:

@@ -157,4 +157,4 @@ def test_bounds_over_http_and_by_the_command(fake_stack: Running) -> None:
     assert (row["kind"], row["min"], row["max"], row["desired"]) == ("documents", 1, 1, 1)
     assert set(row) == {"kind", "live", "desired", "min", "max", "reason"}
     workers = fake_stack.http.get("/v1/workers").json()["data"]
-    assert sorted(worker["kind"] for worker in workers) == ["cpu", "documents"]
+    assert sorted(worker["kind"] for worker in workers) == ["cpu", "delivery", "documents"]

@@ -149,5 +149,6 @@ def test_nobody_alive_is_no_evidence() -> None:
 
 def test_a_worker_is_of_the_kind_that_its_lanes_tell() -> None:
     assert kind_of(Device.CPU, [Lane.EXTRACT, Lane.DELIVER]) is Kind.DOCUMENTS
+    assert kind_of(Device.CPU, [Lane.DELIVER]) is Kind.DELIVERY
     assert kind_of(Device.CPU, list(Lane)) is Kind.CPU
     assert kind_of(Device.GPU, [Lane.GENERATE]) is Kind.GPU

@@ -82,10 +82,11 @@ def on(cores: int, **settings: int) -> list[Roster]:
     return fit(hardware, Settings.model_validate(settings))
 
 
-def test_two_cores_start_one_engine_on_all_cores_and_one_worker_for_documents() -> None:
-    engines, documents = on(2)
+def test_two_cores_start_one_engine_on_all_cores_and_one_worker_for_documents_and_for_webhooks() -> None:
+    engines, documents, delivery = on(2)
     assert [(role.name, role.cores) for role in engines.roles] == [("cpu-0", (0, 1))]
-    assert engines.bounds == documents.bounds == Bounds(1, 1)
+    assert engines.bounds == documents.bounds == delivery.bounds == Bounds(1, 1)
+    assert [(role.name, role.lanes) for role in delivery.roles] == [("delivery", ("deliver",))]
     assert [role.name for role in documents.roles] == ["documents", "documents-2"]
 
 

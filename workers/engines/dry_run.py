@@ -19,7 +19,7 @@ from typing import Any, Final
 from services.errors import CasemillError
 from services.gguf_header import GgufHeader, read_header
 from workers.engines.llama_api import LlamaContext, LlamaModel
-from workers.engines.memory import TOKEN_BYTES, Shape, cache_bytes
+from workers.engines.memory import LIBRARY_BYTES, TOKEN_BYTES, Shape, cache_bytes
 from workers.engines.plan import ContextPlan, embedding_shape
 
 log = logging.getLogger("casemill.engine")
@@ -66,7 +66,7 @@ def measured_plan(path: Path, header: GgufHeader, plan: ContextPlan) -> ContextP
     cache = round(plan.cache_bytes * found.cache / expected) if expected else found.cache
     # A build without a GPU plans the same buffer, in main memory.
     compute = (found.gpu_compute or found.host_compute) if plan.gpu_layers else found.host_compute
-    process = 0 if plan.gpu_layers else header.vocabulary * (4 * shape.outputs + TOKEN_BYTES)
+    process = LIBRARY_BYTES if plan.gpu_layers else header.vocabulary * (4 * shape.outputs + TOKEN_BYTES)
     return replace(plan, cache_bytes=cache, compute_bytes=compute + process)
 
 

@@ -24,6 +24,9 @@ _PATTERNS: Final = {
 _WINDOWS: Final = {"gemma2": 4096, "exaone4": 4096, "llama4": 8192}
 # The vocabulary's strings and tables in the process, measured with Gemma's 262,144 tokens.
 TOKEN_BYTES: Final = 150
+# What CUDA takes beside llama.cpp's buffers once a model computes: its libraries' work space and the loaded kernels;
+# 88 to 104 MiB on an H200 whatever the model and the context (`make bench NAME=memory`).
+LIBRARY_BYTES: Final = 96 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def takes_q8(header: GgufHeader) -> bool:
 
 
 def memory_of(header: GgufHeader, shape: Shape) -> tuple[Sizes, Sizes]:
-    """What the model takes on the GPU and in main memory."""
+    """What the model takes on the GPU, CUDA's own part among its compute, and in main memory."""
     blocks = header.layers
     moved = blocks + 1 if shape.gpu_layers < 0 else min(shape.gpu_layers, blocks + 1)
     first = blocks + 1 - moved  # from this layer on they are on the GPU, the output as the last of them
@@ -82,7 +85,7 @@ def memory_of(header: GgufHeader, shape: Shape) -> tuple[Sizes, Sizes]:
     if not moved:
         return Sizes(0, 0, 0), Sizes(near + output, sum(caches), buffer + host)
     return (
-        Sizes(far + output, far_cache, buffer),
+        Sizes(far + output, far_cache, buffer + LIBRARY_BYTES),
         Sizes(near, sum(caches) - far_cache, (inputs if moved > blocks else buffer) + host),
     )
 

@@ -124,9 +124,11 @@ def likeliest(row: Row, count: int, greatest: Row | None = None) -> NDArray[np.i
         least = max(np.partition(greatest, len(greatest) - count)[len(greatest) - count], _LEAST)
         whole = len(row) // _BLOCK
         near = np.flatnonzero(greatest[:whole] >= least)
-        found = np.flatnonzero(row[: whole * _BLOCK].reshape(whole, _BLOCK)[near] >= least)
-        rest = np.flatnonzero(row[whole * _BLOCK :] >= least) + whole * _BLOCK
-        tokens = np.concatenate([near[found // _BLOCK] * _BLOCK + found % _BLOCK, rest])
+        found = np.flatnonzero(row[: whole * _BLOCK].reshape(whole, _BLOCK).take(near, axis=0) >= least)
+        tokens = near[found // _BLOCK] * _BLOCK + found % _BLOCK
+        if whole < len(greatest):
+            rest = np.flatnonzero(row[whole * _BLOCK :] >= least) + whole * _BLOCK
+            tokens = np.concatenate([tokens, rest])
     else:
         least = np.partition(row, len(row) - count)[len(row) - count] if count < len(row) else _LEAST
         tokens = np.flatnonzero(row >= max(least, _LEAST))

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from services.webhooks import Webhooks
 from workers.execution import Execution
 from workers.slots import Task
 from workers.tasks.clauses import find_clauses
 from workers.tasks.compare import compare
 from workers.tasks.context import embed_context
+from workers.tasks.deliver import send_webhook
 from workers.tasks.duplicates import find_near_duplicates
 from workers.tasks.extract import extract
 from workers.tasks.generate import embed, generate
@@ -23,7 +25,7 @@ from workers.tasks.terms import extract_terms
 from workers.toolbox import Toolbox
 
 
-def tasks(toolbox: Toolbox) -> dict[str, Task]:
+def tasks(toolbox: Toolbox, webhooks: Webhooks) -> dict[str, Task]:
     """Every task, bound to the process's tools."""
     named = {
         "generate": generate,
@@ -40,7 +42,8 @@ def tasks(toolbox: Toolbox) -> dict[str, Task]:
         "compare": compare,
         "duplicates": find_near_duplicates,
     }
-    return {name: partial(_perform, toolbox, task) for name, task in named.items()}
+    bound: dict[str, Task] = {name: partial(_perform, toolbox, task) for name, task in named.items()}
+    return bound | {"deliver": partial(send_webhook, webhooks, toolbox.settings)}
 
 
 def _perform(toolbox: Toolbox, task: Callable[[Toolbox, Execution], dict[str, Any]], execution: Execution) -> Any:

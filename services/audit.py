@@ -1,0 +1,146 @@
+"""The audit log: who did what, a chain of hashes per tenant, to which every part adds and which none can change.
+
+An entry is JSON ``{number, at, tenant, actor, action, subject, details, previous}``, and its hash is the SHA-256 of
+that very text, which holds the hash before it: who changes, removes or slips in an entry breaks every hash from there
+on. Lua has no SHA-256, and SHA-1 can be made to collide, so the hash is computed here and a script appends the entry
+only if the log still ends with ``previous``; otherwise it answers the new end and the entry is chained anew. Whoever
+can write to the server could make a whole chain anew: a hash that was written down elsewhere (``anchor``) shows that.
+
+The log holds ids, never a text, a name of a file or a matter's description. What destroys something is noted before it
+is done, what makes something as soon as its id is known, so that an act that stands nowhere in the log did not succeed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from services.errors import Unavailable
+from services.keys import Keys
+from services.redis_client import Redis, redis_errors
+from services.scripts import Scripts
+
+SYSTEM: Final = "_system"
+"""The log of what concerns no tenant, or none that is known. No tenant can have this name."""
+PAGE: Final = 500
+# Each round, one of those who write at once gets its entry in.
+_ROUNDS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry; ``number`` counts from 1, ``text`` is the JSON that ``hash`` is of, ``at`` seconds since the epoch."""
+
+    number: int
+    text: str
+    hash: str
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the text says, with the hash: one line of an export. A text that is no JSON object is under ``text``."""
+        try:
+            said: dict[str, Any] = dict(json.loads(self.text))
+        except (ValueError, TypeError):
+            said = {"number": self.number, "text": self.text}
+        return said | {"hash": self.hash}
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a chain is broken: the number of the first entry that does not fit, and why."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What :meth:`Audit.verify` found: how many entries, the last hash, and the first break, if any."""
+
+    entries: int
+    head: str
+    broken: Break | None
+
+
+class Audit:
+    """Writes, reads and verifies the logs. Safe for threads; raises ``Unavailable`` when Redis is away."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts = Scripts(client, {"prefix": keys.prefix})
+
+    def note(self, tenant: str, actor: str, action: str, subject: str, **details: str) -> None:
+        """Add an entry: ``actor`` is a key's id, ``action`` a word pair (``document.erased``), ``subject`` an id.
+
+        Durable on return, as far as the server is.
+        """
+        last = self._scripts.run("audit", {"tenant": tenant})
+        for _ in range(_ROUNDS):
+            _, number, previous, at = last
+            entry = {
+                "number": number + 1,
+                "at": float(at),
+                "tenant": tenant,
+                "actor": actor,
+                "action": action,
+                "subject": subject,
+                "details": details,
+                "previous": previous,
+            }
+            text = json.dumps(entry, sort_keys=True)
+            digest = _digest(text)
+            last = self._scripts.run("audit", {"tenant": tenant, "after": previous, "entry": text, "hash": digest})
+            if last[0] == "noted" or last[2] == digest:  # the latter: the answer was lost and the client asked again
+                return
+        raise Unavailable("the audit log is written by too many at once; try again", code="audit_busy")
+
+    def entries(self, tenant: str, *, after: int = 0, limit: int = PAGE) -> list[Entry]:
+        """The entries behind the number ``after``, oldest first, at most ``limit``."""
+        with redis_errors():
+            rows = self._client.xrange(self._keys("audit", tenant=tenant), f"{after + 1}-0", "+", count=limit)
+        return [Entry(int(row.partition("-")[0]), fields["entry"], fields["hash"]) for row, fields in rows]
+
+    def all(self, tenant: str) -> Iterator[Entry]:
+        """Every entry, oldest first, read page by page."""
+        after = 0
+        while page := self.entries(tenant, after=after):
+            yield from page
+            after = page[-1].number
+
+    def tenants(self) -> list[str]:
+        """Whose logs there are."""
+        pattern = self._keys("audit", tenant="*")
+        with redis_errors():
+            return sorted(name.removeprefix(pattern[:-1]) for name in self._client.scan_iter(pattern))
+
+    def verify(self, tenant: str, *, anchor: str | None = None) -> Verdict:
+        """Compute the chain again; ``anchor`` is the hash of an entry that the chain must have."""
+        number, head, found = 0, "", anchor in (None, "")
+        broken: Break | None = None
+        for entry in self.all(tenant):
+            broken = broken or _check(entry, number + 1, head)
+            number, head = entry.number, entry.hash
+            found = found or head == anchor
+        if not found and broken is None:
+            broken = Break(number + 1, "no entry has the hash that was written down: the chain was cut or made anew")
+        return Verdict(number, head, broken)
+
+
+def _check(entry: Entry, number: int, previous: str) -> Break | None:
+    """Why an entry does not follow the one before it."""
+    if entry.number != number:
+        return Break(number, "the entry is missing")
+    if _digest(entry.text) != entry.hash:
+        return Break(number, "the entry is not what its hash is of")
+    said = entry.fields
+    if said.get("previous") != previous or said.get("number") != number:
+        return Break(number, "the entry does not follow the one before it")
+    return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

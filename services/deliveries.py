@@ -1,0 +1,147 @@
+"""The log of what was sent to endpoints: read, sent again, and a first message to try one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.errors import Conflict, unknown
+from services.jobs import State, new_id
+from services.lifecycle import Lifecycle
+from services.redis_client import redis_errors
+from services.webhooks import Webhooks
+
+TEST_EVENT = "webhook.test"
+PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to send; ``outcome`` is succeeded, retry, failed, cancelled, released or worker_lost."""
+
+    at: float
+    seconds: float | None
+    outcome: str
+    status: int | None
+    problem: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message to one endpoint; ``id`` is its ``webhook-id``. Times are seconds since the epoch, 0.0 if not reached.
+
+    ``subject`` is the job or run that it tells of, empty for a test; ``due`` is when it is tried again.
+    """
+
+    id: str
+    webhook: str
+    event: str
+    subject: str
+    state: State
+    created: float
+    finished: float
+    due: float
+    tries: int
+    attempts: tuple[Attempt, ...]
+
+
+class Deliveries:
+    """Reads and repeats deliveries. Safe for threads; every method raises ``Unavailable`` when Redis is away."""
+
+    def __init__(self, lifecycle: Lifecycle, webhooks: Webhooks) -> None:
+        self._client = lifecycle.client
+        self._keys = lifecycle.keys
+        self._scripts = lifecycle.scripts
+        self._webhooks = webhooks
+
+    def page(
+        self, tenant: str, webhook: str, *, limit: int, after: str | None = None, states: Sequence[State] = ()
+    ) -> list[Delivery]:
+        """Up to ``limit`` deliveries to an endpoint, newest first, those behind ``after``; raises ``NotFound``."""
+        self._webhooks.get(tenant, webhook)
+        index = self._keys("deliveries", tenant=tenant, webhook=webhook)
+        start = self._place(index, after) + 1 if after else 0
+        found: list[Delivery] = []
+        while len(found) < limit:
+            with redis_errors():
+                ids = self._client.zrange(index, start, start + PAGE - 1, desc=True)
+            rows = self._read(tenant, ids)
+            found += [row for row in rows if row and (not states or row.state in states)]
+            if len(ids) < PAGE:
+                break
+            start += PAGE
+        return found[:limit]
+
+    def get(self, tenant: str, webhook: str, delivery: str) -> Delivery:
+        """One delivery to an endpoint; raises ``NotFound``."""
+        (found,) = self._read(tenant, [delivery])
+        if not found or found.webhook != webhook:
+            raise unknown("delivery", delivery)
+        return found
+
+    def replay(self, tenant: str, webhook: str, delivery: str) -> Delivery:
+        """Send again one that has ended, under its own id; raises ``NotFound``, or ``Conflict`` while it goes on."""
+        argument = {"tenant": tenant, "webhook": webhook, "id": delivery}
+        verdict = str(self._scripts.run("delivery_replay", argument))
+        if verdict == "missing":
+            raise unknown("delivery", delivery)
+        if verdict != "replayed":
+            raise Conflict(f"the delivery is {verdict}; only one that has ended is sent again", code="delivery_state")
+        return self.get(tenant, webhook, delivery)
+
+    def test(self, tenant: str, webhook: str, request_id: str) -> Delivery:
+        """Send a message that tells of nothing; raises ``NotFound``, or ``Conflict`` where the endpoint is disabled."""
+        argument = {"tenant": tenant, "webhook": webhook, "event": TEST_EVENT, "nonce": new_id("test")}
+        verdict, *value = self._scripts.run("delivery_test", argument | {"request_id": request_id})
+        if verdict == "missing":
+            raise unknown("webhook", webhook)
+        if verdict == "disabled":
+            raise Conflict("the webhook is disabled; enable it first", code="webhook_disabled")
+        return self.get(tenant, webhook, value[0])
+
+    def _place(self, index: str, delivery: str) -> int:
+        with redis_errors():
+            place = self._client.zrevrank(index, delivery)
+        if place is None:
+            raise unknown("delivery", delivery)
+        return int(place)
+
+    def _read(self, tenant: str, ids: Sequence[str]) -> list[Delivery | None]:
+        with redis_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for delivery in ids:
+                pipeline.hgetall(self._keys("job", tenant=tenant, id=delivery))
+                pipeline.zscore(self._keys("scheduled"), f"{tenant}|{delivery}")
+            answers = pipeline.execute()
+        return [_delivery(fields, due) for fields, due in zip(answers[::2], answers[1::2], strict=True)]
+
+
+def _delivery(fields: Mapping[str, str], due: float | None) -> Delivery | None:
+    """The record as a delivery; ``None`` where there is none, or where it is a job."""
+    if fields.get("task") != "deliver":
+        return None
+    message: dict[str, Any] = json.loads(fields["input"])
+    return Delivery(
+        id=fields["id"],
+        webhook=message["webhook"],
+        event=message["event"],
+        subject=message["subject"],
+        state=State(fields["state"]),
+        created=float(fields["created"]),
+        finished=float(fields.get("finished", "0")),
+        due=due or 0.0,
+        tries=int(fields["attempt"]),
+        attempts=tuple(_attempt(attempt) for attempt in json.loads(fields.get("attempts", "[]"))),
+    )
+
+
+def _attempt(fields: Mapping[str, Any]) -> Attempt:
+    return Attempt(
+        at=float(fields["at"]),
+        seconds=round(fields["seconds"], 3) if "seconds" in fields else None,
+        outcome=fields["outcome"],
+        status=int(fields["status"]) if "status" in fields else None,
+        problem=fields.get("problem"),
+    )

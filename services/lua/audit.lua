@@ -1,0 +1,17 @@
+-- Appends one entry to an audit log, if its chain still ends where the caller saw it; else tells where it ends now.
+-- ARGV[2] = JSON {tenant, after?, entry?, hash?}. Answers {'noted'} or {'behind', number, hash, time} of the last entry.
+local S = cjson.decode(ARGV[2])
+local k = key.audit(S.tenant)
+local last = redis.call('XREVRANGE', k, '+', '-', 'COUNT', 1)[1]
+local number, hash = 0, ''
+if last then
+  number = tonumber(string.match(last[1], '^%d+'))
+  for i = 1, #last[2], 2 do
+    if last[2][i] == 'hash' then hash = last[2][i + 1] end
+  end
+end
+if S.entry and S.after == hash then
+  redis.call('XADD', k, string.format('%d-0', number + 1), 'entry', S.entry, 'hash', S.hash)
+  return {'noted'}
+end
+return {'behind', number, hash, stamp(NOW)}

@@ -1,0 +1,117 @@
+"""The message of a webhook: small whatever its job was given, and waits that follow the schedule."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from services.errors import NotFound, Permanent, Transient
+from services.jobs import Claim, Lane, Priority
+from services.lifecycle import DELIVERY_RETRY_SECONDS
+from workers.execution import Execution, Stopped
+from workers.tasks import deliver as task
+from workers.tasks.deliver import MAX_BODY, message, send_webhook, wait_seconds
+
+TOLD: dict[str, Any] = {
+    "event": "job.failed",
+    "subject": "job_1",
+    "state": "failed",
+    "code": "document_unreadable",
+    "type": "review",
+    "matter": "",
+    "created": "1700000000.500000",
+    "at": "1700000001.000000",
+}
+
+
+def test_a_message_says_what_and_where() -> None:
+    told = json.loads(message(TOLD, {"case": "Ü-1"}, "https://casemill.firm.example/"))
+    assert told == {
+        "type": "job.failed",
+        "timestamp": "2023-11-14T22:13:21.000Z",
+        "data": {
+            "id": "job_1",
+            "type": "review",
+            "state": "failed",
+            "code": "document_unreadable",
+            "url": "https://casemill.firm.example/v1/jobs/job_1",
+            "created_at": "2023-11-14T22:13:20.500Z",
+            "metadata": {"case": "Ü-1"},
+        },
+    }
+
+
+def test_metadata_that_is_too_large_is_left_out_and_that_is_said() -> None:
+    body = message(TOLD, {f"field {n}": "🏛" * 512 for n in range(16)}, None)
+    assert len(body) < MAX_BODY
+    told = json.loads(body)["data"]
+    assert told["omitted"] == ["metadata"]
+    assert "metadata" not in told
+    assert told["url"] == "/v1/jobs/job_1"
+
+
+@pytest.mark.parametrize(("tries", "least"), list(enumerate(DELIVERY_RETRY_SECONDS, 1)))
+def test_waits_follow_the_schedule_and_the_receivers_wish_within_a_day(tries: int, least: int) -> None:
+    claim = Claim(
+        "acme", "dlv_1", tries + 3, "deliver", Lane.DELIVER, Priority.NORMAL, {}, None, None, None, {}, None, 3
+    )
+    assert least <= wait_seconds(claim, None) <= 1.1 * least + 1
+    assert wait_seconds(claim, 1.0) >= least
+    assert wait_seconds(claim, 1e9) == pytest.approx(86_400, rel=0.1)
+
+
+def test_a_receiver_that_has_just_hung_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def hang(url: str, *_: Any) -> Any:
+        asked.append(url)
+        raise Transient("it hangs", code="webhook_timeout")
+
+    monkeypatch.setattr(task, "post", hang)
+    monkeypatch.setattr(task, "_resting", {})
+    webhooks: Any = SimpleNamespace(
+        get=lambda _, webhook: SimpleNamespace(id=webhook, url=f"http://{webhook}", disabled=0.0),
+        metadata=lambda *_: {},
+        secrets=lambda *_: (["whsec_AAAA"], 1.0),
+    )
+    settings: Any = SimpleNamespace(public_url=None, webhook_allowed=())
+
+    def attempt(webhook: str) -> str:
+        told = TOLD | {"webhook": webhook}
+        claim = Claim("acme", "dlv_1", 1, "deliver", Lane.DELIVER, Priority.NORMAL, told, None, None, None, {}, None)
+        execution: Any = SimpleNamespace(claim=claim, check=lambda: None, tick=lambda: None)
+        with pytest.raises(Transient) as failed:
+            send_webhook(webhooks, settings, execution)
+        assert failed.value.retry_after
+        return failed.value.code
+
+    assert [attempt(name) for name in ("wh_1", "wh_1", "wh_2")] == [
+        "webhook_timeout",
+        "webhook_resting",
+        "webhook_timeout",
+    ]
+    assert asked == ["http://wh_1", "http://wh_2"]
+    monkeypatch.setattr(task, "REST_SECONDS", 0.0)
+    task._resting["wh_1"] = 0.0
+    assert attempt("wh_1") == "webhook_timeout"
+
+
+def test_an_endpoint_that_was_removed_or_disabled_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any) -> Any:
+        raise NotFound("gone")
+
+    def attempt(get: Any) -> None:
+        told = TOLD | {"webhook": "wh_9"}
+        claim = Claim("acme", "dlv_1", 1, "deliver", Lane.DELIVER, Priority.NORMAL, told, None, None, None, {}, None)
+        none: Any = None
+        send_webhook(cast(Any, SimpleNamespace(get=get)), none, Execution(claim, none, lambda: False))
+
+    monkeypatch.setattr(task, "post", missing)
+    with pytest.raises(Stopped):
+        attempt(missing)
+    with pytest.raises(Permanent, match="it was late") as refused:
+        attempt(lambda *_: SimpleNamespace(id="wh_9", disabled=1.0, reason="it was late"))
+    assert refused.value.code == "webhook_disabled"
