@@ -17,14 +17,17 @@ from gateway.rates import RateHeaders
 from gateway.refusals import Refusals
 from gateway.routes import (
     audit,
+    batches,
     browser,
     completions,
     dead_letters,
     document_sets,
     documents,
     events,
+    files,
     jobs,
     keys,
+    matters,
     openai,
     playbooks,
     runs,
@@ -35,13 +38,17 @@ from gateway.routes import (
 from gateway.state import Gateway
 from services.access import Access
 from services.audit import Audit
+from services.batches import Batches
 from services.blobs import Blobs
 from services.caretaker import Caretaker
 from services.deliveries import Deliveries
 from services.documents import Documents
+from services.erasure import Erasures
 from services.errors import ModelError, Unavailable
+from services.files import Files
 from services.fleet import Fleet
 from services.job_index import JobIndex
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.model_notes import note_models
 from services.models import Catalog
@@ -58,29 +65,35 @@ from services.webhooks import Webhooks
 def create_app(settings: Settings) -> FastAPI:
     """The application of one gateway process; connections open when it starts."""
     lifecycle = Lifecycle(settings)
-    blobs = Blobs(settings.data_dir)
+    blobs = Blobs(settings.data_dir, lifecycle.records.seals)
     client, names = lifecycle.client, lifecycle.keys
     limits = Limits(
         settings.tenant_requests_per_minute, settings.tenant_tokens_per_minute, settings.tenant_stored_bytes
     )
     refusals = Refusals(Audit(client, names))
     endpoints = Webhooks(lifecycle)
+    fleet, catalog = Fleet(client, names), Catalog(settings.models_folder)
+    documents_kept = Documents(client, names, blobs, tenant_limit=limits.stored_bytes)
     gateway = Gateway(
         settings=settings,
         lifecycle=lifecycle,
-        jobs=JobIndex(lifecycle.client, lifecycle.keys),
+        jobs=JobIndex(lifecycle.client, lifecycle.keys, lifecycle.records),
         runs=Runs(lifecycle),
         schedules=Schedules(lifecycle),
         access=Access(client, names, limits),
         rates=Rates(client, names, limits),
         audit=refusals.audit,
         blobs=blobs,
-        documents=Documents(client, names, blobs, tenant_limit=limits.stored_bytes),
+        documents=documents_kept,
+        erasures=Erasures(lifecycle, documents_kept),
         playbooks=PlaybookStore(client, names, blobs),
         webhooks=endpoints,
         deliveries=Deliveries(lifecycle, endpoints),
-        fleet=Fleet(client, names),
-        catalog=Catalog(settings.models_folder),
+        fleet=fleet,
+        catalog=catalog,
+        models=KnownModels(catalog, fleet),
+        files=Files(lifecycle, blobs, tenant_limit=limits.stored_bytes),
+        batches=Batches(lifecycle),
         events=Streams(settings),
     )
 
@@ -112,12 +125,13 @@ def create_app(settings: Settings) -> FastAPI:
     install_problem_handlers(app, refusals)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)
     app.add_middleware(RateHeaders)
-    app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes, file_bytes=settings.max_file_bytes)
     app.mount("/assets", browser.documentation_assets())
     for module in (
         jobs,  # first, as they are asked for most and routes are tried in order
         system,
         documents,
+        matters,
         events,
         document_sets,
         dead_letters,
@@ -127,6 +141,8 @@ def create_app(settings: Settings) -> FastAPI:
         webhooks,
         completions,
         openai,
+        files,
+        batches,
         keys,
         audit,
         browser,

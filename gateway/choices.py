@@ -12,12 +12,11 @@ import anyio
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from gateway.following import KEEPALIVE_SECONDS, result_of, wait_for_end
+from gateway.following import KEEPALIVE_SECONDS, follow_job, result_of, wait_for_end
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from gateway.submissions import build_submission
 from services.errors import CasemillError, InvalidRequest, NotFound, Unavailable
-from services.events import follow
 from services.principal import Principal
 
 
@@ -102,7 +101,7 @@ async def pieces(gateway: Gateway, tenant: str, jobs: Sequence[str]) -> AsyncGen
 
 async def _pieces(gateway: Gateway, tenant: str, index: int, job: str) -> AsyncIterator[Piece | None]:
     sent = ""
-    events = follow(gateway.events, gateway.lifecycle.keys, tenant, job, idle_seconds=KEEPALIVE_SECONDS)
+    events = follow_job(gateway, tenant, job, idle_seconds=KEEPALIVE_SECONDS)
     async with aclosing(events):
         async for event in events:
             if event is None:

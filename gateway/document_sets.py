@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.job_inputs import Text, checked_input
 from gateway.matters import visible_document
-from gateway.schemas import Callback, ExternalId, JobRequest, Metadata
+from gateway.schemas import Callback, ExternalId, JobRequest
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
-from services.jobs import JobType, check_name
+from services.job_inputs import Text, checked_input
+from services.jobs import JobType, Metadata, check_name
 from services.principal import Principal
 
 Query = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"\S")]

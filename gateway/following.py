@@ -26,19 +26,35 @@ KEEPALIVE_SECONDS = 10.0
 def event_stream(gateway: Gateway, principal: Principal, job: str, last_event_id: str | None) -> StreamingResponse:
     """The answer that follows a job or a run after an id of its stream; raises ``InvalidRequest`` for what is none."""
     after = stream_start(last_event_id) or "0"
-    keys = gateway.lifecycle.keys
-    stream = follow(gateway.events, keys, principal.tenant, job, after=after, idle_seconds=KEEPALIVE_SECONDS)
+    stream = follow_job(gateway, principal.tenant, job, after=after, idle_seconds=KEEPALIVE_SECONDS)
     return _response(gateway, principal, stream)
+
+
+def follow_job(
+    gateway: Gateway, tenant: str, job: str, *, after: str = "0", idle_seconds: float
+) -> AsyncGenerator[Event | None]:
+    """The events of a job or a run, opened; see :func:`services.events.follow`."""
+    lifecycle = gateway.lifecycle
+    return follow(
+        gateway.events, lifecycle.keys, tenant, job, records=lifecycle.records, after=after, idle_seconds=idle_seconds
+    )
 
 
 def tenant_event_stream(
     gateway: Gateway, principal: Principal, last_event_id: str | None, shown: Callable[[Event], bool]
 ) -> StreamingResponse:
     """The answer that follows the states of a tenant's jobs and runs, those that are ``shown``; has no end."""
-    keys, after = gateway.lifecycle.keys, stream_start(last_event_id)
+    lifecycle, tenant, after = gateway.lifecycle, principal.tenant, stream_start(last_event_id)
 
     async def events() -> AsyncGenerator[Event]:
-        stream = follow_tenant(gateway.events, keys, principal.tenant, after=after, idle_seconds=KEEPALIVE_SECONDS)
+        stream = follow_tenant(
+            gateway.events,
+            lifecycle.keys,
+            tenant,
+            records=lifecycle.records,
+            after=after,
+            idle_seconds=KEEPALIVE_SECONDS,
+        )
         async with aclosing(stream):
             async for event in stream:
                 if event.event in (READY, GAP, IDLE) or shown(event):
@@ -82,7 +98,7 @@ def stream_start(last_event_id: str | None) -> str | None:
 
 async def wait_for_end(gateway: Gateway, tenant: str, job: str, seconds: float | None) -> Job | None:
     """The job's record once it has ended, or ``None`` when it has not within ``seconds``."""
-    events = follow(gateway.events, gateway.lifecycle.keys, tenant, job, idle_seconds=KEEPALIVE_SECONDS)
+    events = follow_job(gateway, tenant, job, idle_seconds=KEEPALIVE_SECONDS)
     with anyio.move_on_after(seconds) as scope:
         async with aclosing(events):
             async for _ in events:

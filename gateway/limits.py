@@ -27,9 +27,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 class RequestGuard:
     """ASGI middleware; sets ``request.state.request_id`` and answers it as ``X-Request-ID``."""
 
-    def __init__(self, app: ASGIApp, *, upload_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, upload_bytes: int, file_bytes: int) -> None:
         self._app = app
-        self._upload_bytes = upload_bytes
+        self._uploads = {"/v1/documents": upload_bytes, "/v1/files": file_bytes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -40,8 +40,8 @@ class RequestGuard:
         asked = headers.get("x-request-id", "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
-        upload = scope["path"] == "/v1/documents"
-        limit = self._upload_bytes + MULTIPART_BYTES if upload else JSON_BYTES
+        upload = self._uploads.get(scope["path"])
+        limit = JSON_BYTES if upload is None else upload + MULTIPART_BYTES
         reason = f"the body is larger than {limit} bytes; split it" + ("" if upload else " or upload it as a document")
 
         async def send_with_id(message: Message) -> None:

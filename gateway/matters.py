@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Path parameter → the matter of what it names; raises `NotFound`. A parameter that does not stand here shuts its route
 # for keys with matters.
 _MATTER_OF: Final[dict[str, Callable[[Gateway, str, str], str | None]]] = {
+    "matter": lambda _gateway, _tenant, name: name,
     "document_id": lambda gateway, tenant, name: gateway.documents.get(tenant, name).matter,
     "job_id": lambda gateway, tenant, name: gateway.lifecycle.get(tenant, name).matter,
     "run_id": lambda gateway, tenant, name: gateway.runs.get(tenant, name).matter,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from gateway.refusals import Refusals
+from services import openai_answers
 from services.errors import (
     CasemillError,
     Forbidden,
@@ -22,11 +22,12 @@ from services.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from services.openai_requests import reasons
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
-_OPENAI = ("/v1/chat/", "/v1/embeddings", "/v1/models")
+_OPENAI = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
 _CODES = {
     404: "route_unknown",
     405: "method_not_allowed",
@@ -39,15 +40,8 @@ def problem_response(problem: dict[str, Any], request: Request, headers: dict[st
     """A problem as an HTTP answer, with the request's id."""
     body = problem | {"instance": request.url.path, "request_id": getattr(request.state, "request_id", None)}
     if request.url.path.startswith(_OPENAI):
-        error = {"message": problem["detail"], "type": "casemill_error", "code": problem["code"], "param": None}
-        body["error"] = error  # where OpenAI's clients look for the reason
+        body["error"] = openai_answers.error(problem["detail"], problem["code"])
     return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
-
-
-def validation_reasons(errors: Sequence[Mapping[str, Any]]) -> str:
-    """Where and why, without echoing the input, which may be a document's text."""
-    reasons = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in errors]
-    return "; ".join(reasons[:10])
 
 
 def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
@@ -74,7 +68,7 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
             advice = "send the body as JSON with `Content-Type: application/json`"
             unsupported = UnsupportedMedia(advice, code="media_type_unsupported")
             return problem_response(unsupported.problem(), request, {"Accept": "application/json"})
-        invalid = CasemillError(validation_reasons(error.errors()), code="request_invalid", status=422)
+        invalid = CasemillError(reasons(error.errors()), code="request_invalid", status=422)
         return problem_response(invalid.problem(), request)
 
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import Callback, Metadata, NextCursor, moment
+from gateway.schemas import Callback, NextCursor, moment
+from services.jobs import Metadata
 from services.runs import Run, RunDocument
 from services.schedules import Schedule
 

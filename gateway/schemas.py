@@ -8,13 +8,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.documents import Document
-from services.jobs import Job
+from services.jobs import Job, Metadata
 from services.paging import Page
-
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-]
-
 
 Callback = Annotated[
     str | None, Field(max_length=2048, description="id or exact URL of a webhook, which is told of the end")

@@ -27,12 +27,16 @@ from fastapi import Depends, Request
 from gateway.matters import check_path
 from services.access import Access
 from services.audit import Audit
+from services.batches import Batches
 from services.blobs import Blobs
 from services.deliveries import Deliveries
 from services.documents import Documents
+from services.erasure import Erasures
 from services.errors import RateLimited, Unauthorized
+from services.files import Files
 from services.fleet import Fleet
 from services.job_index import JobIndex
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
@@ -61,11 +65,15 @@ class Gateway:
     audit: Audit
     blobs: Blobs
     documents: Documents
+    erasures: Erasures
     playbooks: PlaybookStore
     webhooks: Webhooks
     deliveries: Deliveries
     fleet: Fleet
     catalog: Catalog
+    models: KnownModels
+    files: Files
+    batches: Batches
     events: Streams
 
 

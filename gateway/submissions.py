@@ -11,16 +11,17 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from gateway.document_sets import SET_TYPES, set_job
-from gateway.job_inputs import EmbedInput, GenerateInput, checked_input
 from gateway.matters import visible_document
 from gateway.run_schemas import RunRequest
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
+from services.job_inputs import EmbedInput, GenerateInput, checked_input
 from services.jobs import LANE_OF_TYPE, Device, JobType, Lane, Priority, Step, Submission, check_name
 from services.models import CLAUSE_MODEL
 from services.playbooks import load_playbook, own_clauses
 from services.principal import Principal
+from services.sealed_records import owners_of
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
@@ -69,11 +70,13 @@ def build_submission(
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
     data = json.dumps(body, ensure_ascii=False).encode()
     inline = len(data) <= INLINE_BYTES
+    owners = owners_of(principal.tenant, request.document, request.matter)
     gateway.rates.spend_tokens(principal, _tokens(job_type, body, len(data), generates=model is not None))
     return Submission(
         tenant=principal.tenant,
         type=job_type,
-        input=body if inline else {"blob": gateway.blobs.put(principal.tenant, "in", data)},
+        input=body if inline else {"blob": gateway.blobs.put(principal.tenant, "in", data, owners=owners)},
+        document=request.document,
         bytes=len(data),
         priority=priority,
         device=device,
@@ -93,9 +96,9 @@ def build_submission(
 def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:
     """The name of a model of this kind that a worker has or that is installed; raises code ``model_unknown``."""
     wanted = name or _default_model(gateway, kind)
-    found = _models(gateway, kind, within=MODELS_SECONDS)
+    found = gateway.models.names(kind, within=MODELS_SECONDS)
     if not found or wanted not in (None, *found):  # it may have come since
-        found = _models(gateway, kind)
+        found = gateway.models.names(kind)
     if wanted is None and found:
         wanted = found[0]
     if wanted is None:
@@ -108,17 +111,6 @@ def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:
             code="model_unknown",
         )
     return wanted
-
-
-def _models(gateway: Gateway, kind: str, *, within: float = 0.0) -> list[str]:
-    """Names of the models for a kind: those installed here in the order of their installation, then the workers'.
-
-    That of the clause heads comes last: its vectors are for them, and rank texts worse than those it was made from.
-    """
-    installed = [model.name for model in gateway.catalog.list() if model.kind == kind]
-    announced = [model.name for model in gateway.fleet.models(within=within) if model.kind == kind]
-    names = list(dict.fromkeys([*installed, *announced]))
-    return sorted(names, key=lambda name: name == CLAUSE_MODEL)
 
 
 def _default_model(gateway: Gateway, kind: str) -> str | None:
@@ -234,7 +226,7 @@ def _plan(
     if job_type is JobType.ANALYZE:
         return (extract, scan, sensitive, report), None
     steps = [extract, scan, sensitive]
-    embedders = _models(gateway, "embed")
+    embedders = gateway.models.names("embed")
     if CLAUSE_MODEL in embedders:
         steps.append(Step("context", "context", Lane.EMBED, device=device, model=CLAUSE_MODEL))
     chosen = gateway.playbooks.read(principal.tenant, playbook["playbook"], text=playbook.get("playbook_text"))
@@ -244,7 +236,7 @@ def _plan(
         steps.append(Step("embed", "segments", Lane.EMBED, device=device, model=embedder))
     steps.append(Step("clauses", "clauses", Lane.ANALYZE))
     generator = None
-    if model != "none" and (model is not None or _models(gateway, "generate")):
+    if model != "none" and (model is not None or gateway.models.names("generate")):
         generator = resolve_model(gateway, "generate", model)
         steps.append(Step("terms", "terms", Lane.GENERATE, device=device, model=generator, cost=10.0))
     return (*steps, report), generator

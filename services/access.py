@@ -11,11 +11,10 @@ from services.audit import Audit
 from services.errors import InvalidRequest, NotFound, Unauthorized
 from services.jobs import Priority, check_name
 from services.keys import Keys
-from services.lifecycle import pairs
 from services.principal import SCOPES, UNLIMITED, Limits, Principal
 from services.rates import limited, rates_of
 from services.redis_client import Redis, redis_errors, server_time
-from services.scripts import Scripts
+from services.scripts import Scripts, pairs
 
 LOGIN_SECONDS: Final = 600
 SESSION_SECONDS: Final = 12 * 3600

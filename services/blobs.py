@@ -1,4 +1,9 @@
-"""Blobs: documents, texts and results as files of one tenant, written whole or not at all."""
+"""Blobs: documents, texts and results as files of one tenant, written whole or not at all, sealed where there is a key.
+
+A file begins with a line ``casemill-blob 1 <owners> <key>``: what it belongs to, so that erasing finds it whatever
+died before it was noted anywhere, and the fingerprint of the key that seals the rest, or ``plain``. What is sealed is
+bound to the tenant, the name and this line.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,52 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from services.durable_files import write_durably
+from services.durable_files import write_durably, write_once
 from services.errors import NotFound, Unavailable
+from services.seals import Seals
 
 _NAME = re.compile(r"[a-z]+_[0-9a-f]{64}")
+_MAGIC: Final = b"casemill-blob 1 "
+PLAIN: Final = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line of a blob's file: the owners, and the fingerprint of their key."""
+
+    owners: tuple[str, ...]
+    key: str
+
+    @property
+    def line(self) -> bytes:
+        """As it stands in the file."""
+        return _MAGIC + f"{','.join(self.owners) or '-'} {self.key}\n".encode()
+
+    @classmethod
+    def parse(cls, line: bytes) -> Header | None:
+        """The header that a line is; ``None`` for the first bytes of a file from before there were headers."""
+        owners, space, key = line.removeprefix(_MAGIC).decode("ascii", "replace").strip().partition(" ")
+        if not line.startswith(_MAGIC) or not line.endswith(b"\n") or not space:
+            return None
+        return cls(tuple(owners.split(",")) if owners != "-" else (), key)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A file of the store, one that is still being written among them; ``header`` is ``None`` for one without."""
+
+    path: Path
+    header: Header | None
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self.path.parent.parent.name
 
 
 class Blobs:
@@ -23,37 +67,47 @@ class Blobs:
     names, so that no tenant can probe for what another holds.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        self._root = data_dir / "blobs"
+    def __init__(self, data_dir: Path, seals: Seals | None = None) -> None:
+        self.root = data_dir / "blobs"
+        self.seals = seals or Seals(None)
         self._secret_file = data_dir / "blob-secret"
 
-    def put(self, tenant: str, kind: str, data: bytes, *, scope: str = "") -> str:
-        """Store bytes; answers the blob's name. Durable on return; raises ``Unavailable`` when the disk is full.
+    def put(self, tenant: str, kind: str, data: bytes, *, owners: Collection[str] = (), scope: str = "") -> str:
+        """Store bytes; answers the blob's name. Durable on return.
 
-        Equal bytes of one ``scope`` are one blob. What belongs to a document has the document as its scope, so that
-        erasing one document never takes a blob of another.
+        Equal bytes of the same owners and ``scope`` are one blob: erasing one document never takes a blob of another.
+        Raises ``Unavailable`` when the disk is full, ``Erased`` when an owner was erased.
         """
-        name = f"{kind}_{self.keyed(tenant, scope.encode() + hashlib.sha256(data).digest())}"
-        target = self.path(tenant, name)
-        if target.exists():
-            os.utime(target)  # its time tells the sweep that it is in use
-            return name
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(target, data)
-        except OSError as error:
-            raise Unavailable(
-                f"the blob store cannot be written ({error.strerror}); free space or check {self._root}",
-                code="storage_unavailable",
-            ) from error
+        names = tuple(sorted(set(owners)))
+        content = hashlib.sha256(data).digest()
+        name = f"{kind}_{self.keyed(tenant, ','.join((*names, scope)).encode() + content)}"
+        self._write(tenant, name, names, data)
+        return name
+
+    def put_document(self, tenant: str, data: bytes, *, scope: str = "") -> str:
+        """Store an uploaded document, the owner of itself; answers its name, which is the document's id.
+
+        Equal bytes of one ``scope`` are one document.
+        """
+        name = f"doc_{self.keyed(tenant, scope.encode() + hashlib.sha256(data).digest())}"
+        if self.seals.keys:
+            self.seals.keys.create(tenant, name)
+        self._write(tenant, name, (name,), data)
         return name
 
     def get(self, tenant: str, name: str) -> bytes:
-        """The bytes of a blob; raises ``NotFound``."""
+        """The bytes of a blob; raises ``NotFound``, ``Erased`` where they were sealed under a key that is destroyed."""
         try:
-            return self.path(tenant, name).read_bytes()
+            stored = self.path(tenant, name).read_bytes()
         except FileNotFoundError:
             raise NotFound(f"blob {name} is not in the store; was it deleted?", code="blob_missing") from None
+        end = stored.find(b"\n") + 1
+        header = Header.parse(stored[:end])
+        if header is None:
+            return stored
+        if header.key == PLAIN:
+            return stored[end:]
+        return self.seals.open_bytes(tenant, stored[end:], header.owners, bound(tenant, name, header))
 
     def delete(self, tenant: str, name: str) -> None:
         """Remove a blob; one that is already gone is fine."""
@@ -64,20 +118,72 @@ class Blobs:
         if not _NAME.fullmatch(name):
             raise NotFound(f"{name!r} is not a blob", code="blob_missing")
         digest = name.rpartition("_")[2]
-        return self._root / tenant / digest[:2] / name
+        return self.root / tenant / digest[:2] / name
+
+    def exists(self, tenant: str, name: str) -> bool:
+        """Whether a blob is in the store."""
+        return self.path(tenant, name).exists()
 
     def keyed(self, tenant: str, data: bytes) -> str:
         """HMAC-SHA256 of bytes under the tenant's key, in hexadecimal: names them and tells nobody else of them."""
         return hmac.new(self._tenant_key(tenant), data, hashlib.sha256).hexdigest()
 
-    def sweep(self, kinds: Collection[str], before: float) -> int:
-        """Remove blobs of these kinds that were last stored before an epoch time; answers how many."""
+    def stored(self, tenant: str = "*") -> Iterator[StoredBlob]:
+        """Every file of a tenant, or of all."""
+        for path in self.root.glob(f"{tenant}/*/*"):
+            try:
+                with path.open("rb") as file:
+                    yield StoredBlob(path, Header.parse(file.readline()))
+            except FileNotFoundError:
+                continue
+
+    def erase(self, tenant: str, owners: Collection[str]) -> int:
+        """Remove every file that belongs to one of these owners; answers how many. Reads each file's first line."""
         removed = 0
-        for path in self._root.glob("*/*/*"):
-            if path.name.partition("_")[0] in kinds and path.stat().st_mtime < before:
-                path.unlink(missing_ok=True)
+        for blob in self.stored(tenant):
+            if blob.header and not set(owners).isdisjoint(blob.header.owners):
+                blob.path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+    def sweep(self, kinds: Collection[str], before: float) -> int:
+        """Remove blobs of these kinds that were last stored before an epoch time, and files left half-written then."""
+        removed = 0
+        for path in self.root.glob("*/*/*"):
+            swept = path.name.startswith(".") or path.name.partition("_")[0] in kinds
+            try:
+                if swept and path.stat().st_mtime < before:
+                    path.unlink(missing_ok=True)
+                    removed += 1
+            except FileNotFoundError:
+                continue
+        return removed
+
+    def _write(self, tenant: str, name: str, owners: tuple[str, ...], data: bytes) -> None:
+        header = Header(owners, self.seals.fingerprint(tenant, owners))
+        target = self.path(tenant, name)
+        try:
+            with target.open("rb") as file:
+                same = file.readline() == header.line
+            if same:
+                os.utime(target)  # its time tells the sweep that it is in use
+                return
+        except FileNotFoundError:
+            pass
+        sealed = self.seals.seal_bytes(tenant, data, owners, bound(tenant, name, header))
+        self.write(tenant, name, (header.line, sealed))
+
+    def write(self, tenant: str, name: str, parts: Iterable[bytes]) -> None:
+        """Make a blob's file of its parts, the header among them, as they are; raises ``Unavailable``."""
+        target = self.path(tenant, name)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(target, parts)
+        except OSError as error:
+            raise Unavailable(
+                f"the blob store cannot be written ({error.strerror}); free space or check {self.root}",
+                code="storage_unavailable",
+            ) from error
 
     def _tenant_key(self, tenant: str) -> bytes:
         return hmac.new(self._secret(), tenant.encode(), hashlib.sha256).digest()
@@ -86,14 +192,9 @@ class Blobs:
         try:
             return self._secret_file.read_bytes()
         except FileNotFoundError:
-            self._secret_file.parent.mkdir(parents=True, exist_ok=True)
-            candidate = self._secret_file.with_name(f"{self._secret_file.name}.{secrets.token_hex(6)}")
-            write_durably(candidate, secrets.token_bytes(32), mode=0o600)
-            try:
-                # A hard link fails if another process was first; then its secret counts.
-                os.link(candidate, self._secret_file)
-            except FileExistsError:
-                pass
-            finally:
-                candidate.unlink()
-            return self._secret_file.read_bytes()
+            return write_once(self._secret_file, secrets.token_bytes(32))
+
+
+def bound(tenant: str, name: str, header: Header) -> bytes:
+    """What a blob's seal is bound to."""
+    return f"{tenant}|{name}|".encode() + header.line

@@ -12,8 +12,12 @@ import time
 
 from services.blobs import Blobs
 from services.capacity import Capacity
+from services.documents import Documents
+from services.erasure import Erasures
 from services.errors import Unavailable
+from services.files import Files
 from services.lifecycle import Lifecycle
+from services.orphans import remove_orphans
 from services.redis_client import redis_errors
 from services.schedules import Schedules
 
@@ -32,6 +36,8 @@ class Caretaker(threading.Thread):
         self._lifecycle = lifecycle
         self._blobs = blobs
         self._schedules = Schedules(lifecycle)
+        self._files = Files(lifecycle, blobs)
+        self._erasures = Erasures(lifecycle, Documents(lifecycle.client, lifecycle.keys, blobs))
         self._capacity = Capacity(lifecycle)
         self._swept = 0.0
         self._me = secrets.token_hex(8)
@@ -48,6 +54,10 @@ class Caretaker(threading.Thread):
                         log.warning("caretaker: %d jobs requeued, %d retried", requeued, promoted)
                     if fired := self._schedules.fire():
                         log.info("caretaker: %d scheduled runs started", fired)
+                    if expired := self._files.expire():
+                        log.info("caretaker: %d files removed that had expired or belonged to nothing", expired)
+                    if erased := self._erasures.carry_on():
+                        log.warning("caretaker: %d erasures that were interrupted are carried out", erased)
                     self._sweep()
                     self._capacity.decide()
                 away = False
@@ -63,13 +73,22 @@ class Caretaker(threading.Thread):
         self._stop_event.set()
 
     def _sweep(self) -> None:
-        """Once an hour, remove the inputs and results of jobs whose records have ended."""
+        """Once an hour, beside the rounds, remove the files that nothing names any more."""
         if time.monotonic() - self._swept < SWEEP_SECONDS and self._swept:
             return
         self._swept = time.monotonic()
+        threading.Thread(target=self._sweep_files, name="sweep", daemon=True).start()
+
+    def _sweep_files(self) -> None:
         kept = self._lifecycle.settings.result_ttl_seconds + 2 * SWEEP_SECONDS
-        if removed := self._blobs.sweep(("in", "res"), time.time() - kept):
-            log.info("caretaker: %d blobs of jobs that ended long ago removed", removed)
+        client, keys = self._lifecycle.client, self._lifecycle.keys
+        try:
+            if removed := self._blobs.sweep(("in", "res"), time.time() - kept):
+                log.info("caretaker: %d blobs of jobs that ended long ago removed", removed)
+            if removed := remove_orphans(client, keys, self._blobs, time.time() - SWEEP_SECONDS):
+                log.info("caretaker: %d files of documents that are gone removed", removed)
+        except Unavailable as error:
+            log.warning("caretaker: %s", error)
 
     def _holds_lock(self) -> bool:
         client, name = self._lifecycle.client, self._lifecycle.keys("caretaker")

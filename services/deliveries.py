@@ -11,6 +11,7 @@ from services.errors import Conflict, unknown
 from services.jobs import State, new_id
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
+from services.sealed_records import SealedRecords
 from services.webhooks import Webhooks
 
 TEST_EVENT = "webhook.test"
@@ -55,6 +56,7 @@ class Deliveries:
         self._keys = lifecycle.keys
         self._scripts = lifecycle.scripts
         self._webhooks = webhooks
+        self._records = lifecycle.records
 
     def page(
         self, tenant: str, webhook: str, *, limit: int, after: str | None = None, states: Sequence[State] = ()
@@ -115,10 +117,10 @@ class Deliveries:
                 pipeline.hgetall(self._keys("job", tenant=tenant, id=delivery))
                 pipeline.zscore(self._keys("scheduled"), f"{tenant}|{delivery}")
             answers = pipeline.execute()
-        return [_delivery(fields, due) for fields, due in zip(answers[::2], answers[1::2], strict=True)]
+        return [_delivery(self._records, fields, due) for fields, due in zip(answers[::2], answers[1::2], strict=True)]
 
 
-def _delivery(fields: Mapping[str, str], due: float | None) -> Delivery | None:
+def _delivery(records: SealedRecords, fields: Mapping[str, str], due: float | None) -> Delivery | None:
     """The record as a delivery; ``None`` where there is none, or where it is a job."""
     if fields.get("task") != "deliver":
         return None
@@ -133,15 +135,16 @@ def _delivery(fields: Mapping[str, str], due: float | None) -> Delivery | None:
         finished=float(fields.get("finished", "0")),
         due=due or 0.0,
         tries=int(fields["attempt"]),
-        attempts=tuple(_attempt(attempt) for attempt in json.loads(fields.get("attempts", "[]"))),
+        attempts=tuple(_attempt(records, fields["tenant"], item) for item in json.loads(fields.get("attempts", "[]"))),
     )
 
 
-def _attempt(fields: Mapping[str, Any]) -> Attempt:
+def _attempt(records: SealedRecords, tenant: str, fields: Mapping[str, Any]) -> Attempt:
+    problem: dict[str, Any] | None = fields.get("problem")
     return Attempt(
         at=float(fields["at"]),
         seconds=round(fields["seconds"], 3) if "seconds" in fields else None,
         outcome=fields["outcome"],
         status=int(fields["status"]) if "status" in fields else None,
-        problem=fields.get("problem"),
+        problem=records.open_problem(tenant, problem) if problem else None,
     )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from services.blobs import Blobs
-from services.errors import InvalidRequest, NotFound, PayloadTooLarge, unknown
+from services.data_keys import Erased
+from services.errors import InvalidRequest, NotFound, Unavailable, unknown
 from services.keys import Keys
 from services.paging import Page, newest, read_cursor, write_cursor
 from services.redis_client import Redis, redis_errors
-from services.scripts import Scripts
+from services.scripts import Scripts, pairs
+from services.sealed_records import SealedRecords
+from services.storage_room import Storer, reserve_room
 from services.vector_index import VectorIndex
+
+# Label of a job's result among the outputs of each document that it quotes.
+RESULT: Final = "result:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Documents:
         self.blobs = blobs
         self.vectors = VectorIndex(client, keys)
         self._scripts = Scripts(client, {"prefix": keys.prefix})
+        self._seals = blobs.seals
 
     def add(
         self,
@@ -52,32 +58,27 @@ class Documents:
         """Store a document; the same bytes of one matter give the same document again, under the name given last.
 
         ``owner`` is the key that stores it, ``owner_limit`` how many bytes that may have stored. Raises
-        ``InvalidRequest`` when empty, ``PayloadTooLarge`` where key or tenant may not store as much; nothing is kept.
+        ``InvalidRequest`` when empty, ``PayloadTooLarge`` where key or tenant may not store as much, ``Unavailable``
+        while it or its matter is being erased; nothing is kept.
         """
         if not data:
             raise InvalidRequest("the document is empty; send its bytes as the body", code="document_empty")
-        reservation = self._reserve(tenant, len(data), owner, owner_limit)
-        # Of one matter: who works on another cannot find out by an upload what this one has, nor does erasing one
-        # matter's document take another's.
-        blob = self.blobs.put(tenant, "doc", data, scope=matter or "")
-        added: dict[str, Any] = {"tenant": tenant, "id": blob, "name": name[:255], "bytes": len(data)}
-        self._scripts.run("document_add", added | {"matter": matter or "", "owner": owner, "reservation": reservation})
-        return self.get(tenant, blob)
-
-    def _reserve(self, tenant: str, size: int, owner: str, owner_limit: int | None) -> str:
-        """Room for bytes that are about to be stored; answers the reservation's name. Raises ``PayloadTooLarge``."""
-        reservation = f"{owner}|{size}|{secrets.token_hex(8)}"
-        limits = {"owner_limit": owner_limit, "tenant_limit": self._tenant_limit}
-        argument: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-        if not argument:
-            return reservation
-        argument |= {"tenant": tenant, "owner": owner, "bytes": size, "reservation": reservation}
-        if self._scripts.run("storage_reserve", argument) == "full":
-            raise PayloadTooLarge(
-                "this would be more than the key or its tenant may store; delete documents, or ask an admin for more",
-                code="storage_full",
-            )
-        return reservation
+        reservation = reserve_room(self._scripts, tenant, len(data), Storer(owner, owner_limit), self._tenant_limit)
+        added: dict[str, Any] = {"tenant": tenant, "bytes": len(data), "matter": matter or ""}
+        added |= {"owner": owner, "reservation": reservation}
+        while True:
+            try:
+                # Of one matter: who works on another cannot find out by an upload what this one has, nor does erasing
+                # one matter's document take another's.
+                blob = self.blobs.put_document(tenant, data, scope=matter or "")
+                sealed = self._seals.seal_text(tenant, "name", name[:255], (blob,))
+            except Erased:  # an erasure of an earlier upload took the key in between
+                continue
+            verdict, value = self._scripts.run("document_add", added | {"id": blob, "name": sealed})
+            if verdict == "erasing":
+                raise Unavailable(f"{value} is being erased; try again in a moment", code="erasing")
+            if self.blobs.exists(tenant, blob):  # else an erasure of an earlier upload ended in between
+                return self._document(blob, pairs(value), name[:255])
 
     def get(self, tenant: str, document: str) -> Document:
         """The record of a document; raises ``NotFound``."""
@@ -85,9 +86,13 @@ class Documents:
             fields = self._client.hgetall(self._keys("document", tenant=tenant, id=document))
         if not fields:
             raise unknown("document", document)
+        return self._document(document, fields, SealedRecords(self._seals).name(tenant, fields["name"]))
+
+    @staticmethod
+    def _document(document: str, fields: dict[str, str], name: str) -> Document:
         return Document(
             id=document,
-            name=fields["name"],
+            name=name,
             bytes=int(fields["bytes"]),
             matter=fields["matter"] or None,
             created=float(fields["created"]),
@@ -118,19 +123,46 @@ class Documents:
         return Page(found, write_cursor("documents", places[limit - 1]) if len(places) > limit else None)
 
     def delete(self, tenant: str, document: str) -> None:
-        """Remove a document and every output and result derived from it; raises ``NotFound``.
+        """Remove a document that was refused, with every output derived from it; raises ``NotFound``.
 
-        The record goes first: from then on nothing can be kept under the document.
+        The record goes first: from then on nothing can be kept under the document. What jobs and runs hold of one that
+        was worked on, :class:`~services.erasure.Erasures` removes.
         """
-        blobs: list[str] | None = self._scripts.run("document_remove", {"tenant": tenant, "id": document})
-        if blobs is None:
+        if not self._scripts.run("document_remove", {"tenant": tenant, "id": document}):
             raise unknown("document", document)
-        outputs = self._keys("outputs", tenant=tenant, document=document)
-        for blob in {*blobs, document}:
-            self.blobs.delete(tenant, blob)
-        self.vectors.forget(tenant, set(blobs))
+        self.forget(tenant, [document])
+
+    def forget(self, tenant: str, documents: Sequence[str]) -> int:
+        """Remove keys, bytes and outputs of documents that have no record any more; answers how many blobs there were.
+
+        The keys go first: whatever is interrupted afterwards, nothing can be read any more.
+        """
+        if self._seals.keys:
+            for document in documents:
+                self._seals.keys.destroy(tenant, document)
+        blobs: set[str] = set()
+        for document in documents:
+            with redis_errors():
+                of_document = {*self._client.hvals(self._outputs(tenant, document)), document}
+            for blob in of_document:
+                self.blobs.delete(tenant, blob)
+            blobs |= of_document
+        self.vectors.forget(tenant, blobs)
         with redis_errors():
-            self._client.delete(outputs)
+            pipeline = self._client.pipeline()
+            for document in documents:
+                pipeline.delete(self._outputs(tenant, document))
+            pipeline.execute()
+        return len(blobs)
+
+    def _outputs(self, tenant: str, document: str) -> str:
+        return self._keys("outputs", tenant=tenant, document=document)
+
+    def jobs_of(self, tenant: str, document: str) -> list[str]:
+        """Jobs whose results are kept under a document."""
+        with redis_errors():
+            labels: list[str] = self._client.hkeys(self._outputs(tenant, document))
+        return [label.removeprefix(RESULT) for label in labels if label.startswith(RESULT)]
 
     def in_matter(self, tenant: str, matter: str) -> int:
         """How many documents a matter has."""
@@ -145,8 +177,8 @@ class Documents:
     def output(self, tenant: str, document: str, version: str) -> str | None:
         """Blob of a step's output for this document, if that very version was computed before."""
         with redis_errors():
-            blob = self._client.hget(self._keys("outputs", tenant=tenant, document=document), version)
-        if blob is not None and not self.blobs.path(tenant, blob).exists():
+            blob = self._client.hget(self._outputs(tenant, document), version)
+        if blob is not None and not self.blobs.exists(tenant, blob):
             return None
         return blob
 

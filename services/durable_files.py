@@ -24,7 +24,7 @@ def write_durably(target: Path, data: bytes | Iterable[bytes], *, mode: int = 0o
     left behind and the old file stays. ``mode`` counts less the process's umask. Raises ``OSError``.
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    descriptor = _created(temporary, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             for block in (data,) if isinstance(data, bytes) else data:
@@ -35,12 +35,43 @@ def write_durably(target: Path, data: bytes | Iterable[bytes], *, mode: int = 0o
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # a rename is durable once its folder is; Windows has no such call
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(target.parent)  # a rename is durable once its folder is
+
+
+def write_once(target: Path, data: bytes) -> bytes:
+    """Write a small secret file unless it is there; answers what it holds, the same in all processes that meet here."""
+    try:
+        return target.read_bytes()
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    candidate = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+    try:
+        with os.fdopen(_created(candidate, 0o600), "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # A hard link fails if another process was first; then its content counts.
+        os.link(candidate, target)
+        sync_folder(target.parent)
+    except FileExistsError:
+        pass
+    finally:
+        candidate.unlink(missing_ok=True)
+    return target.read_bytes()
+
+
+def _created(path: Path, mode: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that were added to a folder or removed from it durable; Windows has no such call."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
 
 
 def read_replaced(path: Path) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 from services.jobs import State
 from services.keys import Keys
+from services.sealed_records import SealedRecords
 from services.streams import Row, Streams, place
 
 # What a tenant's stream says of itself.
@@ -32,8 +32,8 @@ class Event:
         return self.event in FINAL
 
 
-def _event(row: Row) -> Event:
-    return Event(id=row[0], event=row[1]["event"], data=json.loads(row[1]["data"]))
+def _event(records: SealedRecords, tenant: str, row: Row) -> Event:
+    return Event(id=row[0], event=row[1]["event"], data=records.open_event(tenant, row[1]["data"]))
 
 
 async def follow(
@@ -42,6 +42,7 @@ async def follow(
     tenant: str,
     job: str,
     *,
+    records: SealedRecords,
     after: str = "0",
     idle_seconds: float = 15.0,
 ) -> AsyncGenerator[Event | None]:
@@ -60,14 +61,21 @@ async def follow(
                 if await _has_ended(streams, name, follower.after):
                     return
                 yield None
-            for event in map(_event, rows):
+            for row in rows:
+                event = _event(records, tenant, row)
                 yield event
                 if event.final:
                     return
 
 
 async def follow_tenant(
-    streams: Streams, keys: Keys, tenant: str, *, after: str | None, idle_seconds: float = 15.0
+    streams: Streams,
+    keys: Keys,
+    tenant: str,
+    *,
+    records: SealedRecords,
+    after: str | None,
+    idle_seconds: float = 15.0,
 ) -> AsyncGenerator[Event]:
     """Yield the states of a tenant's jobs and runs as they come after the id ``after``, or from now on; has no end.
 
@@ -89,7 +97,7 @@ async def follow_tenant(
             if not rows:
                 yield Event(follower.after, IDLE, {})
             for row in rows:
-                yield _event(row)
+                yield _event(records, tenant, row)
 
 
 async def _has_ended(streams: Streams, name: str, after: str) -> bool:
@@ -97,5 +105,4 @@ async def _has_ended(streams: Streams, name: str, after: str) -> bool:
     _, newest = await streams.ends(name)
     if newest is None:
         return True
-    event = _event(newest)
-    return event.final and place(event.id) <= place(after)
+    return newest[1]["event"] in FINAL and place(newest[0]) <= place(after)

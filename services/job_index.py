@@ -10,6 +10,7 @@ from services.jobs import Job, JobType, State, Submission
 from services.keys import Keys
 from services.paging import Page, Place, newest, read_cursor, write_cursor
 from services.redis_client import Redis, redis_errors
+from services.sealed_records import SealedRecords
 
 BATCH = 100
 # Records that one request looks at; a page that has found less than it may then goes on by its cursor.
@@ -46,9 +47,10 @@ ALL = Wanted()
 class JobIndex:
     """Reads the indexes. Safe for threads; every method raises ``Unavailable`` when Redis is away."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: Keys, records: SealedRecords) -> None:
         self._client = client
         self._keys = keys
+        self._opened = records.open_job
 
     def list(self, tenant: str, wanted: Wanted = ALL, *, cursor: str | None = None, limit: int = 50) -> Page[Job]:
         """The newest jobs that are wanted; steps are not listed. Raises code ``cursor_invalid``."""
@@ -118,7 +120,7 @@ class JobIndex:
             pipeline = self._client.pipeline(transaction=False)
             for job in ids:
                 pipeline.hgetall(self._keys("job", tenant=tenant, id=job))
-            return [Job.from_fields(fields) if fields else None for fields in pipeline.execute()]
+            return [Job.from_fields(self._opened(fields)) if fields else None for fields in pipeline.execute()]
 
 
 def labels(job: Job | Submission) -> dict[str, str]:

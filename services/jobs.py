@@ -8,9 +8,16 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
 
 from services.errors import InvalidRequest
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+"""What a client notes on its work, as OpenAI limits it."""
 
 
 class Lane(StrEnum):
@@ -119,6 +126,8 @@ class Step:
 class Submission:
     """A job to be accepted. ``input`` is JSON-ready; ``plan`` makes the job a parent that holds no slot.
 
+    ``document`` is the one that the job is about, with which it goes, as it goes with its ``matter``.
+
     ``cost`` is the expected seconds of work, which a tenant's virtual time advances by. ``bytes`` is the size of an
     input that lies in a blob. ``not_before`` and ``expires_at`` are seconds since the epoch: the job does not start
     before the one, and ends as ``expired`` if it has not ended by the other. ``request_hash`` stands for the request as
@@ -129,6 +138,7 @@ class Submission:
     tenant: str
     type: JobType
     input: dict[str, Any]
+    document: str | None = None
     priority: Priority = Priority.NORMAL
     device: Device = Device.ANY
     model: str | None = None
@@ -155,6 +165,7 @@ class Submission:
 class Claim:
     """A job that a worker's slot holds by lease. ``outputs`` are a parent's finished steps: step name → blob.
 
+    ``document`` and ``matter`` are what it is about, if it is about one.
     Of ``attempt`` executions ``released`` do not count: they were handed back, or of a life before a replay.
     """
 
@@ -171,6 +182,29 @@ class Claim:
     outputs: dict[str, str]
     request_id: str | None
     released: int = 0
+    document: str | None = None
+    matter: str | None = None
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, str], parent: dict[str, str]) -> Claim:
+        """What a script answers of a job that was claimed, and of its parent."""
+        return cls(
+            tenant=fields["tenant"],
+            id=fields["id"],
+            attempt=int(fields["attempt"]),
+            task=fields["task"],
+            lane=Lane(fields["lane"]),
+            priority=Priority(fields["priority"]),
+            input=json.loads(fields["input"]),
+            model=fields.get("model") or None,
+            parent=fields.get("parent") or None,
+            step=fields.get("step") or None,
+            outputs=_outputs(parent),
+            request_id=fields.get("request_id") or None,
+            released=int(fields.get("released", "0")),
+            document=fields.get("document") or None,
+            matter=fields.get("matter") or None,
+        )
 
     @property
     def tries(self) -> int:
@@ -264,7 +298,7 @@ class Job:
             step=fields.get("step") or None,
             steps=tuple(step["name"] for step in plan),
             current=fields.get("current") or None,
-            outputs={name[4:]: blob for name, blob in fields.items() if name.startswith("out:")},
+            outputs=_outputs(fields),
             result=fields.get("result") or None,
             problem=json.loads(fields["problem"]) if fields.get("problem") else None,
             worker=fields.get("worker") or None,
@@ -273,6 +307,10 @@ class Job:
             request_id=fields.get("request_id") or None,
             external_id=fields.get("external_id") or None,
         )
+
+
+def _outputs(record: dict[str, str]) -> dict[str, str]:
+    return {name[4:]: blob for name, blob in record.items() if name.startswith("out:")}
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

@@ -27,9 +27,12 @@ TEMPLATES: Final = {
     "playbooks": "playbooks:{tenant}",  # hash name → latest version; until the playbook is removed
     "playbook_versions": "playbook-versions:{tenant}",  # hash version → JSON; permanent, jobs and results name them
     "documents": "documents:{tenant}",  # zset document → time of upload; until deleted
-    "stored": "stored:{tenant}",  # hash "all" and "key:<id>" → bytes of documents; counts down as they are deleted
+    "stored": "stored:{tenant}",  # hash "all" and "key:<id>" → bytes that are stored; counts down as they go
     "storing": "storing:{tenant}",  # zset "key id|bytes|random" → when this reservation of room ends; 10 min
     "matter": "matter:{tenant}:{matter}",  # zset document → time of upload; until its documents are deleted
+    "erasures": "erasures",  # hash "tenant|subject" → JSON; until nothing is left of what was to be erased
+    "erasing": "erasing:{tenant}",  # hash document or "matter:" name → subject of its erasure; empty when idle
+    "eraser": "eraser:{tenant}:{subject}",  # string, the lock of who carries it out; 15 s, renewed
     "runs": "runs:{tenant}",  # zset run → time of submission; trimmed with the runs, whose records are of the key `job`
     "run_order": "run-order:{tenant}:{id}",  # list of the run's documents as they were added; as the run
     "run_pending": "run-pending:{tenant}:{id}",  # zset document → number, those that have not begun; as the run
@@ -37,6 +40,10 @@ TEMPLATES: Final = {
     "run_active": "run-active:{tenant}:{id}",  # set of the jobs under way; empty when the run has ended
     "run_jobs": "run-jobs:{tenant}:{id}",  # zset job → when its document began; as the run
     "open_runs": "open-runs",  # zset tenant|id → when a run that may still get documents is sealed; empty when idle
+    "batches": "batches:{tenant}",  # zset batch → time of creation; trimmed with the batches, which are as the runs
+    "file": "file:{tenant}:{id}",  # hash; until the file is deleted or expires
+    "files": "files:{tenant}",  # zset file → time of its upload; until deleted
+    "file_ends": "file-ends",  # zset tenant|id → when a file expires, or its bytes are removed; until they are
     "schedule": "schedule:{tenant}:{id}",  # hash; until the schedule is removed
     "tenant_schedules": "schedules:{tenant}",  # set of a tenant's schedules; until removed
     "schedules": "schedules",  # zset tenant|id → next due time; until removed

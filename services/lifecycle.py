@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.backlog_limits import backlog_limits, seconds_to_room
+from services.data_keys import Erased
 from services.errors import BacklogFull, CasemillError, Conflict, InvalidRequest, Unavailable, unknown
 from services.fleet import ANNOUNCEMENT_SECONDS, Fleet
 from services.job_index import digests, labels
@@ -25,7 +26,9 @@ from services.jobs import (
 )
 from services.keys import Keys
 from services.redis_client import Redis, connect, redis_errors, server_time
-from services.scripts import Scripts
+from services.scripts import Scripts, pairs
+from services.sealed_records import SealedRecords, owners_of
+from services.seals import Seals
 from services.settings import Settings
 from services.tickets import ticket_envelope
 from services.timings import BOUNDS, Histogram, histograms
@@ -46,6 +49,7 @@ class Lifecycle:
         self.client = client or connect(settings)
         self.keys = Keys(settings.prefix)
         self._fleet = Fleet(self.client, self.keys)
+        self.records = SealedRecords(Seals.of(settings))
         self.scripts = Scripts(
             self.client,
             {
@@ -93,7 +97,8 @@ class Lifecycle:
     def _acceptance(self, submission: Submission) -> dict[str, Any]:
         check_name(submission.tenant, "tenant")
         fields = record_fields(submission) | {"tenant": submission.tenant, "id": new_id("job")}
-        argument: dict[str, Any] = {"fields": fields} | backlog_limits(self.settings)
+        sealed = self.records.seal_job(submission.tenant, fields)
+        argument: dict[str, Any] = {"fields": sealed} | backlog_limits(self.settings)
         if found_by := digests(submission.tenant, labels(submission)):
             argument["labels"] = found_by
         return argument | acceptance(submission, fields["input"])
@@ -111,8 +116,9 @@ class Lifecycle:
             raise key_reused()
         if verdict == "past":
             raise InvalidRequest("`expires_at` is over already; nothing was queued", code="time_past")
+        refuse_barred(verdict, value)
         known = fields if verdict == "accepted" else {}
-        return Job.from_fields(known | pairs(value)), verdict == "accepted"
+        return self._job(known | pairs(value)), verdict == "accepted"
 
     def work(
         self,
@@ -134,7 +140,7 @@ class Lifecycle:
         the next by placement, with ``stay`` one of its own worker.
         """
         argument: dict[str, Any] = {
-            "done": [_completion_fields(completion) for completion in done],
+            "done": [self.records.seal_completion(completion) for completion in done],
             "n": n,
             "lane": lane,
             "classes": list(devices),
@@ -148,7 +154,7 @@ class Lifecycle:
             argument["stay"] = True
         states, rows = self.scripts.run("work", argument)
         return [State(value) if value else None for value in states], [
-            _claim(fields, outputs) for fields, outputs in rows
+            Claim.from_fields(self.records.open_job(pairs(fields)), pairs(outputs)) for fields, outputs in rows
         ]
 
     def renew(self, moved: Sequence[str], still: Sequence[str]) -> dict[str, str]:
@@ -163,14 +169,24 @@ class Lifecycle:
         )
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
+    def holds(self, claim: Claim) -> bool:
+        """Whether an attempt still has its claim, so that what it stored counts."""
+        return self.renew([], [claim.member]).get(claim.member) != "lost"
+
     def append(self, claim: Claim, event: str, data: dict[str, Any]) -> bool:
         """Append an event to the job's stream and its parent's; ``False`` when the attempt lost its claim."""
+        try:
+            sealed = self.records.seals.seal_text(
+                claim.tenant, "event", json.dumps(data), owners_of(claim.tenant, claim.document, claim.matter)
+            )
+        except Erased:
+            return False
         argument = {
             "tenant": claim.tenant,
             "id": claim.id,
             "attempt": str(claim.attempt),
             "event": event,
-            "data": json.dumps(data),
+            "data": sealed,
         }
         return bool(self.scripts.run("append", argument))
 
@@ -209,10 +225,13 @@ class Lifecycle:
         """The record of a job; raises ``NotFound``."""
         with redis_errors():
             fields = self.client.hgetall(self.keys("job", tenant=tenant, id=job))
-        # Runs are read and steered by services.runs, deliveries by services.deliveries.
-        if not fields or "template" in fields or fields.get("task") == "deliver":
+        # Runs are read by services.runs, batches by services.batches, deliveries by services.deliveries.
+        if not fields or not {"template", "batch"}.isdisjoint(fields) or fields.get("task") == "deliver":
             raise unknown("job", job)
-        return Job.from_fields(fields)
+        return self._job(fields)
+
+    def _job(self, fields: dict[str, str]) -> Job:
+        return Job.from_fields(self.records.open_job(fields))
 
     def service_seconds(self) -> dict[str, float]:
         """Measured seconds of a job by lane, smoothed."""
@@ -298,6 +317,7 @@ def record_fields(submission: Submission) -> dict[str, str]:
         "cost": str(submission.cost),
         "model": submission.model or "",
         "matter": submission.matter or "",
+        **({"document": submission.document} if submission.document else {}),
         "input": payload,
         "metadata": json.dumps(submission.metadata),
         "request_id": submission.request_id or "",
@@ -328,38 +348,9 @@ def key_reused() -> Conflict:
     return Conflict("this Idempotency-Key was used for a different request", code="idempotency_mismatch", status=422)
 
 
-def pairs(flat: list[str]) -> dict[str, str]:
-    """A hash as a script answers it."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _completion_fields(completion: Completion) -> dict[str, str]:
-    return {
-        "tenant": completion.claim.tenant,
-        "id": completion.claim.id,
-        "attempt": str(completion.claim.attempt),
-        "outcome": completion.outcome,
-        "result": completion.result,
-        "problem": json.dumps(completion.problem) if completion.problem else "",
-        "retry_after": str(completion.retry_after),
-        "reused": "1" if completion.reused else "",
-    }
-
-
-def _claim(flat: list[str], parent_flat: list[str]) -> Claim:
-    fields, parent = pairs(flat), pairs(parent_flat)
-    return Claim(
-        tenant=fields["tenant"],
-        id=fields["id"],
-        attempt=int(fields["attempt"]),
-        task=fields["task"],
-        lane=Lane(fields["lane"]),
-        priority=Priority(fields["priority"]),
-        input=json.loads(fields["input"]),
-        model=fields.get("model") or None,
-        parent=fields.get("parent") or None,
-        step=fields.get("step") or None,
-        outputs={name[4:]: blob for name, blob in parent.items() if name.startswith("out:")},
-        request_id=fields.get("request_id") or None,
-        released=int(fields.get("released", "0")),
-    )
+def refuse_barred(verdict: str, value: Any) -> None:
+    """Raise why a script accepted nothing about a document or a matter: it is gone, or is being erased."""
+    if verdict == "gone":
+        raise unknown("document", str(value))
+    if verdict == "erasing":
+        raise Unavailable(f"{value} is being erased; try again in a moment", code="erasing")

@@ -9,9 +9,11 @@ from typing import Any
 
 from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import Priority, State, Submission, check_name, new_id
-from services.lifecycle import Lifecycle, acceptance, key_reused, pairs, record_fields
+from services.lifecycle import Lifecycle, acceptance, key_reused, record_fields, refuse_barred
 from services.paging import Page, Place, newest, read_cursor, write_cursor
 from services.redis_client import redis_errors
+from services.scripts import pairs
+from services.sealed_records import owners_of
 
 MAX_DOCUMENTS = 50_000
 # Ids that one script adds; thousands more would keep an urgent job's script waiting.
@@ -108,6 +110,7 @@ class Runs:
         self._lifecycle = lifecycle
         self._client = lifecycle.client
         self._keys = lifecycle.keys
+        self._records = lifecycle.records
 
     def submit(self, submission: RunSubmission) -> tuple[Run, bool]:
         """Accept a run; answers its record and whether it is new (``False``: the idempotency key was seen before).
@@ -116,11 +119,13 @@ class Runs:
         """
         work = submission.work
         check_name(work.tenant, "tenant")
-        template = record_fields(replace(work, request_id=None, callback=None))
+        plain = record_fields(replace(work, request_id=None, callback=None))
+        template = self._records.seal_job(work.tenant, plain, template=True)
+        owners = owners_of(work.tenant, None, work.matter)
         fields = template | {
             "tenant": work.tenant,
             "id": new_id("run"),
-            "name": submission.name,
+            "name": self._records.seals.seal_text(work.tenant, "name", submission.name, owners),
             "template": json.dumps(template),
             "source": "matter" if submission.whole_matter else "client",
             "window": str(self._lifecycle.settings.run_window),
@@ -138,6 +143,7 @@ class Runs:
             raise key_reused()
         if verdict == "past":
             raise Conflict(f"the schedule's time {value} was dealt with before", code="schedule_past")
+        refuse_barred(verdict, value)
         return self._run(pairs(value)), verdict == "accepted"
 
     def add(self, tenant: str, run: str, documents: Sequence[str]) -> Run:
@@ -187,7 +193,7 @@ class Runs:
         """The record of a run; raises ``NotFound``."""
         with redis_errors():
             fields = self._client.hgetall(self._keys("job", tenant=tenant, id=run))
-        if "template" not in fields:
+        if "template" not in fields or "phase" in fields:  # a batch, of services.batches
             raise unknown("run", run)
         return self._run(fields)
 
@@ -242,7 +248,7 @@ class Runs:
                 self._client.hmget(self._keys("run_items", tenant=tenant, id=run), ids) if ids else []
             )
         return [
-            _document(document, json.loads(text) if text else {"n": start + place, "state": "waiting"})
+            self._document(tenant, document, json.loads(text) if text else {"n": start + place, "state": "waiting"})
             for place, (document, text) in enumerate(zip(ids, items, strict=True), 1)
         ]
 
@@ -265,7 +271,8 @@ class Runs:
             raise Conflict(f"the run is {value[0]}, which does not allow this", code="run_state")
         return self._run(pairs(value[0]))
 
-    def _run(self, fields: dict[str, str]) -> Run:
+    def _run(self, stored: dict[str, str]) -> Run:
+        fields = self._records.open_job(stored)
         active = self._keys("run_active", tenant=fields["tenant"], id=fields["id"])
         with redis_errors():
             under_way = int(self._client.scard(active))
@@ -299,17 +306,16 @@ class Runs:
             callback=fields.get("callback") or None,
         )
 
-
-def _document(document: str, item: dict[str, Any]) -> RunDocument:
-    return RunDocument(
-        document=document,
-        number=int(item["n"]),
-        name=item.get("name"),
-        state=item["state"],
-        job=item.get("job"),
-        result=item.get("result") or None,
-        reused=bool(item.get("reused")),
-        seconds=round(item["seconds"], 3) if "seconds" in item else None,
-        code=item.get("code"),
-        detail=item.get("detail"),
-    )
+    def _document(self, tenant: str, document: str, item: dict[str, Any]) -> RunDocument:
+        return RunDocument(
+            document=document,
+            number=int(item["n"]),
+            name=self._records.name(tenant, item["name"]) if item.get("name") else None,
+            state=item["state"],
+            job=item.get("job"),
+            result=item.get("result") or None,
+            reused=bool(item.get("reused")),
+            seconds=round(item["seconds"], 3) if "seconds" in item else None,
+            code=item.get("code"),
+            detail=self._records.detail(tenant, item["detail"]) if item.get("detail") else None,
+        )

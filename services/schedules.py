@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -16,6 +16,7 @@ from services.paging import Page, Place, page_of
 from services.recurrence import Missed, Recurrence, decide
 from services.redis_client import redis_errors, server_time
 from services.runs import Runs, RunSubmission
+from services.sealed_records import owners_of
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Schedules:
         self._client = lifecycle.client
         self._keys = lifecycle.keys
         self._scripts = lifecycle.scripts
+        self._records = lifecycle.records
         self._runs = Runs(lifecycle)
 
     def now(self) -> float:
@@ -66,10 +68,10 @@ class Schedules:
         schedule = new_id("sch")
         first = next(recurrence.after(self.now()), None)
         fields = {
-            "name": name,
+            "name": self._sealed(work, "name", name),
             "recurrence": json.dumps(asdict(recurrence)),
             "missed": missed.value,
-            "work": json.dumps(_work_fields(work)),
+            "work": self._sealed(work, "work", json.dumps(_work_fields(work))),
             "created": str(self.now()),
         }
         self._write(work.tenant, schedule, fields, first)
@@ -81,7 +83,9 @@ class Schedules:
             fields = self._client.hgetall(self._keys("schedule", tenant=tenant, id=schedule))
         if not fields:
             raise unknown("schedule", schedule)
-        return _schedule(tenant, schedule, fields)
+        seals = self._records.seals
+        opened = {kind: seals.open_text(tenant, kind, fields[kind]) for kind in ("name", "work")}
+        return _schedule(tenant, schedule, fields | opened)
 
     def list(
         self, tenant: str, *, matters: Collection[str] | None = None, cursor: str | None = None, limit: int = 50
@@ -102,6 +106,15 @@ class Schedules:
             if matters is None or known.work.matter in matters:
                 found.append(known)
         return Page(found, page.next_cursor)
+
+    def every(self, tenant: str) -> Iterator[Schedule]:
+        """All schedules of a tenant, oldest first, read page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.list(tenant, cursor=cursor)
+            yield from page.rows
+            if (cursor := page.next_cursor) is None:
+                return
 
     def remove(self, tenant: str, schedule: str) -> None:
         """Forget a schedule; its runs go on. Raises ``NotFound``."""
@@ -161,6 +174,9 @@ class Schedules:
             )
         )
         return 1
+
+    def _sealed(self, work: Submission, kind: str, text: str) -> str:
+        return self._records.seals.seal_text(work.tenant, kind, text, owners_of(work.tenant, None, work.matter))
 
     def _write(self, tenant: str, schedule: str, fields: dict[str, str], next_due: int | None) -> None:
         """Fields and the next time together, so that a crash leaves no schedule that is never due."""

@@ -13,7 +13,7 @@ from services.redis_client import Redis, redis_errors
 
 _FOLDER = files("services") / "lua"
 # Every script carries them all: the server compiles a script once and finds it by its hash.
-_SHARED = ("prelude", "placement", "transitions", "runs", "deliveries", "claim", "storage")
+_SHARED = ("prelude", "placement", "transitions", "runs", "deliveries", "storage", "files", "batches", "claim")
 # These have nothing to do with jobs, and run so often that defining those functions would be most of their work.
 _SHORT = {
     "audit": ("prelude",),
@@ -23,12 +23,20 @@ _SHORT = {
     "webhook_add": ("prelude",),
     "webhook_change": ("prelude",),
 }
+# What only erasures need beside that.
+_ERASING = {"erase_begin", "erase_jobs", "erase_run"}
 
 
 def script_text(name: str) -> str:
     """Full source of the script ``name`` as the server gets it."""
-    parts = [(_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in (*_SHORT.get(name, _SHARED), name)]
+    shared = _SHORT.get(name, (*_SHARED, "erasing") if name in _ERASING else _SHARED)
+    parts = [(_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in (*shared, name)]
     return "".join(parts).replace("--@KEYS@--", lua_functions())
+
+
+def pairs(flat: list[str]) -> dict[str, str]:
+    """A hash as a script answers it."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 class Scripts:

@@ -42,6 +42,11 @@ class Settings(BaseSettings):
         description="blobs, models, the embedded server's files",
     )
     models_dir: Path | None = Field(default=None, description="model files and their catalog; unset: in data_dir")
+    master_key_file: str | None = Field(
+        default=None,
+        description="key that seals documents and texts; unset: the one `casemill up` made beside data_dir, if any; "
+        "`none`: nothing is sealed",
+    )
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0",
         validation_alias="REDIS_URL",
@@ -117,6 +122,7 @@ class Settings(BaseSettings):
     result_ttl_seconds: int = Field(default=7 * 86400, ge=60, description="how long finished jobs are kept")
 
     max_upload_bytes: int = Field(default=64 * 2**20, ge=1024, description="largest document")
+    max_file_bytes: int = Field(default=200 * 2**20, ge=1024, description="largest file of requests for a batch")
     max_text_chars: int = Field(default=20_000_000, ge=1000, description="longest text taken from a document")
     max_pages: int = Field(default=3000, ge=1, description="most pages of a document")
     max_unpacked_bytes: int = Field(default=512 * 2**20, ge=1024, description="largest unpacked size of an archive")
@@ -203,6 +209,14 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path:
         """Where models and their catalog lie."""
         return self.models_dir or self.data_dir / "models"
+
+    @property
+    def master_key_path(self) -> Path | None:
+        """Where the master key lies, outside of the data folder and its backups; ``None``: nothing is sealed."""
+        if self.master_key_file == "none":
+            return None
+        beside = self.data_dir.with_name(f"{self.data_dir.name}.keys") / "master.key"
+        return Path(self.master_key_file) if self.master_key_file else beside
 
     @property
     def local_url(self) -> str:

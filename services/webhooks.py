@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import new_id
-from services.lifecycle import Lifecycle, pairs
+from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors, server_time
 from services.runs import Runs
+from services.scripts import pairs
 from services.signatures import new_secret
 
 EVENTS: Final = ("job.succeeded", "job.failed", "job.cancelled", "job.expired", "run.finished")
@@ -53,7 +54,8 @@ class Webhooks:
     def add(self, tenant: str, url: str, events: Sequence[str], matter: str | None) -> tuple[Webhook, str]:
         """Register an endpoint whose URL was checked; answers it with its secret, which nobody is shown again."""
         webhook, secret = new_id("wh"), new_secret()
-        fields = {"url": url, "events": " ".join(events), "matter": matter or "", "secret": secret}
+        fields = {"url": url, "events": " ".join(events), "matter": matter or ""}
+        fields["secret"] = self._sealed(tenant, secret)
         argument = {"tenant": tenant, "id": webhook, "fields": fields, "most": MAX_WEBHOOKS}
         verdict, *value = self._scripts.run("webhook_add", argument)
         if verdict == "full":
@@ -107,7 +109,7 @@ class Webhooks:
     def rotate(self, tenant: str, webhook: str, grace: float) -> tuple[Webhook, str]:
         """Give an endpoint a new secret; the one before signs beside it for ``grace`` seconds, older ones no more."""
         secret = new_secret()
-        return self._change(tenant, webhook, "rotate", secret=secret, grace=grace), secret
+        return self._change(tenant, webhook, "rotate", secret=self._sealed(tenant, secret), grace=grace), secret
 
     def remove(self, tenant: str, webhook: str) -> None:
         """Forget an endpoint with its log; what still waits to be sent to it is not sent. Raises ``NotFound``."""
@@ -119,7 +121,10 @@ class Webhooks:
         found = [fields["secret"]]
         if float(fields.get("old_until", "0")) > now:
             found.append(fields["old_secret"])
-        return found, now
+        return [self._jobs.records.seals.open_text(tenant, "secret", stored) for stored in found], now
+
+    def _sealed(self, tenant: str, secret: str) -> str:
+        return self._jobs.records.seals.seal_text(tenant, "secret", secret)
 
     def metadata(self, tenant: str, subject: str) -> dict[str, str]:
         """What its client noted with a job or run; empty where its record is gone."""

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.stack.valkey import EmbeddedValkey, find_server
 from services.errors import Permanent
+from services.job_index import JobIndex
 from services.keys import Keys
 from services.lifecycle import Lifecycle
 from services.redis_client import Redis, connect
@@ -38,12 +39,17 @@ PERMANENT = (
     "models-noted",
     "document:",
     "documents:",
+    "erasures",
     "outputs:",
     "jobs:",
     "label:",
     "labels:",
     "matter:",
     "runs:",
+    "batches:",
+    "file:",
+    "files:",
+    "file-ends",
     "schedule:",
     "webhooks:",
     "webhook:",
@@ -144,3 +150,8 @@ def gpu() -> Runtime:
         if os.environ.get("CI"):
             pytest.fail(error.detail)
         pytest.skip(error.detail)
+
+
+def job_index(lifecycle: Lifecycle) -> JobIndex:
+    """The lists of jobs as the gateway reads them."""
+    return JobIndex(lifecycle.client, lifecycle.keys, lifecycle.records)

@@ -14,7 +14,8 @@ from typing import Any
 class Route:
     """``scope`` is ``None`` for what anybody may ask; ``of_no_matter`` is what keys for other matters get too.
 
-    ``waits`` marks what answers only when a worker has worked, or without end. ``sends`` is JSON, or bytes as they are.
+    ``waits`` marks what answers only when a worker has worked, or without end. ``sends`` is JSON, or bytes as they are,
+    which with ``form`` are multipart with the boundary B.
     """
 
     scope: str | None
@@ -22,12 +23,18 @@ class Route:
     query: dict[str, str] = field(default_factory=dict[str, str])
     of_no_matter: bool = False
     waits: bool = False
+    form: bool = False
 
 
 GENERATE = {"type": "generate", "input": {"prompt": "hello"}}
 REVIEW = {"type": "review", "document": "{document_id}", "matter": "M-1"}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 OWN = b"name: walked\ncategories:\n  - {id: rent, title: Rent, weight: 1, literals: [rent]}\n"
+FILE = (
+    b'--B\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="file"; filename="requests.jsonl"\r\n\r\n{}\n\r\n--B--\r\n'
+)
+BATCH = {"input_file_id": "{file_id}", "endpoint": "/v1/completions", "completion_window": "24h"}
 SCHEDULE = {"name": "weekly", "cron": "0 22 * * 5", "run": {"matter": "M-1", "model": "none"}}
 
 ROUTES: dict[str, Route] = {
@@ -58,6 +65,7 @@ ROUTES: dict[str, Route] = {
     "GET /v1/documents/{document_id}": Route("read"),
     "GET /v1/documents/{document_id}/text": Route("read"),
     "DELETE /v1/documents/{document_id}": Route("submit"),
+    "DELETE /v1/matters/{matter}": Route("submit"),
     "POST /v1/jobs": Route("submit", REVIEW),
     "GET /v1/jobs": Route("read", of_no_matter=True),
     "GET /v1/jobs/{job_id}": Route("read"),
@@ -106,6 +114,15 @@ ROUTES: dict[str, Route] = {
     "GET /v1/webhooks/{webhook_id}/deliveries/{delivery_id}": Route("admin"),
     "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": Route("admin"),
     "DELETE /v1/webhooks/{webhook_id}": Route("admin"),
+    "POST /v1/files": Route("submit", FILE, form=True),
+    "GET /v1/files": Route("read"),
+    "GET /v1/files/{file_id}": Route("read"),
+    "GET /v1/files/{file_id}/content": Route("read"),
+    "DELETE /v1/files/{file_id}": Route("submit"),
+    "POST /v1/batches": Route("submit", BATCH),
+    "GET /v1/batches": Route("read"),
+    "GET /v1/batches/{batch_id}": Route("read"),
+    "POST /v1/batches/{batch_id}/cancel": Route("submit"),
     "GET /v1/models": Route("read", of_no_matter=True),
     "GET /v1/models/{model_id}": Route("read", of_no_matter=True),
     "POST /v1/chat/completions": Route("submit", CHAT, of_no_matter=True, waits=True),

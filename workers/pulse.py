@@ -33,12 +33,14 @@ class Pulse(threading.Thread):
         stalled: Callable[[], float],
         deaf: Callable[[], float] = lambda: 0.0,
         lost: Callable[[], CasemillError | None] = lambda: None,
+        look: Callable[[], None] = lambda: None,
         *,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         """``stalled`` and ``deaf`` answer for how many seconds the engine has not moved and tickets were left lying.
 
         ``lost`` answers why the process has no GPU any more, if that is so: then it is ended in order, by SIGTERM.
+        ``look`` is called with each announcement.
         """
         super().__init__(name="pulse", daemon=True)
         self._lifecycle = lifecycle
@@ -47,6 +49,7 @@ class Pulse(threading.Thread):
         self._stalled = stalled
         self._deaf = deaf
         self._lost = lost
+        self._look = look
         self._ending: float | None = None
         self._stall_seconds = stall_seconds
         self._period = min(1.0, lifecycle.settings.lease_seconds / 4)
@@ -83,6 +86,7 @@ class Pulse(threading.Thread):
             self._try(self._end_if_lost)
             if beats % ANNOUNCE_EVERY == 0:
                 self._try(self._listen)
+                self._try(self._look)
                 self.announce()
             beats += 1
             if self._stop_event.wait(self._period):

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.batches import Batches
 from services.blobs import Blobs
-from services.documents import Documents
+from services.documents import RESULT, Documents
 from services.errors import NotFound, Transient
+from services.files import Files
 from services.jobs import Claim, Lane
+from services.known_models import KnownModels
 from services.playbook_store import PlaybookStore
 from services.playbooks import Playbook
+from services.sealed_records import owners_of
 from services.settings import Settings
 from services.texts import DocumentText
 from workers.documents.reader import reader_version
@@ -29,6 +33,10 @@ class Toolbox:
     documents: Documents
     engines: Engines
     playbooks: PlaybookStore
+    files: Files
+    batches: Batches
+    models: KnownModels
+    holds: Callable[[Claim], bool] = lambda _: True
 
     def input(self, claim: Claim) -> dict[str, Any]:
         """The job's input; a large one lies in a blob that the record names."""
@@ -62,7 +70,7 @@ class Toolbox:
 
     def keep(self, claim: Claim, kind: str, version: str, document: str, data: bytes) -> str:
         """The blob in which a document's output is kept from now on; ``NotFound`` where the document was deleted."""
-        blob = self.blobs.put(claim.tenant, kind, data, scope=document)
+        blob = self.blobs.put(claim.tenant, kind, data, owners=(document,))
         self.documents.keep_output(claim.tenant, document, self._label(kind, version), blob)
         return blob
 
@@ -72,20 +80,27 @@ class Toolbox:
     def keep_result(self, claim: Claim, result: dict[str, Any]) -> str:
         """Store a job's result; one about a document, or with several under ``documents``, is erased with any of them.
 
-        Raises ``NotFound`` when the job's document was deleted meanwhile, ``Transient`` when one of several was.
+        Raises ``NotFound`` when the job's document or matter was erased meanwhile, ``Transient`` when one of several
+        documents was.
         """
         if claim.lane is Lane.DELIVER:  # what became of it stands in the record: there are many, and small
             return str(result["status"])
         document = str(self.input(claim).get("document", ""))
         data = json.dumps(result, ensure_ascii=False).encode()
-        blob = self.blobs.put(claim.tenant, "res", data, scope=document or claim.root)
+        about = owners_of(claim.tenant, document or None, claim.matter)
+        owners = {*about, *result.get("documents", ())}
+        blob = self.blobs.put(claim.tenant, "res", data, owners=owners, scope=claim.member)
         if document:
-            self.documents.keep_output(claim.tenant, document, f"result:{claim.id}", blob)
+            self.documents.keep_output(claim.tenant, document, f"{RESULT}{claim.id}", blob)
         for named in result.get("documents", ()):
             try:
-                self.documents.keep_output(claim.tenant, named, f"result:{claim.id}", blob)
+                self.documents.keep_output(claim.tenant, named, f"{RESULT}{claim.id}", blob)
             except NotFound as error:  # the next attempt leaves it out
                 raise Transient(error.detail, code="document_deleted") from None
+        # Of a matter alone no record says that it is gone; an erasure ends the claim before it looks for files.
+        if claim.matter and not document and not self.holds(claim):
+            self.blobs.delete(claim.tenant, blob)
+            raise NotFound("the job was ended while it was worked on", code="job_ended")
         return blob
 
     def step(self, claim: Claim, step: str) -> dict[str, Any]:

@@ -16,13 +16,16 @@ from typing import Any
 import celery.signals
 import psutil
 
+from services.batches import Batches
 from services.blobs import Blobs
 from services.broker import create_celery, read_own_queues
 from services.caretaker import Caretaker
 from services.documents import Documents
 from services.errors import Unavailable
+from services.files import Files
 from services.fleet import Announcement, Fleet, WorkerModel
 from services.jobs import Device, Lane
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import FAKE, Catalog, Model, fake_model
 from services.playbook_store import PlaybookStore
@@ -31,6 +34,7 @@ from services.tickets import ticket_queue
 from services.webhooks import Webhooks
 from shaders.runtime import lost
 from workers.engines.registry import Engines
+from workers.forgetting import Forgetting
 from workers.hardware import pin, see_only, usable_cores
 from workers.liveness import Consumer
 from workers.pulse import Pulse
@@ -79,17 +83,33 @@ class Worker:
         self._fleet = Fleet(self._lifecycle.client, self._lifecycle.keys, placed=self._placed)
         self._catalog = Catalog(settings.models_folder)
         self._engines = Engines(settings, self._catalog, len(options.cores or usable_cores()))
-        blobs = Blobs(settings.data_dir)
+        blobs = Blobs(settings.data_dir, self._lifecycle.records.seals)
         documents = Documents(self._lifecycle.client, self._lifecycle.keys, blobs)
         cells = [(lane, device) for lane in options.lanes for device in (options.device, Device.ANY)]
         self._own_queues = [ticket_queue(lane, device, self.id) for lane, device in cells] if self._placed else []
         self._queues = [*self._own_queues, *(ticket_queue(lane, device) for lane, device in cells)]
         self._consumer = Consumer(self._lifecycle, self._queues, self._activity)
         self._pulse = Pulse(
-            self._lifecycle, self._fleet, self._announcement, self._engines.stalled, self._consumer.look, lost
+            self._lifecycle,
+            self._fleet,
+            self._announcement,
+            self._engines.stalled,
+            self._consumer.look,
+            lost,
+            Forgetting(self._lifecycle, self._engines.forget).look,
         )
         playbooks = PlaybookStore(self._lifecycle.client, self._lifecycle.keys, blobs)
-        toolbox = Toolbox(settings, blobs, documents, self._engines, playbooks)
+        toolbox = Toolbox(
+            settings,
+            blobs,
+            documents,
+            self._engines,
+            playbooks,
+            Files(self._lifecycle, blobs),
+            Batches(self._lifecycle),
+            KnownModels(self._catalog, self._fleet),
+            self._lifecycle.holds,
+        )
         self._slots = Slots(
             self._lifecycle,
             self._pulse,

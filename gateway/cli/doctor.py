@@ -17,6 +17,7 @@ from gateway.stack.valkey import find_server, reachable_settings
 from services.errors import CasemillError, Unavailable
 from services.models import CLAUSE_MODEL, Catalog
 from services.redis_client import connect, server_info
+from services.seals import Seals
 from services.settings import Settings
 
 MIN_FREE = 2 * 2**30
@@ -36,7 +37,7 @@ class Check:
 
 def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which a person would mend them."""
-    checks = [_python(), _storage(settings), _redis(settings)]
+    checks = [_python(), _storage(settings), _sealing(settings), _redis(settings)]
     try:
         hardware = ask_workers("hardware", timeout=HARDWARE_SECONDS)
     except Unavailable as error:
@@ -68,6 +69,17 @@ def _storage(settings: Settings) -> Check:
     if free < MIN_FREE:
         return Check("storage", "broken", f"{free / 2**30:.1f} GiB free in {folder}", "free at least 2 GiB there")
     return Check("storage", "ok", f"{folder}, {free / 2**30:.0f} GiB free")
+
+
+def _sealing(settings: Settings) -> Check:
+    try:
+        seals = Seals.of(settings)
+    except CasemillError as error:
+        return Check("sealing", "broken", error.detail, "put the master key back where it was")
+    if seals.on:
+        return Check("sealing", "ok", f"under {settings.master_key_path}, of which a copy belongs elsewhere")
+    fix = "" if settings.master_key_file else "casemill up   (it makes a master key)"
+    return Check("sealing", "missing", "documents and texts lie here as they are", fix)
 
 
 def _redis(settings: Settings) -> Check:

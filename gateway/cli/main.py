@@ -16,6 +16,7 @@ from gateway.cli import (
     playbooks,
     roles,
     runs,
+    safekeeping,
     schedules,
     webhooks,
     work,
@@ -63,7 +64,19 @@ def _json_too(command: click.Command) -> click.Command:
     return command
 
 
-for module in (roles, work, document_sets, runs, schedules, duplicates, playbooks, webhooks, keys, administration):
+for module in (
+    roles,
+    work,
+    document_sets,
+    runs,
+    schedules,
+    duplicates,
+    playbooks,
+    webhooks,
+    keys,
+    administration,
+    safekeeping,
+):
     for verb in module.COMMANDS:
         casemill.add_command(_json_too(verb))
 

@@ -51,7 +51,7 @@ def demo(settings: Settings) -> None:
     stop = threading.Event()
     with tempfile.TemporaryDirectory(prefix="casemill-demo-", ignore_cleanup_errors=True) as folder:
         # Converted weights stay where `up` finds them; documents and the queue go with the folder.
-        own = {"data_dir": Path(folder), "models_dir": settings.models_folder, "port": 0, "flower_port": 0}
+        own = {"data_dir": Path(folder) / "data", "models_dir": settings.models_folder, "port": 0, "flower_port": 0}
         own |= {"host": "127.0.0.1", "flower_host": "127.0.0.1", "key": None}
         settings = settings.model_copy(update=own)
         with _stopping(stop.set), Stack(settings, note, stop) as stack:

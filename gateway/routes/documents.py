@@ -103,10 +103,12 @@ def get_text(document_id: str, gateway: Shared, principal: Reader) -> dict[str, 
 
 @router.delete("/{document_id}", status_code=204)
 def delete_document(document_id: str, gateway: Shared, principal: Submitter) -> None:
-    """Delete a document with every text, embedding and finding derived from it."""
-    gateway.documents.get(principal.tenant, document_id)
-    gateway.audit.note(principal.tenant, principal.key_id, "document.erased", document_id)
-    gateway.documents.delete(principal.tenant, document_id)
+    """Erase a document with everything derived from it; jobs that run on it end and deliver nothing.
+
+    It can be read nowhere when this answers. The caretaker then has the Redis server rewrite its append-only file and
+    notes the end in the audit log.
+    """
+    gateway.erasures.document(principal.tenant, document_id, actor=principal.key_id)
 
 
 async def _body(request: Request, limit: int) -> tuple[bytes, str | None]:
@@ -131,6 +133,7 @@ async def _read(gateway: Gateway, principal: Principal, document: Document, requ
         tenant=principal.tenant,
         type=JobType.EXTRACT,
         input={"document": document.id, "name": document.name},
+        document=document.id,
         priority=max(Priority.HIGH, principal.ceiling, key=lambda priority: priority.rank),
         matter=document.matter,
         request_id=request_id,

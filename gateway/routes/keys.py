@@ -11,11 +11,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.job_inputs import check_text
 from gateway.schemas import moment
 from gateway.state import Admin, Gateway, Shared
 from gateway.submissions import choose, epoch
 from services.access import GRACE_SECONDS, MAX_GRACE_SECONDS, key_unknown
+from services.job_inputs import check_text
 from services.jobs import Priority
 from services.principal import Limits, Principal
 

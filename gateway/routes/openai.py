@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from gateway import choices
-from gateway.openai_schemas import EmbeddingsRequest
 from gateway.routes.completions import Urgency, urgency_of
 from gateway.schemas import JobRequest
 from gateway.state import Gateway, MatterReader, MatterSubmitter, Shared
+from services import openai_answers
 from services.errors import NotFound
+from services.openai_requests import EmbeddingsRequest
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -26,13 +27,7 @@ async def embeddings(
     )
     jobs = await choices.submit(gateway, principal, [wanted], request)
     (result,) = await choices.results(gateway, principal.tenant, jobs, request)
-    data = [
-        {"object": "embedding", "index": index, "embedding": body.encode(vector)}
-        for index, vector in enumerate(result["vectors"])
-    ]
-    tokens = sum(result["tokens"])
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "data": data, "model": body.model, "usage": usage}
+    return openai_answers.embeddings(body, result)
 
 
 @router.get("/models")
@@ -56,6 +51,7 @@ def _all_models(gateway: Gateway) -> dict[str, dict[str, Any]]:
     for model in gateway.catalog.list():
         models[model.name] = base | {
             "id": model.name,
+            "created": int(model.path.stat().st_mtime) if model.path.is_file() else 0,
             "kind": model.kind,
             "sha256": model.sha256,
             "context_tokens": model.context_tokens,

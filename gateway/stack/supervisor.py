@@ -28,6 +28,7 @@ from services.capacity import Capacity
 from services.errors import CasemillError, InvalidRequest, Unauthorized, Unavailable, from_problem
 from services.fleet import Announcement, Fleet
 from services.lifecycle import Lifecycle
+from services.seals import Seals
 from services.settings import Settings, local_host
 
 READY_SECONDS = 180
@@ -120,6 +121,8 @@ class Stack:
             updates[name] = getattr(settings, name) or free_port()
         _check_port(settings.host, updates["port"])
         _check_port(settings.flower_host, updates["flower_port"])
+        if made := Seals.make_master_key(settings):
+            self._say(f"documents are sealed under {made}, made now; keep a copy elsewhere: without it, all is lost")
         if "redis_url" not in settings.model_fields_set:
             self._server = EmbeddedValkey(settings.data_dir / "valkey")
             updates["redis_url"] = self._server.start(self._stop)
@@ -130,6 +133,7 @@ class Stack:
                 "REDIS_URL": settings.redis_url,
                 "CASEMILL_DATA_DIR": str(settings.data_dir),
                 "CASEMILL_MODELS_DIR": str(settings.models_folder),
+                "CASEMILL_MASTER_KEY_FILE": settings.master_key_file or "",
                 "CASEMILL_HOST": settings.host,
                 "CASEMILL_PORT": str(settings.port),
                 "CASEMILL_ENGINE": settings.engine,

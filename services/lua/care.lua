@@ -82,7 +82,7 @@ redis.call('ZREMRANGEBYSCORE', key.workers(), '-inf', stamp(NOW - 60))
 local oldest = string.format('%.0f', (NOW - TENANT_EVENT_SECONDS) * 1000)
 for _, tenant in ipairs(redis.call('SMEMBERS', key.tenants())) do
   redis.call('XTRIM', key.tenant_events(tenant), 'MINID', '~', oldest)
-  local indexes = {key.jobs(tenant), key.dead(tenant), key.runs(tenant)}
+  local indexes = {key.jobs(tenant), key.dead(tenant), key.runs(tenant), key.batches(tenant)}
   for _, webhook in ipairs(redis.call('SMEMBERS', key.webhooks(tenant))) do
     indexes[#indexes + 1] = key.deliveries(tenant, webhook)
   end

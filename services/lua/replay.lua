@@ -3,8 +3,8 @@
 -- ARGV[2] = JSON {tenant, id}. Answers 'replayed', 'missing', 'step', or the state that does not allow it.
 local R = cjson.decode(ARGV[2])
 local k = key.job(R.tenant, R.id)
-local h = redis.call('HMGET', k, 'state', 'parent', 'run', 'document', 'template')
-if not h[1] or h[5] or is_delivery(R.id) then return 'missing' end
+local h = redis.call('HMGET', k, 'state', 'parent', 'run', 'document', 'template', 'batch', 'erased')
+if not h[1] or h[5] or h[6] or h[7] or is_delivery(R.id) then return 'missing' end
 if h[1] ~= 'failed' and h[1] ~= 'cancelled' and h[1] ~= 'expired' then return h[1] end
 if h[2] and h[2] ~= '' then return 'step' end
 local run = h[3] and redis.call('HMGET', key.job(R.tenant, h[3]), 'state', 'cancel') or {}

@@ -2,8 +2,8 @@
 -- Safe to repeat. Answers {'added', the record}, {'unknown', document…}, {'full', most}, {'closed', state} or {'missing'}.
 local A = cjson.decode(ARGV[2])
 local k = key.job(A.tenant, A.id)
-local h = redis.call('HMGET', k, 'state', 'sealed', 'template', 'cancel', 'total')
-if not h[3] then return {'missing'} end
+local h = redis.call('HMGET', k, 'state', 'sealed', 'template', 'cancel', 'total', 'phase')
+if not h[3] or h[6] then return {'missing'} end
 if h[2] or (h[1] ~= 'waiting' and h[1] ~= 'scheduled') or (h[4] and h[4] ~= '') then
   return {'closed', h[2] and 'sealed' or h[1]}
 end

@@ -2,8 +2,8 @@
 -- Each is safe to repeat. Answers {'done', the record}, {'closed', state} or {'missing'}.
 local R = cjson.decode(ARGV[2])
 local k = key.job(R.tenant, R.id)
-local h = redis.call('HMGET', k, 'state', 'template', 'sealed', 'cancel')
-if not h[2] then return {'missing'} end
+local h = redis.call('HMGET', k, 'state', 'template', 'sealed', 'cancel', 'phase', 'erased')
+if not h[2] or h[5] or h[6] then return {'missing'} end
 local live = h[1] == 'waiting' or h[1] == 'scheduled'
 if R.action == 'seal' then
   if live then seal(R.tenant, R.id) end

@@ -1,13 +1,15 @@
 -- Accepts a run: record, index and, for a run over a matter, its documents, or nothing of it.
 -- ARGV[2] = JSON {fields, idempotency_key?, payload_hash?, not_before?, expires?, schedule?, due?, next?}. With a
 -- schedule the run is the one of its time `due`, and `next` the schedule's next time, '' for none.
--- Safe to repeat with the same id. Answers {'accepted' | 'repeated', the record} or {'conflict' | 'past', why}.
+-- Safe to repeat with the same id. Answers {'accepted' | 'repeated', the record} or {'conflict' | 'past' | 'erasing', why}.
 local S = cjson.decode(ARGV[2])
 local F = S.fields
 local k = key.job(F.tenant, F.id)
 if redis.call('EXISTS', k) == 1 then return {'accepted', redis.call('HGETALL', k)} end
 local before = repeated(S, F.tenant)
 if before then return before end
+local refused = barred(F)
+if refused then return refused end
 if S.schedule then
   if not pass(F.tenant, S.schedule, S.due, S.next) then return {'past', S.due} end
   redis.call('HSET', key.schedule(F.tenant, S.schedule), 'last_run', F.id, 'last_due', S.due)

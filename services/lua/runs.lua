@@ -9,6 +9,9 @@ run_keys = function(tenant, id)
     key.run_jobs(tenant, id)}
 end
 
+-- Defined in batches.lua: a batch is a run over lines.
+local begin_batch, write_batch
+
 local function say(tenant, id, event, data)
   local h = redis.call('HMGET', key.job(tenant, id), 'total', 'succeeded', 'failed', 'cancelled', 'expired', 'pace')
   data.t, data.total, data.pace = stamp(NOW), tonumber(h[1] or '0'), tonumber(h[6] or '0')
@@ -29,21 +32,13 @@ local function note(tenant, id, document, item)
   redis.call('HSET', k, 'last_end', stamp(NOW), 'pace', stamp(pace and 0.95 * pace + 0.05 * gap or gap))
 end
 
--- Starts one document's job; a document that was deleted meanwhile is noted as failed.
-local function start_document(tenant, id, template, document, number)
-  local name = redis.call('HGET', key.document(tenant, document), 'name')
-  local child = 'job' .. string.sub(id, 4) .. '.' .. string.format('%d', number)
-  if not name then
-    note(tenant, id, document, {n = number, state = 'failed', code = 'document_unknown',
-      detail = 'the document was deleted before its turn came'})
-    return
-  end
+-- Starts one job of a run, made from its template.
+local function start_child(tenant, id, template, child, document, item, input)
   redis.call('SADD', key.run_active(tenant, id), child)
   redis.call('ZADD', key.run_jobs(tenant, id), 'NX', stamp(NOW), child)
-  redis.call('HSET', key.run_items(tenant, id), document, cjson.encode({n = number, state = 'running', job = child, name = name}))
+  item.job, item.state = child, 'running'
+  redis.call('HSET', key.run_items(tenant, id), document, cjson.encode(item))
   if redis.call('EXISTS', key.job(tenant, child)) == 1 then live_again(tenant, child) return end
-  local input = cjson.decode(template.input)
-  input.document, input.name = document, name
   local text = cjson.encode(input)
   local k = key.job(tenant, child)
   for field, value in pairs(template) do redis.call('HSET', k, field, value) end
@@ -55,11 +50,30 @@ local function start_document(tenant, id, template, document, number)
   begin(tenant, child)
 end
 
+-- Starts one document's job, or a line's of a batch; a document that was deleted meanwhile is noted as failed.
+local function start_document(tenant, id, template, document, number)
+  local input, place = cjson.decode(template.input), string.format('%d', number)
+  if template.batch then
+    input.line = document
+    start_child(tenant, id, template, id .. '.' .. place, document, {n = number}, input)
+    return
+  end
+  input.document, input.name = document, redis.call('HGET', key.document(tenant, document), 'name')
+  if not input.name then
+    note(tenant, id, document, {n = number, state = 'failed', code = 'document_unknown',
+      detail = 'the document was deleted before its turn came'})
+    return
+  end
+  local child = 'job' .. string.sub(id, 4) .. '.' .. place
+  start_child(tenant, id, template, child, document, {n = number, name = input.name}, input)
+end
+
 -- Ends a run that has nothing left to do.
 local function conclude_run(tenant, id, h)
   if redis.call('SCARD', key.run_active(tenant, id)) > 0 then return end
   local cancel = h.cancel or ''
   if cancel == '' and (not h.sealed or redis.call('ZCARD', key.run_pending(tenant, id)) > 0) then return end
+  if h.phase then write_batch(tenant, id, h.phase) return end
   local total, good = tonumber(h.total or '0'), tonumber(redis.call('HGET', key.job(tenant, id), 'succeeded') or '0')
   redis.call('ZREM', key.open_runs(), tenant .. '|' .. id)
   if cancel ~= '' then
@@ -118,7 +132,9 @@ begin_run = function(tenant, id)
   local k = key.job(tenant, id)
   redis.call('HSET', k, 'state', 'waiting', 'started', stamp(NOW), 'last_end', stamp(NOW))
   local h = redis.call('HMGET', k, 'source', 'matter')
-  if h[1] == 'matter' then
+  if h[1] == 'lines' then
+    begin_batch(tenant, id)
+  elseif h[1] == 'matter' then
     add_documents(tenant, id, redis.call('ZRANGE', key.matter(tenant, h[2]), 0, -1))
     seal(tenant, id)
   else
@@ -128,7 +144,7 @@ end
 
 document_ended = function(tenant, id, child, state, result, problem)
   if redis.call('EXISTS', key.job(tenant, id)) == 0 then return end
-  local h = redis.call('HMGET', key.job(tenant, child), 'document', 'started', 'reused')
+  local h = redis.call('HMGET', key.job(tenant, child), 'document', 'started', 'reused', 'batch')
   if redis.call('SREM', key.run_active(tenant, id), child) == 0 then return end
   local before = cjson.decode(redis.call('HGET', key.run_items(tenant, id), h[1]))
   local item = {n = before.n, name = before.name, state = state, job = child, result = result}
@@ -139,10 +155,12 @@ document_ended = function(tenant, id, child, state, result, problem)
   end
   if problem ~= '' then
     local why = cjson.decode(problem)
-    item.code, item.detail = why.code, why.detail
+    item.code, item.detail, item.status = why.code, why.detail, why.status
   end
   note(tenant, id, h[1], item)
-  say(tenant, id, 'document', {document = h[1], name = before.name, state = state, job = child, code = item.code})
+  if not h[4] then -- nobody follows the lines of a batch
+    say(tenant, id, 'document', {document = h[1], name = before.name, state = state, job = child, code = item.code})
+  end
   fill(tenant, id)
 end
 

@@ -1,8 +1,8 @@
 -- Accepts a job: idempotency, limits, record, backlog entry, event and ticket, or nothing of it.
 -- ARGV[2] = JSON {fields, idempotency_key?, payload_hash?, limits = {lane, tenant, bytes}, shares, labels?, not_before?,
 -- expires?}. Safe to repeat with the same id. Answers {'accepted', what the record has beside the fields},
--- {'accepted' | 'repeated', the record}, {'conflict' | 'past', why} or {'full', why, jobs over the limit, the limit,
--- measured seconds of a job or ''}.
+-- {'accepted' | 'repeated', the record}, {'conflict' | 'past' | 'gone' | 'erasing', why} or {'full', why, jobs over the
+-- limit, the limit, measured seconds of a job or ''}.
 local MADE = {'state', 'created', 'queued', 'attempt', 'current'}
 local S = cjson.decode(ARGV[2])
 local F = S.fields
@@ -11,6 +11,8 @@ if redis.call('EXISTS', k) == 1 then return {'accepted', redis.call('HGETALL', k
 local before = repeated(S, F.tenant)
 if before then return before end
 if S.expires and S.expires <= NOW then return {'past', stamp(NOW)} end
+local refused = barred(F)
+if refused then return refused end
 local depth = 0
 for _, device in ipairs({'any', 'cpu', 'gpu'}) do depth = depth + waiting(F.lane, device) end
 local own = redis.call('HMGET', key.waiting(), F.lane .. '|' .. F.tenant, F.lane .. '|' .. F.tenant .. '|bytes')

@@ -2,9 +2,12 @@
 
 -- A finished step is not asked for again: its output lies with the document and with its parent.
 local STEP_TTL = 600
+local STEP_PATIENCE = 300 -- seconds between two tries of a batch's step, at most
 
 -- Defined in runs.lua: a run goes on when one of its documents has ended, and stops as a whole.
 local begin_run, document_ended, stop_run, run_keys
+-- Defined in batches.lua: a batch goes on when one of its lines or steps has ended, and stops as a whole.
+local part_ended, stop_batch
 -- Defined in deliveries.lua: endpoints are told of an end, in the same transaction.
 local tell_webhooks, note_attempt
 
@@ -46,7 +49,7 @@ end
 -- The one way into a final state: exactly one terminal event, and an end to the record's life.
 local function conclude(tenant, id, state, result, problem)
   local k = key.job(tenant, id)
-  local h = redis.call('HMGET', k, 'parent', 'step', 'run', 'source')
+  local h = redis.call('HMGET', k, 'parent', 'step', 'run', 'source', 'batch', 'task')
   redis.call('HSET', k, 'state', state, 'finished', stamp(NOW), 'result', result, 'problem', problem)
   if is_delivery(id) then
     local disabled = problem ~= '' and cjson.decode(problem).code == 'webhook_disabled'
@@ -63,6 +66,7 @@ local function conclude(tenant, id, state, result, problem)
     redis.call('EXPIRE', k, short)
     return
   end
+  if h[5] then part_ended(tenant, id, h[5], h[3], h[6], state, result, problem) return end
   redis.call('ZREM', key.expiries(), tenant .. '|' .. id)
   redis.call('EXPIRE', k, O.result_ttl)
   redis.call('EXPIRE', key.events(tenant, id), O.result_ttl)
@@ -80,11 +84,11 @@ end
 
 local function create_step(tenant, parent, step)
   local id = parent .. '.' .. step.name
-  local h = redis.call('HMGET', key.job(tenant, parent), 'type', 'priority', 'input', 'matter', 'request_id')
+  local h = redis.call('HMGET', key.job(tenant, parent), 'type', 'priority', 'input', 'matter', 'request_id', 'document')
   redis.call('HSET', key.job(tenant, id), 'tenant', tenant, 'id', id, 'type', h[1], 'task', step.task,
     'lane', step.lane, 'device', step.device, 'priority', h[2], 'cost', step.cost, 'model', step.model,
     'input', h[3], 'matter', h[4] or '', 'request_id', h[5] or '', 'parent', parent, 'step', step.name,
-    'attempt', '0', 'created', stamp(NOW))
+    'attempt', '0', 'created', stamp(NOW), 'document', h[6] or '')
   redis.call('HSET', key.job(tenant, parent), 'state', 'waiting', 'current', id)
   emit(tenant, parent, 'step', {step = step.name, state = 'queued'})
   enqueue(tenant, id)
@@ -120,6 +124,20 @@ end
 local function remember(S, tenant, id)
   if not S.idempotency_key then return end
   redis.call('SET', key.idempotency(tenant, S.idempotency_key), id .. '|' .. S.payload_hash, 'EX', 86400)
+end
+
+-- What is being erased right now of a document and a matter, if either is.
+local function being_erased(tenant, document, matter)
+  local k = key.erasing(tenant)
+  if redis.call('EXISTS', k) == 0 then return nil end
+  return redis.call('HGET', k, document) or redis.call('HGET', k, 'matter:' .. matter) or nil
+end
+
+-- Why no work may be accepted on what a record names: {'gone', document}, {'erasing', what}, or nil.
+local function barred(F)
+  if F.document and redis.call('EXISTS', key.document(F.tenant, F.document)) == 0 then return {'gone', F.document} end
+  local erasing = being_erased(F.tenant, F.document or '', F.matter or '')
+  return erasing and {'erasing', erasing}
 end
 
 -- Writes a new record and lets it begin, or wait for its time.
@@ -171,10 +189,12 @@ end
 
 -- A job ends without success; a parent ends with its step.
 local function give_up(tenant, id, state, problem)
-  local parent = redis.call('HGET', key.job(tenant, id), 'parent')
-  parent = parent and parent ~= '' and parent or nil
+  local h = redis.call('HMGET', key.job(tenant, id), 'parent', 'batch')
+  local parent = h[1] and h[1] ~= '' and h[1] or nil
   conclude(tenant, id, state, '', problem)
-  if state == 'failed' and not is_delivery(id) then redis.call('ZADD', key.dead(tenant), stamp(NOW), parent or id) end
+  if state == 'failed' and not h[2] and not is_delivery(id) then
+    redis.call('ZADD', key.dead(tenant), stamp(NOW), parent or id)
+  end
   if parent and redis.call('HGET', key.job(tenant, parent), 'state') == 'waiting' then
     conclude(tenant, parent, state, '', problem)
   end
@@ -184,7 +204,7 @@ end
 -- a parent through its current step. Answers the state, 'cancelling' or 'missing'.
 local function stop(tenant, id, state)
   local k = key.job(tenant, id)
-  local h = redis.call('HMGET', k, 'state', 'current', 'template')
+  local h = redis.call('HMGET', k, 'state', 'current', 'template', 'phase')
   local now = h[1]
   if not now then return 'missing' end
   if now == 'queued' then
@@ -203,6 +223,7 @@ local function stop(tenant, id, state)
     redis.call('HSET', k, 'cancel', state)
     return 'cancelling'
   elseif now == 'waiting' then
+    if h[4] then return stop_batch(tenant, id, state) end
     redis.call('HSET', k, 'cancel', state)
     if h[3] then return stop_run(tenant, id) end
     return stop(tenant, h[2], state)
@@ -214,6 +235,13 @@ end
 local function tries(k)
   local h = redis.call('HMGET', k, 'attempt', 'released')
   return tonumber(h[1]) - tonumber(h[2] or '0')
+end
+
+-- Whether a record is a step of a batch, not one of its lines: it waits for a disk with room rather than lose what the
+-- lines have done.
+local function is_step(k)
+  local h = redis.call('HMGET', k, 'batch', 'run')
+  return h[1] and not h[2]
 end
 
 -- After how many of them a record fails for good.
@@ -255,9 +283,10 @@ local function complete(c)
     tell(c.tenant, c.id, h[3], h[4], 'queued', {reason = 'released'})
     enqueue(c.tenant, c.id)
     return 'queued'
-  elseif c.outcome == 'retry' and tries(k) < most_tries(c.id) then
+  elseif c.outcome == 'retry' and (tries(k) < most_tries(c.id) or is_step(k)) then
     redis.call('HSET', k, 'state', 'scheduled', 'problem', c.problem)
-    redis.call('ZADD', key.scheduled(), stamp(NOW + tonumber(c.retry_after)), c.tenant .. '|' .. c.id)
+    local wait = math.min(tonumber(c.retry_after), is_step(k) and STEP_PATIENCE or math.huge)
+    redis.call('ZADD', key.scheduled(), stamp(NOW + wait), c.tenant .. '|' .. c.id)
     redis.call('HINCRBY', key.counters(), is_delivery(c.id) and 'deliveries.retried' or 'retries', 1)
     -- Tried again hours later, it takes its turn anew and not before all that came since.
     if is_delivery(c.id) then redis.call('HDEL', k, 'score') end

@@ -15,7 +15,6 @@ from gateway.stack.valkey import EmbeddedValkey
 from services.blobs import Blobs
 from services.documents import Documents
 from services.errors import Unavailable
-from services.job_index import JobIndex
 from services.jobs import JobType, Submission
 from services.lifecycle import Lifecycle
 from services.redis_client import server_time
@@ -30,7 +29,7 @@ from tests.chaos.installation import (
     worker,
     worker_command,
 )
-from tests.conftest import wait_until
+from tests.conftest import job_index, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and SIGSTOP")
 
@@ -74,7 +73,7 @@ def test_a_job_that_kills_its_worker_ends_as_a_dead_letter(queue: Lifecycle) -> 
         (record, other) = ended_once(queue, [poison, good])
     assert record.problem and record.problem["code"] == "worker_lost"
     assert other.state.value == "succeeded"
-    assert [job.id for job in JobIndex(queue.client, queue.keys).dead_letters("acme").rows] == [poison]
+    assert [job.id for job in job_index(queue).dead_letters("acme").rows] == [poison]
 
 
 @pytest.mark.slow

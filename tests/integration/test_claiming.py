@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from services.errors import BacklogFull, Conflict, NotFound
-from services.job_index import JobIndex
 from services.jobs import Device, JobType, Lane, Priority, State
 from services.lifecycle import Lifecycle
 from services.settings import Settings
-from tests.conftest import wait_until
+from tests.conftest import job_index, wait_until
 from tests.integration.test_lifecycle import CPU, PLAN, PROBLEM, claim, events, finish, submit, tidy
 
 __all__ = ["tidy"]
@@ -149,9 +148,9 @@ def test_a_job_that_is_too_late_expires_wherever_it_is(settings: Settings, lifec
 def test_a_dead_letter_is_replayed_once(settings: Settings, lifecycle: Lifecycle) -> None:
     job = submit(lifecycle)
     finish(lifecycle, claim(lifecycle)[0], "failed", problem=PROBLEM)
-    assert [letter.id for letter in JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows] == [job]
+    assert [letter.id for letter in job_index(lifecycle).dead_letters("acme").rows] == [job]
     lifecycle.replay("acme", job)
-    assert JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows == []
+    assert job_index(lifecycle).dead_letters("acme").rows == []
     with pytest.raises(Conflict):
         lifecycle.replay("acme", job)
     (held,) = claim(lifecycle)
@@ -170,7 +169,7 @@ def test_a_replayed_parent_goes_on_with_the_step_that_ended_it(lifecycle: Lifecy
     parent = submit(lifecycle, type=JobType.REVIEW, plan=PLAN)
     finish(lifecycle, claim(lifecycle, Lane.EXTRACT)[0], result="res_text")
     finish(lifecycle, claim(lifecycle, Lane.ANALYZE)[0], "failed", problem=PROBLEM)
-    assert [letter.id for letter in JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows] == [parent]
+    assert [letter.id for letter in job_index(lifecycle).dead_letters("acme").rows] == [parent]
     with pytest.raises(Conflict, match="parent"):
         lifecycle.replay("acme", f"{parent}.scan")
     lifecycle.replay("acme", parent)

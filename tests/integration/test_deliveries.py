@@ -11,7 +11,6 @@ from services.blobs import Blobs
 from services.deliveries import Deliveries
 from services.documents import Documents
 from services.errors import Conflict, NotFound
-from services.job_index import JobIndex
 from services.jobs import Claim, JobType, Lane, State, Submission
 from services.lifecycle import DELIVERY_RETRY_SECONDS, Lifecycle
 from services.recurrence import Missed, Recurrence
@@ -19,6 +18,7 @@ from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
 from services.webhooks import EVENTS, MAX_WEBHOOKS, Webhook, Webhooks
+from tests.conftest import job_index
 from tests.integration.test_lifecycle import PROBLEM, claim, finish, submit, tidy
 
 __all__ = ["tidy"]  # an autouse fixture
@@ -113,7 +113,7 @@ def test_after_the_last_attempt_it_is_kept_as_failed_and_can_be_replayed(
         assert held.tries == number + 1
     (kept,) = deliveries.page("acme", webhook.id, limit=10, states=[State.FAILED])
     assert len(kept.attempts) == kept.tries == 10
-    assert JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows == []
+    assert job_index(lifecycle).dead_letters("acme").rows == []
     counters = lifecycle.counters()
     assert (counters["deliveries.failed"], counters["deliveries.retried"]) == (1, 9)
     # They count as no failures of our own.

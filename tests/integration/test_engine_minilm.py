@@ -225,6 +225,16 @@ def test_control_words_in_a_text_are_text(engine: LlamaEmbeddings) -> None:
     assert engine.embed(["[SEP]"]).tokens == [5]
 
 
+def test_tokens_have_the_vector_of_their_text(engine: LlamaEmbeddings) -> None:
+    ids = [engine._llama.tokenize(text, special=False, start=True) for text in TEXTS[:3]]
+    expected = engine.embed(TEXTS[:3])
+    for given in (ids, [each[1:-1] for each in ids]):
+        found = engine.embed(given)
+        assert (found.tokens, found.vectors.tolist()) == (expected.tokens, expected.vectors.tolist())
+    with pytest.raises(InvalidRequest, match="ids go from 0"):
+        engine.embed([[5, engine._llama.vocab_size]])
+
+
 def test_too_long_is_refused_by_index_and_never_cut(engine: LlamaEmbeddings) -> None:
     with pytest.raises(InvalidRequest) as caught:
         engine.embed(["fine", "word " * 511])

@@ -153,6 +153,19 @@ def test_nobody_shares_with_another_scope(load: Callable[..., LlamaGeneration]) 
     assert counts(engine)["prefix_hits"] == 1
 
 
+def test_after_an_erasure_nothing_of_earlier_prompts_is_kept(load: Callable[..., LlamaGeneration]) -> None:
+    engine = load()
+    first = [engine.generate(question, Sampling(max_tokens=3), scope="a") for question in QUESTIONS[:3]]
+    seats: Any = engine._loop._seats
+    assert seats._prefixes.bytes > 0
+    engine.forget()
+    wait_until(lambda: seats._prefixes.bytes == 0 and not seats._prefixes._seen, what="the forgetting")
+    assert not any(len(left.tokens) for left in seats._free.values())
+    hits = counts(engine)["prefix_hits"]
+    assert engine.generate(QUESTIONS[0], Sampling(max_tokens=3), scope="a") == first[0]
+    assert counts(engine)["prefix_hits"] == hits
+
+
 def test_nothing_is_taken_from_a_step_that_failed(
     load: Callable[..., LlamaGeneration], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.integration.test_gateway_alone import announce
 from tests.listening import served
-from tests.routes import OWN, ROUTES, Route
+from tests.routes import BATCH, FILE, OWN, ROUTES, Route
 
 # What path parameters name, where it is no one's.
 NOBODYS = {"path": "tasks", "kind": "cpu", "model_id": "m"}
@@ -47,6 +47,8 @@ class World:
         sends: dict[str, Any] = {}
         if isinstance(route.sends, bytes):
             sends["content"] = route.sends
+            if route.form:
+                headers["Content-Type"] = "multipart/form-data; boundary=B"
         elif route.sends is not None:
             sends["content"] = fill(json.dumps(route.sends), ids)
             headers["Content-Type"] = "application/json"
@@ -130,6 +132,8 @@ def make(http: httpx.Client, headers: dict[str, str], lifecycle: Lifecycle) -> d
     lifecycle.work([failed], lane=Lane.GENERATE, devices=(Device.ANY,), worker="w1", n=0)
     own = OWN.replace(b"walked", b"secretbook")
     assert http.post("/v1/playbooks", content=own, headers=headers).is_success
+    form = headers | {"Content-Type": "multipart/form-data; boundary=B"}
+    file = http.post("/v1/files", content=FILE, headers=form).json()["id"]
     webhook = post("/v1/webhooks", {"url": "http://127.0.0.1:9/theirs"})
     return NOBODYS | {
         "document_id": document,
@@ -139,6 +143,8 @@ def make(http: httpx.Client, headers: dict[str, str], lifecycle: Lifecycle) -> d
             "/v1/schedules", {"name": "s", "cron": "0 22 * * 5", "run": {"matter": "M-1", "model": "none"}}
         ),
         "playbook": "secretbook",
+        "file_id": file,
+        "batch_id": post("/v1/batches", BATCH | {"input_file_id": file}),
         "key_id": post("/v1/keys", {"name": "theirs"}),
         "webhook_id": webhook,
         "delivery_id": post(f"/v1/webhooks/{webhook}/test", {}),
@@ -226,7 +232,8 @@ def test_a_key_for_another_matter_cannot_tell_either(world: World) -> None:
 
 
 def test_a_key_for_the_matter_works_in_it(world: World) -> None:
-    closed = ("POST /v1/playbooks", "DELETE /v1/playbooks/{playbook}")  # of all matters
+    closed = ["POST /v1/playbooks", "DELETE /v1/playbooks/{playbook}"]  # of all matters
+    closed += [name for name in ROUTES if "/v1/files" in name or "/v1/batches" in name]
     for name, route in ROUTES.items():
         if route.scope in ("read", "submit") and not route.waits and name.split(" ")[0] in ("GET", "POST"):
             answer = world.ask(name, route, world.keys["own matter"], world.theirs)

@@ -331,7 +331,8 @@ def test_the_log_tells_what_was_done_and_no_name_of_a_file(gateway: Served) -> N
     mine.delete(f"/v1/documents/{document}")
     mine.patch("/v1/workers/cpu", json={"min": 1})
     expected = ["key.made", "document.uploaded", "job.cancelled", "job.retried"]
-    assert gateway.actions() == [*expected, "run.created", "run.cancelled", "document.erased"]
+    expected += ["run.created", "run.cancelled", "erasure.begun"]
+    assert gateway.actions()[: len(expected)] == expected, "its end follows when the server has rewritten its file"
     assert gateway.actions(SYSTEM)[-1] == "scale.changed"
     page = mine.get("/v1/audit", params={"limit": 2}).json()
     assert (len(page["data"]), page["next"]) == (2, 2)

@@ -11,12 +11,11 @@ import pytest
 
 from services.errors import BacklogFull, Conflict, NotFound
 from services.events import Event, follow
-from services.job_index import JobIndex
 from services.jobs import Claim, Completion, Device, JobType, Lane, Priority, State, Step, Submission
 from services.lifecycle import Lifecycle
 from services.settings import Settings
 from services.streams import Streams
-from tests.conftest import wait_until
+from tests.conftest import job_index, wait_until
 
 CPU = (Device.CPU, Device.ANY)
 PROBLEM = {"type": "urn:x", "title": "x", "status": 500, "code": "broken", "detail": "x", "retryable": True}
@@ -41,7 +40,7 @@ def finish(lifecycle: Lifecycle, claim: Claim, outcome: Any = "succeeded", **cha
 def events(settings: Settings, lifecycle: Lifecycle, job: str, after: str = "0") -> list[Event]:
     async def read() -> list[Event]:
         streams = Streams(settings)
-        stream = follow(streams, lifecycle.keys, "acme", job, after=after, idle_seconds=1)
+        stream = follow(streams, lifecycle.keys, "acme", job, records=lifecycle.records, after=after, idle_seconds=1)
         found = [event async for event in stream if event]
         await streams.aclose()
         return found
@@ -299,7 +298,7 @@ def test_a_full_lane_refuses_and_queues_nothing(settings: Settings, lifecycle: L
         submit(small)
     with pytest.raises(BacklogFull):
         submit(small)
-    assert len(JobIndex(small.client, small.keys).list("acme").rows) == 3
+    assert len(job_index(small).list("acme").rows) == 3
 
 
 def test_position_counts_what_is_claimed_before(lifecycle: Lifecycle) -> None:

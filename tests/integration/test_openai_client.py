@@ -98,6 +98,24 @@ def test_what_is_refused_raises_what_the_client_knows(client: openai.OpenAI) -> 
 
 def test_embeddings_and_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["fake"]
+    model = client.models.retrieve("fake")
+    assert (model.object, model.owned_by) == ("model", "casemill")
+    assert isinstance(model.created, int)
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("none-such")
     floats = client.embeddings.create(model="fake", input=["one", "two"], encoding_format="float")
     packed = client.embeddings.create(model="fake", input=["one", "two"])
     assert [item.embedding for item in packed.data] == [item.embedding for item in floats.data]
+    short = client.embeddings.create(model="fake", input="one", dimensions=8)
+    assert len(short.data[0].embedding) == 8
+    assert (short.usage.prompt_tokens, short.usage.total_tokens) == (1, 1)
+
+
+def test_embeddings_take_tokens(client: openai.OpenAI) -> None:
+    one = client.embeddings.create(model="fake", input=[7, 9])
+    many = client.embeddings.create(model="fake", input=[[7, 9], [9, 7]])
+    assert one.usage.prompt_tokens == 2
+    assert many.data[0].embedding == one.data[0].embedding != many.data[1].embedding
+    for wrong in ([10**6], [-1], [[]], ["x", 3]):
+        with pytest.raises(openai.UnprocessableEntityError):
+            client.embeddings.create(model="fake", input=wrong)  # pyright: ignore[reportArgumentType]

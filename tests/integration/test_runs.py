@@ -10,13 +10,13 @@ import pytest
 from services.blobs import Blobs
 from services.documents import Documents
 from services.errors import Conflict, NotFound
-from services.job_index import JobIndex
 from services.jobs import Claim, JobType, Lane, Priority, State, Step, Submission
 from services.lifecycle import Lifecycle
 from services.recurrence import Missed, Recurrence
 from services.runs import Run, Runs, RunSubmission
 from services.schedules import Schedules
 from services.settings import Settings
+from tests.conftest import job_index
 from tests.integration.test_lifecycle import PROBLEM, claim, events, finish, tidy
 
 __all__ = ["tidy"]  # an autouse fixture
@@ -86,7 +86,7 @@ def test_a_run_goes_through_all_documents_a_window_at_a_time(
     told = events(settings, lifecycle, run.id)
     assert [event.event for event in told] == ["waiting", *["document"] * 10, "succeeded"]
     assert [event.data["succeeded"] for event in told[1:-1]] == list(range(1, 11))
-    assert JobIndex(lifecycle.client, lifecycle.keys).list("acme").rows == []
+    assert job_index(lifecycle).list("acme").rows == []
 
 
 def test_documents_follow_until_the_run_is_sealed(
@@ -150,7 +150,7 @@ def test_failed_documents_fail_the_run_by_name_and_a_retry_goes_on_where_they_fa
     assert record.problem and record.problem["code"] == "documents_failed"
     (row,) = [row for row in runs.documents("acme", run.id) if row.state == "failed"]
     assert (row.code, row.document) == (PROBLEM["code"], documents[0])
-    assert [job.id for job in JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows] == [row.job]
+    assert [job.id for job in job_index(lifecycle).dead_letters("acme").rows] == [row.job]
     again = runs.retry("acme", run.id)
     assert (again.state, again.failed, again.active) == (State.WAITING, 0, 1)
     held = end_step(lifecycle, Lane.ANALYZE, result="res_x")
@@ -158,7 +158,7 @@ def test_failed_documents_fail_the_run_by_name_and_a_retry_goes_on_where_they_fa
     assert work_off(lifecycle) == 0, "only the failed step ran again"
     record = runs.get("acme", run.id)
     assert (record.state, record.succeeded, record.problem) == (State.SUCCEEDED, 4, None)
-    assert JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows == []
+    assert job_index(lifecycle).dead_letters("acme").rows == []
 
 
 def test_replaying_one_document_reopens_its_run(
@@ -167,7 +167,7 @@ def test_replaying_one_document_reopens_its_run(
     run = started(runs, upload(2))
     end_step(lifecycle, Lane.EXTRACT, "failed", problem=PROBLEM)
     work_off(lifecycle)
-    (dead,) = JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows
+    (dead,) = job_index(lifecycle).dead_letters("acme").rows
     lifecycle.replay("acme", dead.id)
     assert runs.get("acme", run.id).state is State.WAITING
     work_off(lifecycle)
@@ -181,7 +181,7 @@ def test_replaying_one_document_of_a_run_that_was_cancelled_while_open_runs_that
     runs.add("acme", run.id, upload(6))
     end_step(lifecycle, Lane.EXTRACT, "failed", problem=PROBLEM)
     assert runs.cancel("acme", run.id).state is State.CANCELLED
-    (dead,) = JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows
+    (dead,) = job_index(lifecycle).dead_letters("acme").rows
     lifecycle.replay("acme", dead.id)
     assert work_off(lifecycle) == 2
     ended = runs.get("acme", run.id)
@@ -198,9 +198,9 @@ def test_replaying_a_document_twice_while_its_run_is_paused_runs_it_once(
     run = started(runs, upload(2))
     end_step(lifecycle, Lane.EXTRACT, "failed", problem=PROBLEM)
     runs.pause("acme", run.id)
-    (dead,) = JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows
+    (dead,) = job_index(lifecycle).dead_letters("acme").rows
     lifecycle.replay("acme", dead.id)
-    assert JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows == []
+    assert job_index(lifecycle).dead_letters("acme").rows == []
     lifecycle.replay("acme", dead.id)
     runs.resume("acme", run.id)
     assert work_off(lifecycle) == 4
@@ -214,7 +214,7 @@ def test_a_document_of_a_run_that_is_being_cancelled_is_not_replayed(
     end_step(lifecycle, Lane.EXTRACT, "failed", problem=PROBLEM)
     (held,) = claim(lifecycle, Lane.EXTRACT)
     runs.cancel("acme", run.id)
-    (dead,) = JobIndex(lifecycle.client, lifecycle.keys).dead_letters("acme").rows
+    (dead,) = job_index(lifecycle).dead_letters("acme").rows
     with pytest.raises(Conflict, match="part of a run that is being cancelled"):
         lifecycle.replay("acme", dead.id)
     finish(lifecycle, held, "cancelled")

@@ -16,12 +16,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 
 from gateway.stack.valkey import EmbeddedValkey
 from services.errors import CasemillError, Conflict
-from services.job_index import JobIndex
 from services.jobs import Claim, Completion, Device, JobType, Lane, State, Step, Submission
 from services.lifecycle import Lifecycle
 from services.runs import Runs, RunSubmission
 from services.settings import Settings
-from tests.conftest import leaked_keys
+from tests.conftest import job_index, leaked_keys
 
 DEVICES = (Device.CPU, Device.ANY)
 LANES = (Lane.EXTRACT, Lane.ANALYZE)
@@ -166,7 +165,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
 
         @rule()
         def replay_a_dead_letter(self) -> None:
-            for job in JobIndex(self.lifecycle.client, self.lifecycle.keys).dead_letters("acme", limit=1).rows:
+            for job in job_index(self.lifecycle).dead_letters("acme", limit=1).rows:
                 run = "run" + job.id[3:].rpartition(".")[0]
                 cancelling = self.store.get("acme", run).cancelling and not self.store.get("acme", run).state.final
                 try:

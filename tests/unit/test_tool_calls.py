@@ -8,9 +8,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gateway.job_inputs import GenerateInput, checked_input
-from gateway.openai_schemas import ChatRequest
 from services.errors import InvalidRequest, ModelError
+from services.job_inputs import GenerateInput, checked_input
+from services.openai_requests import ChatRequest
 from workers.engines.base import Sampling
 from workers.engines.grammars import grammar_of
 from workers.tasks.tool_calls import Tools, plain_messages

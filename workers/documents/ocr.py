@@ -8,11 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from services.errors import DocumentError, Permanent
 from services.settings import Settings
@@ -40,7 +39,7 @@ def program() -> str | None:
 
 
 def read_scanned(
-    path: Path,
+    source: Path | bytes,
     document: DocumentText,
     settings: Settings,
     *,
@@ -56,7 +55,7 @@ def read_scanned(
     pages = [document.text[page.start : page.end] for page in document.pages]
     read: dict[int, Recognised] = {}
     for number in document.unread:
-        picture = _run([*reading, str(number)], path, settings, MAX_PICTURE_BYTES, cancelled)
+        picture = _run([*reading, str(number)], source, settings, MAX_PICTURE_BYTES, cancelled)
         found = _recognise(picture, tesseract, settings, cancelled) if picture else None
         if found:
             read[number] = found
@@ -97,11 +96,8 @@ def parse_words(tsv: str) -> Recognised:
 
 
 def _recognise(picture: bytes, tesseract: str, settings: Settings, cancelled: Callable[[], bool]) -> Recognised | None:
-    with tempfile.TemporaryFile() as file:
-        file.write(picture)
-        file.seek(0)
-        command = [tesseract, "stdin", "stdout", "-l", settings.ocr_languages, "tsv"]
-        output = _run(command, file, settings, _MOST_OUTPUT, cancelled)
+    command = [tesseract, "stdin", "stdout", "-l", settings.ocr_languages, "tsv"]
+    output = _run(command, picture, settings, _MOST_OUTPUT, cancelled)
     try:
         return parse_words(output.decode()) if output else None
     except (ValueError, KeyError):
@@ -110,7 +106,7 @@ def _recognise(picture: bytes, tesseract: str, settings: Settings, cancelled: Ca
 
 def _run(
     command: Sequence[str],
-    source: Path | IO[bytes],
+    source: Path | bytes,
     settings: Settings,
     most: int,
     cancelled: Callable[[], bool],

@@ -49,13 +49,13 @@ def never_cancelled() -> bool:
 
 
 def read_document(
-    path: Path,
+    source: Path | bytes,
     settings: Settings,
     *,
     name: str | None = None,
     cancelled: Callable[[], bool] = never_cancelled,
 ) -> DocumentText:
-    """Read the file at ``path`` in a subprocess, its scanned pages by tesseract where that is installed.
+    """Read a file, or the bytes of one, in a subprocess, its scanned pages by tesseract where that is installed.
 
     ``name`` is what the user calls the file; it decides nothing, but a note tells where it contradicts the content.
     Raises ``UnsupportedMedia``-like, ``DocumentError``-like and other permanent errors by their code:
@@ -64,12 +64,12 @@ def read_document(
     ``document_expands_too_much``, ``document_nested_too_deep``, ``payload_too_large``, ``document_missing``,
     ``reader_timeout``, ``reader_crashed``, ``reader_out_of_memory``, ``cancelled``.
     """
-    _check_size(path, settings)
+    _check_size(source, settings)
     tesseract = ocr.program()
     limits = replace(Limits.of(settings), ocr=tesseract is not None)
     outcome = run_process(
         child_command(limits),
-        path,
+        source,
         seconds=limits.seconds,
         most_output=_BYTES_AT_LEAST + _BYTES_A_CHARACTER * limits.text_chars,
         cancelled=cancelled,
@@ -89,7 +89,7 @@ def read_document(
     document = _received(outcome.output)
     if tesseract and document.unread:
         document = ocr.read_scanned(
-            path, document, settings, tesseract=tesseract, reading=child_command(limits), cancelled=cancelled
+            source, document, settings, tesseract=tesseract, reading=child_command(limits), cancelled=cancelled
         )
     note = _contradiction(name, document.kind)
     if note is None:
@@ -107,9 +107,9 @@ def child_command(limits: Limits) -> list[str]:
     return [sys.executable, "-I", "-X", "utf8", "-c", _BOOTSTRAP, str(_ROOT), limits.to_argument()]
 
 
-def _check_size(path: Path, settings: Settings) -> None:
+def _check_size(source: Path | bytes, settings: Settings) -> None:
     try:
-        size = path.stat().st_size
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
     except FileNotFoundError as error:
         raise NotFound("The document's file is gone. Upload it again.", code="document_missing") from error
     if size == 0:

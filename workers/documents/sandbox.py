@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -31,18 +31,19 @@ class Outcome:
 
 def run_process(
     command: Sequence[str],
-    source: Path | IO[bytes],
+    source: Path | bytes,
     *,
     seconds: float,
     most_output: int,
     cancelled: Callable[[], bool],
     variables: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run ``command`` with the file as its stdin, no environment but ``variables`` and stderr thrown away.
+    """Run ``command`` with the file, or one of these bytes, as its stdin, no environment but ``variables``.
 
+    What it writes to stderr is thrown away.
     The process never outlives this call. ``cancelled`` is asked some ten times a second.
     """
-    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stdin:
+    with source.open("rb") if isinstance(source, Path) else _file_of(source) as stdin:
         process = subprocess.Popen(
             command,
             stdin=stdin,
@@ -63,6 +64,17 @@ def run_process(
         drain.join()
         process.stdout.close()
     return Outcome(ending, status, b"".join(drain.chunks) if ending == "exited" else b"")
+
+
+def _file_of(data: bytes) -> IO[bytes]:
+    """An anonymous file, in memory where the system has such, as what it holds may be sealed elsewhere."""
+    if sys.platform == "linux":
+        file: IO[bytes] = os.fdopen(os.memfd_create("casemill"), "w+b")
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller enters it
+    file.write(data)
+    file.seek(0)
+    return file
 
 
 def _environment() -> dict[str, str]:

@@ -200,6 +200,10 @@ class GenerationEngine(Protocol):
         """Tokens of ``text`` as a prompt."""
         ...
 
+    def forget(self) -> None:
+        """Keep nothing of prompts that have ended: what several began with alike is computed again."""
+        ...
+
     @property
     def stalled_seconds(self) -> float:
         """Seconds since the last step while there is work in flight; 0.0 when idle. Never blocks."""
@@ -208,6 +212,10 @@ class GenerationEngine(Protocol):
     def close(self) -> None:
         """Free everything; requests in flight fail with ``Transient``."""
         ...
+
+
+TextOrTokens = str | list[int]
+"""A text, or its tokens by the model's own ids, with or without those that mark its ends."""
 
 
 class EmbeddingEngine(Protocol):
@@ -219,12 +227,13 @@ class EmbeddingEngine(Protocol):
         ...
 
     def embed(
-        self, texts: Sequence[str], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
+        self, texts: Sequence[TextOrTokens], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
     ) -> Embeddings:
         """One vector a text, in order. A text over the limit is never cut: ``InvalidRequest`` ``context_exceeded``.
 
         Texts of ``priority`` 0 are the most urgent: they are in the next batch, whatever else waits. Raises
-        ``WorkCancelled`` where ``cancelled`` says so while it waits.
+        ``InvalidRequest`` ``token_unknown`` for ids that the model has not, ``WorkCancelled`` where ``cancelled`` says
+        so while it waits.
         """
         ...
 
@@ -274,6 +283,15 @@ def check_dimensions(dimensions: int, model: Model) -> None:
         raise InvalidRequest(
             f"dimensions must be 1 to {model.dimensions}, the width of {model.name}, not {dimensions}.",
             code="dimensions_invalid",
+        )
+
+
+def check_tokens(what: str, ids: Sequence[int], vocabulary: int) -> None:
+    """Raise ``InvalidRequest`` ``token_unknown`` where an id is none of a model's, of which there are so many."""
+    wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
+    if wrong is not None:
+        raise InvalidRequest(
+            f"{what} has the token {wrong}; the model's ids go from 0 to {vocabulary - 1:,}.", code="token_unknown"
         )
 
 

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from services.errors import InvalidRequest, ModelError, Transient
 from services.models import Model
-from workers.engines.base import Cancelled, Embeddings, Tick, WorkCancelled, context_exceeded, never, no_tick
+from workers.engines.base import (
+    Cancelled,
+    Embeddings,
+    TextOrTokens,
+    Tick,
+    WorkCancelled,
+    check_tokens,
+    context_exceeded,
+    never,
+    no_tick,
+)
 from workers.engines.batch import Batch
 from workers.engines.llama_api import POOL_MEAN, POOL_NONE, LlamaContext, LlamaModel
 from workers.engines.loading import CLOSE_SECONDS, WAIT_SECONDS
@@ -69,13 +79,13 @@ class LlamaEmbeddings:
         return self._model
 
     def embed(
-        self, texts: Sequence[str], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
+        self, texts: Sequence[TextOrTokens], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
     ) -> Embeddings:
         """See :meth:`workers.engines.base.EmbeddingEngine.embed`. The vectors do not depend on how texts are packed."""
         tokens: list[list[int]] = []
         for index, text in enumerate(texts):
             _go_on(cancelled, tick)
-            ids = self._llama.tokenize(text, special=False, start=True)
+            ids = self._ids(index, text)
             if len(ids) > self.limit:
                 raise context_exceeded(f"Input {index}", len(ids), self.limit)
             if not ids:
@@ -90,9 +100,8 @@ class LlamaEmbeddings:
         """See :meth:`workers.engines.base.EmbeddingEngine.embed_in_context`."""
         if not self._means:
             raise ModelError(f"{self._model.name} gives no mean of tokens.", code="model_unusable")
-        frame = self._llama.tokenize("", special=False, start=True)
-        begin = frame[:1] if frame[:1] == [self._llama.bos] else []
-        end, room = frame[len(begin) :], self.limit - len(frame)
+        begin, end = self._frame()
+        room = self.limit - len(begin) - len(end)
         pieces: list[list[int]] = []
         for index, text in enumerate(texts):
             _go_on(cancelled, tick)
@@ -114,6 +123,20 @@ class LlamaEmbeddings:
             spans.append(inside)
         call = Call(tokens, priority=priority, dimensions=self._model.dimensions, spans=spans)
         return Embeddings(vectors=self._vectors(call, cancelled, tick), tokens=[len(ids) for ids in pieces])
+
+    def _ids(self, index: int, text: TextOrTokens) -> list[int]:
+        if isinstance(text, str):
+            return self._llama.tokenize(text, special=False, start=True)
+        check_tokens(f"Input {index}", text, self._llama.vocab_size)
+        begin, end = self._frame()
+        framed = text[: len(begin)] == begin and text[len(text) - len(end) :] == end
+        return text if framed else [*begin, *text, *end]
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """The tokens that stand before and after every text."""
+        frame = self._llama.tokenize("", special=False, start=True)
+        begin = frame[:1] if frame[:1] == [self._llama.bos] else []
+        return begin, frame[len(begin) :]
 
     def _vectors(self, call: Call, cancelled: Cancelled, tick: Tick) -> NDArray[np.float32]:
         if not self._waiting.add(call):

@@ -22,9 +22,11 @@ from workers.engines.base import (
     Messages,
     OnText,
     Sampling,
+    TextOrTokens,
     Tick,
     WorkCancelled,
     check_messages,
+    check_tokens,
     context_exceeded,
     never,
     no_text,
@@ -36,6 +38,7 @@ log = logging.getLogger("casemill.engine")
 
 BANNER: Final = "[FAKE ENGINE, NO MODEL: this text means nothing]"
 _WORDS: Final = ("the", "party", "shall", "notice", "term", "of", "this", "agreement", "deliver", "within", "days")
+_VOCABULARY: Final = 50_000
 _TOKEN: Final = re.compile(r"\s*\S+|\s+")
 
 
@@ -113,6 +116,9 @@ class FakeGeneration:
         """Words of ``text``."""
         return len(_tokens(text))
 
+    def forget(self) -> None:
+        """It keeps nothing."""
+
     def close(self) -> None:
         """End what still runs."""
         self._closed = True
@@ -128,10 +134,14 @@ class FakeEmbeddings:
         self.stalled_seconds = 0.0
 
     def embed(
-        self, texts: Sequence[str], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
+        self, texts: Sequence[TextOrTokens], *, priority: int = 2, cancelled: Cancelled = never, tick: Tick = no_tick
     ) -> Embeddings:
-        """See :meth:`workers.engines.base.EmbeddingEngine.embed`."""
+        """See :meth:`workers.engines.base.EmbeddingEngine.embed`; a token's id is read as a word."""
         del priority  # every call is computed at once
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                check_tokens(f"Input {index}", text, _VOCABULARY)
+        texts = [text if isinstance(text, str) else " ".join(map(str, text)) for text in texts]
         tokens = [len(_tokens(text)) for text in texts]
         vectors = np.zeros((len(texts), self.model.dimensions), np.float32)
         for index, text in enumerate(texts):

@@ -215,6 +215,10 @@ class LlamaGeneration:
         twice = len(tokens) > 1 and tokens[0] == tokens[1] == self._llama.bos
         return tokens[1:] if twice else tokens
 
+    def forget(self) -> None:
+        """See :meth:`workers.engines.base.GenerationEngine.forget`."""
+        self._loop.forget()
+
     def close(self) -> None:
         """Stop the engine thread and free the weights."""
         if not self._loop.close(CLOSE_SECONDS):

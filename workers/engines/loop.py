@@ -82,6 +82,7 @@ class EngineLoop:
         self._arrived: list[Request] = []
         self._changed = threading.Condition()
         self._closing = False
+        self._forgetting = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -93,6 +94,12 @@ class EngineLoop:
             if not self._seats.occupied and not self._arrived:
                 self._moved_at = time.monotonic()
             self._arrived.append(request)
+            self._changed.notify()
+
+    def forget(self) -> None:
+        """Keep nothing of prompts that have ended, from before the next step on."""
+        with self._changed:
+            self._forgetting = True
             self._changed.notify()
 
     def wake(self) -> None:
@@ -136,12 +143,15 @@ class EngineLoop:
         """Drop what was cancelled and seat what waits; ``False`` when closing."""
         while True:
             with self._changed:
-                while not (self._closing or self._arrived or self._seats.occupied):
+                while not (self._closing or self._arrived or self._seats.occupied or self._forgetting):
                     self.meter.idle()
                     self._changed.wait()
                 if self._closing:
                     return False
                 arrived, self._arrived = self._arrived, []
+                forgetting, self._forgetting = self._forgetting, False
+            if forgetting:
+                self._seats.forget()
             for request in arrived:
                 self._seats.add(request)
             for sequence in [item for item in self._seats.running if item.request.cancelled]:

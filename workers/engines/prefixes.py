@@ -84,6 +84,12 @@ class Prefixes:
             self._kept.move_to_end((scope, found.tokens.tobytes()))
         return found
 
+    def clear(self) -> None:
+        """Keep and remember nothing of what there was."""
+        self._kept.clear()
+        self._seen.clear()
+        self.bytes = 0
+
     def _drop(self, name: tuple[str, bytes]) -> None:
         prefix = self._kept.pop(name, None)
         if prefix is not None:

@@ -92,6 +92,11 @@ class Engines:
         key: Key = ("embed", name)
         return self._residents.lease(key, lambda: self.embedding(name, tick=tick, cancelled=cancelled), tick, cancelled)
 
+    def forget(self) -> None:
+        """Keep nothing of prompts that have ended, after an erasure."""
+        for _, engine, _ in self._generation.load_times():
+            engine.forget()
+
     def loaded(self) -> list[str]:
         """Names of the models that are loaded now."""
         return sorted({*self._generation.names(), *self._embedding.names()})

@@ -91,6 +91,11 @@ class Seats:
             self._context.forget(sequence.slot)
             sequence.fed, sequence.mark, sequence.begun = 0, 0, True
 
+    def forget(self) -> None:
+        """Keep nothing of prompts that have ended: no prefix, nothing warm in the cache."""
+        self._prefixes.clear()
+        self.cool()
+
     def fill(self) -> bool:
         """Seat what waits, the most urgent first; whether :meth:`make_way` would seat one that is more urgent still."""
         while self._waiting and self._free and self._fits(self._waiting[0]):

@@ -9,6 +9,9 @@ from typing import Any
 from services.webhooks import Webhooks
 from workers.execution import Execution
 from workers.slots import Task
+from workers.tasks.batch_check import check_batch
+from workers.tasks.batch_line import answer_line
+from workers.tasks.batch_output import write_output
 from workers.tasks.clauses import find_clauses
 from workers.tasks.compare import compare
 from workers.tasks.context import embed_context
@@ -41,6 +44,9 @@ def tasks(toolbox: Toolbox, webhooks: Webhooks) -> dict[str, Task]:
         "search": search,
         "compare": compare,
         "duplicates": find_near_duplicates,
+        "batch_check": check_batch,
+        "batch_line": answer_line,
+        "batch_output": write_output,
     }
     bound: dict[str, Task] = {name: partial(_perform, toolbox, task) for name, task in named.items()}
     return bound | {"deliver": partial(send_webhook, webhooks, toolbox.settings)}

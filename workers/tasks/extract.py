@@ -26,7 +26,6 @@ def read_text(toolbox: Toolbox, execution: Execution, document: str) -> tuple[Do
     """
     claim = execution.claim
     name = toolbox.documents.get(claim.tenant, document).name
-    path = toolbox.blobs.path(claim.tenant, document)
 
     def stopped() -> bool:
         execution.tick()
@@ -34,7 +33,8 @@ def read_text(toolbox: Toolbox, execution: Execution, document: str) -> tuple[Do
 
     def read() -> bytes:
         try:
-            return read_document(path, toolbox.settings, name=name, cancelled=stopped).to_json()
+            data = toolbox.blobs.get(claim.tenant, document)
+            return read_document(data, toolbox.settings, name=name, cancelled=stopped).to_json()
         except CasemillError:
             if execution.reason:
                 raise Stopped from None
@@ -51,6 +51,6 @@ def read_text(toolbox: Toolbox, execution: Execution, document: str) -> tuple[Do
     }
     # Noted once a text; again where a process died between the text and this.
     if not (step["reused"] and toolbox.documents.output(claim.tenant, document, "reading")):
-        blob = toolbox.blobs.put(claim.tenant, "reading", json.dumps(reading).encode(), scope=document)
+        blob = toolbox.blobs.put(claim.tenant, "reading", json.dumps(reading).encode(), owners=(document,))
         toolbox.documents.keep_output(claim.tenant, document, "reading", blob)
     return text, reading

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.errors import InvalidRequest
 from services.models import Model
-from workers.engines.base import Sampling, TokenLogprob, WorkCancelled, check_dimensions
+from workers.engines.base import OnText, Sampling, TokenLogprob, WorkCancelled, check_dimensions, no_text
 from workers.execution import Execution, Stopped
 from workers.tasks.tool_calls import Tools, plain_messages
 from workers.toolbox import Toolbox
@@ -42,7 +42,13 @@ def model_stamp(model: Model) -> dict[str, str]:
 
 def generate(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """Text for a prompt or a chat, streamed while it grows."""
-    body = toolbox.input(execution.claim)
+    return write(toolbox, execution, toolbox.input(execution.claim), execution.claim.id, execution.text)
+
+
+def write(
+    toolbox: Toolbox, execution: Execution, body: dict[str, Any], name: str, on_text: OnText = no_text
+) -> dict[str, Any]:
+    """Text for the input of a generate job; ``name`` is what calls of tools are named by."""
     engine = execution.use(toolbox.engines.lease_generation(str(execution.claim.model), tick=execution.check))
     choice = body.get("tool_choice", "auto")
     tools = Tools(body["tools"], choice) if body.get("tools") and choice != "none" else None
@@ -56,14 +62,14 @@ def generate(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
         sampling_of(body | tools.form() if tools else body),
         priority=execution.claim.priority.rank,
         scope=execution.claim.tenant,
-        on_text=tools.shown(execution.text) if tools else execution.text,
+        on_text=tools.shown(on_text) if tools else on_text,
         cancelled=execution.stopped,
         tick=execution.tick,
     )
     if generation.finish_reason == "cancelled":
         raise Stopped
     # A call that max_tokens cut off is no call; its text says how far it came.
-    calls = tools.called(generation.text, execution.claim.id) if tools and generation.finish_reason == "stop" else []
+    calls = tools.called(generation.text, name) if tools and generation.finish_reason == "stop" else []
     result: dict[str, Any] = {
         "text": "" if calls else generation.text,
         "tokens_in": generation.tokens_in,
@@ -91,7 +97,11 @@ def _described(logprob: TokenLogprob) -> dict[str, Any]:
 
 def embed(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     """A vector for each text, as base64 of little-endian float32, L2-normalised; its first ``dimensions`` if asked."""
-    body = toolbox.input(execution.claim)
+    return vectors_of(toolbox, execution, toolbox.input(execution.claim))
+
+
+def vectors_of(toolbox: Toolbox, execution: Execution, body: dict[str, Any]) -> dict[str, Any]:
+    """The same for the input of an embed job."""
     engine = execution.use(toolbox.engines.lease_embedding(str(execution.claim.model), tick=execution.check))
     dimensions = body.get("dimensions", engine.model.dimensions)
     check_dimensions(dimensions, engine.model)

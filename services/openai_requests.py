@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import struct
-from itertools import accumulate
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from gateway.schemas import Metadata
+from services.errors import InvalidRequest
+from services.job_inputs import Text, TokenIds
+from services.jobs import Metadata
 
-Text = Annotated[str, Field(min_length=1)]
 MOST_CHOICES: Final = 128
 """Choices of one answer: each is a job."""
 
@@ -251,19 +252,25 @@ class CompletionRequest(Generation):
 
 
 class EmbeddingsRequest(BaseModel):
-    """A request for embeddings."""
+    """A request for embeddings of texts, or of tokens by the model's own ids."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=2048)]
+    input: (
+        Text
+        | TokenIds
+        | Annotated[list[Text], Field(min_length=1, max_length=2048)]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=2048)]
+    )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(default=None, ge=1, le=2**16)
     user: str | None = None
 
     def job_input(self) -> dict[str, Any]:
         """The input of an embed job."""
-        texts = [self.input] if isinstance(self.input, str) else self.input
+        single = isinstance(self.input, str) or isinstance(self.input[0], int)
+        texts = [self.input] if single else self.input
         return {"texts": texts} | ({} if self.dimensions is None else {"dimensions": self.dimensions})
 
     def encode(self, vector: str) -> list[float] | str:
@@ -274,32 +281,17 @@ class EmbeddingsRequest(BaseModel):
         return list(struct.unpack(f"<{len(raw) // 4}f", raw))
 
 
-def openai_calls(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The calls of a generate job's result as OpenAI writes them."""
-    return [
-        {"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}
-        for call in result.get("tool_calls", [])
-    ]
+Asked = TypeVar("Asked", bound=BaseModel)
 
 
-def chat_logprobs(result: dict[str, Any]) -> dict[str, Any] | None:
-    """The log-probabilities of a generate job's result as OpenAI writes them for chats."""
-    if "logprobs" not in result:
-        return None
-    return {"content": [{"top_logprobs": []} | token for token in result["logprobs"]], "refusal": None}
+def parsed(kind: type[Asked], body: Any) -> Asked:
+    """The request in a body that came by no route; refused as the route would, code ``request_invalid``."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise InvalidRequest(reasons(error.errors(), "body"), code="request_invalid") from None
 
 
-def completion_logprobs(result: dict[str, Any]) -> dict[str, Any] | None:
-    """The same as OpenAI writes them for completions; ``text_offset`` counts characters of the completion."""
-    if "logprobs" not in result:
-        return None
-    tokens: list[dict[str, Any]] = result["logprobs"]
-    ends = list(accumulate(tokens, lambda held, token: held + bytes(token["bytes"]), initial=b""))
-    return {
-        "tokens": [token["token"] for token in tokens],
-        "token_logprobs": [token["logprob"] for token in tokens],
-        "top_logprobs": [
-            {other["token"]: other["logprob"] for other in token.get("top_logprobs", [])} for token in tokens
-        ],
-        "text_offset": [len(held.decode("utf-8", "ignore")) for held in ends[:-1]],
-    }
+def reasons(found: Sequence[Any], *place: str) -> str:
+    """Where and why a request is invalid, without echoing the input, which may be a document's text."""
+    return "; ".join(f"{'.'.join(str(part) for part in (*place, *item['loc']))}: {item['msg']}" for item in found[:10])

@@ -11,6 +11,7 @@ from services.errors import InvalidRequest
 
 Text = Annotated[str, Field(min_length=1)]
 Form = Annotated[str, Field(min_length=1, max_length=64 * 1024)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 TokenId = Annotated[str, Field(pattern=r"^\d{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
@@ -95,11 +96,14 @@ class GenerateInput(BaseModel):
 
 
 class EmbedInput(BaseModel):
-    """Texts to embed; ``dimensions`` asks for the first so many numbers of each vector, of length 1 again."""
+    """Texts to embed, or their tokens by the model's own ids.
+
+    ``dimensions`` asks for the first so many numbers of each vector, of length 1 again.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    texts: list[Text] = Field(min_length=1, max_length=2048)
+    texts: list[Text | TokenIds] = Field(min_length=1, max_length=2048)
     dimensions: int | None = Field(default=None, ge=1, le=2**16)
 
 

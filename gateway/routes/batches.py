@@ -1,0 +1,69 @@
+"""OpenAI's ``/v1/batches``: thousands of requests as the lines of a file, answered behind all other work."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+
+from gateway.batch_schemas import BatchList, BatchRequest, BatchView
+from gateway.state import Reader, Shared, Submitter
+from gateway.submissions import request_hash
+from services.batches import BatchSubmission
+from services.errors import InvalidRequest
+
+router = APIRouter(prefix="/v1/batches", tags=["openai"])
+
+
+@router.post("")
+def create_batch(
+    body: BatchRequest,
+    request: Request,
+    gateway: Shared,
+    principal: Submitter,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> BatchView:
+    """Accept a batch over an uploaded file; its lines are checked first, then they run at the priority ``bulk``."""
+    file = gateway.files.get(principal.tenant, body.input_file_id)
+    if file.purpose != "batch":
+        raise InvalidRequest(f"the purpose of {file.id} is {file.purpose}, not batch", code="purpose_wrong")
+    submission = BatchSubmission(
+        tenant=principal.tenant,
+        endpoint=body.endpoint,
+        file=file.id,
+        metadata=body.metadata,
+        owner=principal.key_id,
+        lasts=body.output_expires_after.seconds,
+        idempotency_key=principal.idempotency(idempotency_key),
+        request_hash=request_hash(body),
+        request_id=request.state.request_id,
+    )
+    batch, new = gateway.batches.submit(submission)
+    if new:
+        gateway.audit.note(principal.tenant, principal.key_id, "batch.created", batch.id)
+    return BatchView.of(batch)
+
+
+@router.get("")
+def list_batches(
+    gateway: Shared,
+    principal: Reader,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> BatchList:
+    """The newest batches; ``after`` is the last id of the page before."""
+    return BatchList.of(*gateway.batches.list(principal.tenant, after=after, limit=limit))
+
+
+@router.get("/{batch_id}")
+def get_batch(batch_id: str, gateway: Shared, principal: Reader) -> BatchView:
+    """Where a batch stands."""
+    return BatchView.of(gateway.batches.get(principal.tenant, batch_id))
+
+
+@router.post("/{batch_id}/cancel")
+def cancel_batch(batch_id: str, gateway: Shared, principal: Submitter) -> BatchView:
+    """Begin no further line; what is answered by then stands in the output file."""
+    batch = gateway.batches.cancel(principal.tenant, batch_id)
+    gateway.audit.note(principal.tenant, principal.key_id, "batch.cancelled", batch_id)
+    return BatchView.of(batch)

@@ -1,0 +1,35 @@
+"""``/v1/matters``: erase a matter."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from gateway.state import Shared, Submitter
+from services.errors import unknown
+from services.jobs import check_name
+
+router = APIRouter(prefix="/v1/matters", tags=["documents"])
+
+
+class ErasureView(BaseModel):
+    """What an erasure removed."""
+
+    matter: str
+    documents: int = Field(default=0, description="documents with all that was derived from them")
+    jobs: int = Field(default=0, description="jobs whose input, events and results are gone; those that ran have ended")
+    schedules: int = 0
+    blobs: int = Field(default=0, description="files of documents, texts, embeddings and results")
+
+
+@router.delete("/{matter}")
+def delete_matter(matter: str, gateway: Shared, principal: Submitter) -> ErasureView:
+    """Erase a matter: its documents, jobs, runs and schedules with everything derived from them.
+
+    A matter of which there is nothing, or nothing any more, is not found.
+    """
+    check_name(matter, "matter")
+    counts = gateway.erasures.matter(principal.tenant, matter, actor=principal.key_id)
+    if not any(counts.values()):
+        raise unknown("matter", matter)
+    return ErasureView(matter=matter, **counts)

@@ -1,0 +1,15 @@
+-- Accepts a batch: record, index, hold on its file and the step that checks it, or nothing of it.
+-- ARGV[2] = JSON {fields, lasts, idempotency_key?, payload_hash?}; `lasts`: seconds until it expires.
+-- Safe to repeat with the same id. Answers {'accepted' | 'repeated', the record}, {'conflict', id} or {'missing', file}.
+local S = cjson.decode(ARGV[2])
+local F = S.fields
+local k = key.job(F.tenant, F.id)
+if redis.call('EXISTS', k) == 1 then return {'accepted', redis.call('HGETALL', k)} end
+local before = repeated(S, F.tenant)
+if before then return before end
+if not hold_file(F.tenant, F.file) then return {'missing', F.file} end
+remember(S, F.tenant, F.id)
+S.expires = NOW + S.lasts
+F.expires_at = stamp(S.expires)
+create(S, key.batches(F.tenant))
+return {'accepted', redis.call('HGETALL', k)}

@@ -1,0 +1,107 @@
+"""Which fields of records and events hold text: sealed on their way to Redis, opened on the way back.
+
+The scripts see ids, states and numbers. What they must take apart stays JSON and holds sealed parts: a problem its
+``detail``, the input of a run's documents the ``name``; everything else is sealed as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from services.data_keys import Erased, matter_owner
+from services.jobs import Completion
+from services.seals import MARK, Seals
+
+_ERASED_NAME = "(erased)"
+
+
+def owners_of(tenant: str, document: str | None, matter: str | None) -> tuple[str, ...]:
+    """What the texts of a job belong to: its document and its matter, so that they go with either."""
+    named = (document, matter_owner(tenant, matter) if matter else None)
+    return tuple(name for name in named if name)
+
+
+class SealedRecords:
+    """Seals and opens records; without a master key they pass as they are."""
+
+    def __init__(self, seals: Seals) -> None:
+        self.seals = seals
+
+    def seal_job(self, tenant: str, fields: Mapping[str, str], *, template: bool = False) -> dict[str, str]:
+        """The fields of a new record as they lie in Redis; the input of a ``template`` holds no text."""
+        owners = owners_of(tenant, fields.get("document"), fields.get("matter"))
+        kinds = ("metadata",) if template else ("input", "metadata")
+        return {**fields, **{kind: self.seals.seal_text(tenant, kind, fields[kind], owners) for kind in kinds}}
+
+    def open_job(self, fields: Mapping[str, str]) -> dict[str, str]:
+        """A record as it was before it was sealed; what belongs to something erased is empty."""
+        if not any(MARK in fields.get(name, "") for name in ("input", "metadata", "problem", "name")):
+            return dict(fields)
+        tenant, opened = fields["tenant"], dict(fields)
+        for kind in ("input", "metadata"):
+            if kind in fields:
+                opened[kind] = self._text(tenant, kind, fields[kind], "{}")
+        if not fields["input"].startswith(MARK) and MARK in fields["input"]:
+            body = json.loads(fields["input"])
+            opened["input"] = json.dumps(body | {"name": self.name(tenant, str(body.get("name", "")))})
+        if fields.get("problem"):
+            opened["problem"] = json.dumps(self.open_problem(tenant, json.loads(fields["problem"])))
+        if "name" in fields:
+            opened["name"] = self.name(tenant, fields["name"])
+        return opened
+
+    def seal_completion(self, completion: Completion) -> dict[str, str]:
+        """What became of a claim, as the script reads it."""
+        claim, problem = completion.claim, completion.problem
+        if problem:
+            problem = self.seal_problem(claim.tenant, problem, owners_of(claim.tenant, claim.document, claim.matter))
+        return {
+            "tenant": claim.tenant,
+            "id": claim.id,
+            "attempt": str(claim.attempt),
+            "outcome": completion.outcome,
+            "result": completion.result,
+            "problem": json.dumps(problem) if problem else "",
+            "retry_after": str(completion.retry_after),
+            "reused": "1" if completion.reused else "",
+        }
+
+    def seal_problem(self, tenant: str, problem: dict[str, Any], owners: Collection[str]) -> dict[str, Any]:
+        """A problem whose detail, which may quote, is sealed; of something erased there is none."""
+        try:
+            return problem | {"detail": self.seals.seal_text(tenant, "detail", str(problem["detail"]), owners)}
+        except Erased:
+            return problem | {"detail": "It was erased."}
+
+    def open_problem(self, tenant: str, problem: dict[str, Any]) -> dict[str, Any]:
+        """A problem as :meth:`seal_problem` was given it."""
+        return problem | {"detail": self.detail(tenant, str(problem.get("detail", "")))}
+
+    def open_event(self, tenant: str, stored: str) -> dict[str, Any]:
+        """The data of an event."""
+        if stored.startswith(MARK):
+            data: dict[str, Any] = json.loads(self._text(tenant, "event", stored, "{}"))
+            return data
+        data = json.loads(stored)
+        if MARK in stored:
+            if "name" in data:
+                data["name"] = self.name(tenant, data["name"])
+            if "problem" in data:
+                data["problem"] = self.open_problem(tenant, data["problem"])
+        return data
+
+    def name(self, tenant: str, stored: str) -> str:
+        """The name of a file or a run."""
+        return self._text(tenant, "name", stored, _ERASED_NAME)
+
+    def detail(self, tenant: str, stored: str) -> str:
+        """The detail of a problem."""
+        return self._text(tenant, "detail", stored, "It was erased.")
+
+    def _text(self, tenant: str, kind: str, stored: str, otherwise: str) -> str:
+        try:
+            return self.seals.open_text(tenant, kind, stored)
+        except Erased:
+            return otherwise

@@ -1,0 +1,205 @@
+"""Backups of a real server: whole or not there, restored as they were, and without what was erased since."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli.main import casemill
+from gateway.stack.valkey import EmbeddedValkey
+from services.backup import take_backup
+from services.backup_folder import BackupFolder
+from services.blobs import Blobs
+from services.data_keys import Erased
+from services.errors import NotFound, Unavailable
+from services.jobs import State
+from services.seals import Seals
+from services.settings import Settings
+from tests.integration.test_erasure import CONTRACT, FILE_NAME, NEEDLE, Office, holding
+
+
+class Machine:
+    """A data folder with a server of its own, as `casemill up` has it, and a folder for backups."""
+
+    def __init__(self, root: Path, *, sealed: bool) -> None:
+        self.root = root
+        self.folder = BackupFolder(root / "backups")
+        self.data_dir = root / "data"
+        settings = Settings.model_validate({"data_dir": self.data_dir})
+        if sealed:
+            assert Seals.make_master_key(settings)
+        self.server = EmbeddedValkey(self.data_dir / "valkey")
+        self.office = Office(settings.model_copy(update={"redis_url": self.server.start()}))
+
+    def casemill(self, data_dir: Path, *arguments: str) -> Result:
+        """A verb against a data folder."""
+        env = {"CASEMILL_DATA_DIR": str(data_dir), "REDIS_URL": ""}
+        return CliRunner(env=env).invoke(casemill, arguments, catch_exceptions=False)
+
+    def backup(self, *more: str) -> dict[str, Any]:
+        done = self.casemill(self.data_dir, "--json", "backup", str(self.folder.root), *more)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def restore(self, name: str, *more: str) -> Path:
+        """A new data folder with the newest backup, or the one named, under the same master key."""
+        data_dir = self.root / name
+        if (self.root / "data.keys").exists():
+            shutil.copytree(self.root / "data.keys", self.root / f"{name}.keys")
+        done = self.casemill(data_dir, "restore", str(self.folder.root), *more)
+        assert done.exit_code == 0, done.output
+        return data_dir
+
+    def stop(self) -> None:
+        self.office.lifecycle.client.close()
+        self.server.stop()
+
+
+@pytest.fixture(params=["sealed", "plain"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path, sealed=request.param == "sealed")
+    yield machine
+    machine.stop()
+
+
+class Restored:
+    """A restored folder with its server running."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.server = EmbeddedValkey(data_dir / "valkey")
+        self.office = Office(Settings.model_validate({"data_dir": data_dir, "REDIS_URL": self.server.start()}))
+
+    def __enter__(self) -> Office:
+        return self.office
+
+    def __exit__(self, *_: object) -> None:
+        self.office.lifecycle.client.close()
+        self.server.stop()
+
+
+def test_a_restored_installation_goes_on_where_it_was(machine: Machine) -> None:
+    office = machine.office
+    document = office.upload(matter="m-1")
+    job = office.submit(document, "m-1", metadata={"client": NEEDLE})
+    assert machine.backup() | {"backup": ""} == {
+        "backup": "",
+        "blobs": 1,
+        "copied": 1,
+        "erased": 0,
+        "forgotten": 0,
+        "sealed": office.sealed,
+        "queue": True,
+    }
+    assert not (machine.data_dir / "valkey" / "dump.rdb").exists()
+    office.lifecycle.cancel("acme", job.id)
+    data_dir = machine.restore("restored")
+    with Restored(data_dir) as restored:
+        assert restored.documents.get("acme", document).name == FILE_NAME
+        assert restored.blobs.get("acme", document) == CONTRACT.encode()
+        record = restored.lifecycle.get("acme", job.id)
+        assert (record.state, record.metadata) == (State.WAITING, {"client": NEEDLE})
+        assert restored.upload(matter="m-1") == document, "names of blobs are the same"
+    refused = machine.casemill(data_dir, "restore", str(machine.folder.root))
+    assert refused.exit_code == 1
+    assert "data_dir_used" in refused.output
+
+
+def test_what_was_erased_since_is_not_restored_and_gone_from_earlier_backups(machine: Machine) -> None:
+    office = machine.office
+    document, other = office.upload(matter="m-1"), office.upload("Another one.", "other.txt")
+    job = office.submit(document, "m-1")
+    lone = office.submit(None, "m-2")
+    first = machine.backup()["backup"]
+    office.erasures.document("acme", document, actor="key1")
+    office.erasures.matter("acme", "m-2", actor="key1")
+    assert machine.backup()["erased"] == 1
+    if office.sealed:
+        assert not holding(machine.root, NEEDLE, FILE_NAME)
+        assert not list(machine.folder.keys.glob(f"*/{document}"))
+    assert not holding(machine.folder.blobs, NEEDLE)
+    data_dir = machine.restore("restored", "--backup", first)
+    assert not holding(data_dir, NEEDLE, FILE_NAME)
+    with Restored(data_dir) as restored:
+        with pytest.raises(NotFound):
+            restored.documents.get("acme", document)
+        for gone in (job, lone):
+            record = restored.lifecycle.get("acme", gone.id)
+            assert record.problem and record.problem["code"] == "document_erased"
+        assert restored.blobs.get("acme", other) == b"Another one."
+        noted = [entry.fields["action"] for entry in restored.audit.all("acme")]
+        assert noted.count("erasure.done") == 2
+    assert office.upload(matter="m-1") == document, "it may come again"
+    machine.backup()
+    with Restored(machine.restore("again")) as restored:
+        assert restored.blobs.get("acme", document) == CONTRACT.encode()
+
+
+def test_a_snapshot_from_before_an_erasure_opens_for_nobody(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, sealed=True)
+    try:
+        document = machine.office.upload()
+        machine.backup()
+        thief = tmp_path / "copied-before"
+        shutil.copytree(machine.folder.root, thief)
+        machine.office.erasures.document("acme", document, actor="key1")
+        machine.backup()
+        # Even with the blobs of back then, the master key and every key that is left.
+        shutil.rmtree(thief / "keys")
+        shutil.copytree(machine.folder.keys, thief / "keys")
+        settings = Settings.model_validate(
+            {"data_dir": thief, "master_key_file": str(machine.root / "data.keys" / "master.key")}
+        )
+        with pytest.raises(Erased):
+            Blobs(thief, Seals.of(settings)).get("acme", document)
+    finally:
+        machine.stop()
+
+
+def test_a_backup_that_fails_is_not_there_and_those_before_are(machine: Machine) -> None:
+    machine.office.upload()
+    whole = machine.backup()["backup"]
+    machine.office.upload("Another one.")
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(Unavailable) as failed:
+        take_backup(machine.data_dir, machine.folder, at=9e9, dump=full)
+    assert failed.value.code == "backup_failed"
+    assert machine.folder.names() == [whole]
+    assert machine.backup()["blobs"] == 2
+    assert sorted(path.name for path in (machine.folder.root / "snapshots").iterdir()) == machine.folder.names()
+
+
+def test_a_damaged_backup_is_refused_before_anything_is_written(machine: Machine) -> None:
+    document = machine.office.upload()
+    machine.backup()
+    (blob,) = machine.folder.blobs.glob(f"*/*/{document}")
+    whole = blob.read_bytes()
+    for damaged in (whole[:-1], None):
+        blob.write_bytes(damaged) if damaged else blob.unlink()
+        refused = machine.casemill(machine.root / "restored", "restore", str(machine.folder.root))
+        assert refused.exit_code == 1
+        assert "backup_damaged" in refused.output
+        assert not (machine.root / "restored").exists()
+    blob.write_bytes(whole)
+    (queue,) = machine.folder.root.glob("snapshots/*/queue.rdb")
+    queue.write_bytes(queue.read_bytes()[:-9])
+    assert "backup_damaged" in machine.casemill(machine.root / "restored", "restore", str(machine.folder.root)).output
+
+
+def test_older_backups_go_with_the_blobs_that_only_they_name(machine: Machine) -> None:
+    first = machine.office.upload()
+    machine.backup()
+    machine.office.documents.delete("acme", first)
+    machine.office.upload("Another one.")
+    assert machine.backup("--keep", "1")["forgotten"] == 1
+    assert len(machine.folder.names()) == 1
+    assert not list(machine.folder.blobs.glob(f"*/*/{first}"))
+    machine.restore("restored")

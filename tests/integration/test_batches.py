@@ -1,0 +1,364 @@
+"""Batches on the server: whatever dies, is cancelled or expires, each line of the file is written once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.stack.valkey import EmbeddedValkey
+from services.batches import Batch, Batches, BatchSubmission
+from services.blobs import Blobs
+from services.documents import Documents
+from services.errors import CasemillError, Conflict, NotFound, Transient, Unavailable
+from services.files import Files
+from services.fleet import Fleet
+from services.jobs import Claim, Completion, Device, JobType, Lane, Submission
+from services.known_models import KnownModels
+from services.lifecycle import Lifecycle
+from services.models import Catalog
+from services.playbook_store import PlaybookStore
+from services.settings import Settings
+from services.webhooks import Webhooks
+from tests.conftest import leaked_keys
+from tests.tiny_model import write_tiny_model
+from workers.engines.registry import Engines
+from workers.execution import Execution, Stopped
+from workers.tasks import tasks
+from workers.toolbox import Toolbox
+
+URL = "/v1/completions"
+DEVICES = (Device.CPU, Device.ANY)
+
+
+class Fakes(KnownModels):
+    def names(self, kind: str) -> list[str]:
+        return ["fake", *super().names(kind)]
+
+
+@dataclass
+class House:
+    """A worker's tasks and the queue, driven by hand."""
+
+    lifecycle: Lifecycle
+    blobs: Blobs
+    files: Files = field(init=False)
+    batches: Batches = field(init=False)
+
+    def __post_init__(self) -> None:
+        lifecycle, config = self.lifecycle, self.lifecycle.settings
+        catalog = Catalog(config.models_folder)
+        self.files, self.batches = Files(lifecycle, self.blobs), Batches(lifecycle)
+        self.engines = Engines(config, catalog, 1)
+        toolbox = Toolbox(
+            config,
+            self.blobs,
+            Documents(lifecycle.client, lifecycle.keys, self.blobs),
+            self.engines,
+            PlaybookStore(lifecycle.client, lifecycle.keys, self.blobs),
+            self.files,
+            self.batches,
+            Fakes(catalog, Fleet(lifecycle.client, lifecycle.keys)),
+        )
+        self.tasks, self.keep = tasks(toolbox, Webhooks(lifecycle)), toolbox.keep_result
+
+    def submit(self, count: int, broken: tuple[int, ...] = (), **changes: Any) -> Batch:
+        rows: list[dict[str, Any]] = [
+            {
+                "custom_id": f"line {number}",
+                "method": "POST",
+                "url": URL,
+                "body": {"model": "fake", "prompt": "" if number in broken else f"{number}?", "max_tokens": 3}
+                | changes,
+            }
+            for number in range(count)
+        ]
+        data = "\n".join(json.dumps(row) for row in rows).encode()
+        file = self.files.add("acme", [data[:100], data[100:]], size=len(data), filename="x", purpose="batch")
+        return self.batches.submit(BatchSubmission("acme", URL, file.id, {}, lasts=3600))[0]
+
+    def claim(self, worker: str = "w1") -> Claim | None:
+        for lane in (Lane.EXTRACT, Lane.GENERATE):
+            for claim in self.lifecycle.work([], lane=lane, devices=DEVICES, worker=worker, n=1)[1]:
+                return claim
+        return None
+
+    def run(self, claim: Claim) -> Completion:
+        execution = Execution(claim, self.lifecycle, lambda: False)
+        try:
+            return Completion(claim, "succeeded", result=self.keep(claim, self.tasks[claim.task](execution)))
+        except Stopped:
+            return Completion(claim, "cancelled")
+        except Transient as error:
+            return Completion(claim, "retry", problem=error.problem(), retry_after=9e9)
+        except CasemillError as error:
+            return Completion(claim, "failed", problem=error.problem())
+        finally:
+            execution.close()
+
+    def end(self, completion: Completion) -> Any:
+        (state,) = self.lifecycle.work([completion], lane=completion.claim.lane, devices=DEVICES, worker="w1", n=0)[0]
+        return state
+
+    def work_off(self, most: int = 10_000) -> int:
+        done = 0
+        while done < most and (claim := self.claim()):
+            self.end(self.run(claim))
+            done += 1
+        return done
+
+    def time_comes(self) -> None:
+        raw: Any = self.lifecycle.client
+        for name in ("scheduled", "expiries"):
+            for member in raw.zrange(self.lifecycle.keys(name), 0, -1):
+                raw.zadd(self.lifecycle.keys(name), {member: 1})
+        self.lifecycle.care()
+
+    def rows(self, file: str | None) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in b"".join(self.files.blocks("acme", file)).splitlines()] if file else []
+
+    def tidy(self) -> None:
+        """Ends everything and removes every file; then nothing without an end may be left, and no blob."""
+        for batch in self.batches.list("acme", limit=100)[0]:
+            self.lifecycle.cancel("acme", batch.id)
+        self.lifecycle.care(dead_workers=["w1", "w2"])
+        while self.work_off():
+            self.time_comes()
+        for file in self.files.list("acme", limit=100)[0]:
+            self.files.remove("acme", file.id)
+        raw: Any = self.lifecycle.client
+        prefix = self.lifecycle.keys.prefix
+        for queue in ("extract.any", "generate.any"):
+            raw.delete(self.lifecycle.keys("tickets", queue=queue))
+        for lane, priority in itertools.product(Lane, ("normal", "bulk")):
+            raw.delete(self.lifecycle.keys("clock", lane=lane, priority=priority))
+        assert not (leaked := leaked_keys(self.lifecycle.client, prefix)), leaked
+        assert not list(self.blobs._root.glob("*/*/file*")), "bytes of a file that has no record"
+        for name in raw.scan_iter(f"{prefix}*"):
+            raw.delete(name)
+        self.engines.close()
+
+
+@pytest.fixture
+def house(server: EmbeddedValkey, tmp_path: Any) -> Iterator[House]:
+    house = made(server, tmp_path)
+    yield house
+    house.tidy()
+    house.lifecycle.client.close()
+
+
+def made(server: EmbeddedValkey, folder: Any, engine: str = "fake") -> House:
+    values = {
+        "REDIS_URL": server.url,
+        "prefix": f"test-{os.urandom(4).hex()}:",
+        "run_window": 3,
+        "data_dir": folder,
+        "engine": engine,
+    }
+    return House(Lifecycle(Settings.model_validate(values)), Blobs(folder))
+
+
+def test_a_cancelled_batch_keeps_what_is_done(house: House) -> None:
+    batch = house.submit(10)
+    house.work_off(5)  # the check and four lines
+    held = house.claim()
+    assert held
+    asked = house.batches.cancel("acme", batch.id)
+    assert (asked.status, asked.total, asked.succeeded) == ("cancelling", 10, 4)
+    assert house.batches.cancel("acme", batch.id).cancelling == asked.cancelling
+    assert house.claim() is None
+    assert house.end(house.run(held)) == "succeeded", "it was done before it heard of the cancellation"
+    assert house.work_off() == 1
+    ended = house.batches.get("acme", batch.id)
+    assert (ended.status, ended.succeeded, ended.failed) == ("cancelled", 5, 0)
+    assert [row["custom_id"] for row in house.rows(ended.output)] == [f"line {number}" for number in range(5)]
+    left = house.rows(ended.errors)
+    assert [row["custom_id"] for row in left] == [f"line {number}" for number in range(5, 10)]
+    assert {row["error"]["code"] for row in left} == {"batch_cancelled"}
+    steps = list(house.blobs._root.glob("*/*/res_*"))
+    assert len(steps) == 2, "the results of lines are left"
+
+
+def test_an_expired_batch_has_the_finished_lines(house: House) -> None:
+    batch = house.submit(6, broken=(1,))
+    house.work_off(4)
+    house.time_comes()
+    assert house.work_off() == 1
+    ended = house.batches.get("acme", batch.id)
+    assert (ended.status, ended.succeeded, ended.failed) == ("expired", 2, 1)
+    assert ended.finished
+    assert [row["custom_id"] for row in house.rows(ended.output)] == ["line 0", "line 2"]
+    errors = house.rows(ended.errors)
+    assert [row["response"] and row["response"]["status_code"] for row in errors] == [422, None, None, None]
+    assert [row["error"] and row["error"]["code"] for row in errors] == [None] + ["batch_expired"] * 3
+    assert house.lifecycle.standing()["dead_letters"] == 0
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_batch_can_be_cancelled_before_its_lines_are_known(house: House, running: bool) -> None:
+    batch = house.submit(5)
+    step = house.claim() if running else None
+    house.batches.cancel("acme", batch.id)
+    if step:
+        house.end(house.run(step))
+    ended = house.batches.get("acme", batch.id)
+    assert (ended.status, ended.output, ended.errors) == ("cancelled", None, None)
+    assert house.claim() is None
+    house.files.remove("acme", batch.file)
+
+
+def test_a_file_stays_while_a_batch_reads_it(house: House) -> None:
+    batch = house.submit(2)
+    raw: Any = house.lifecycle.client
+    with pytest.raises(Conflict):
+        house.files.remove("acme", batch.file)
+    raw.zadd(house.lifecycle.keys("file_ends"), {f"acme|{batch.file}": 1})
+    assert house.files.expire() == 0
+    assert house.work_off() == 4
+    raw.zadd(house.lifecycle.keys("file_ends"), {f"acme|{batch.file}": 1})
+    assert house.files.expire() == 1
+    with pytest.raises(NotFound):
+        house.files.blocks("acme", batch.file)
+
+
+def test_bytes_without_a_record_go(house: House) -> None:
+    house.files.write("acme", "file-lost", [b"secret"])
+    assert house.files.expire() == 0
+    raw: Any = house.lifecycle.client
+    raw.zadd(house.lifecycle.keys("file_ends"), {"acme|file-lost": 1})
+    assert house.files.expire() == 1  # and the fixture finds no bytes
+
+
+def test_a_batch_waits_for_a_disk_with_room(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = house.submit(3)
+    house.work_off(4)
+
+    def full(*_: Any) -> None:
+        raise Unavailable("no space", code="storage_unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Blobs, "put_blocks", full)
+        for _ in range(house.lifecycle.settings.max_attempts + 2):
+            step = house.claim()
+            assert step
+            assert house.end(house.run(step)) == "scheduled"
+            raw: Any = house.lifecycle.client
+            ((member, due),) = raw.zrange(house.lifecycle.keys("scheduled"), 0, -1, withscores=True)
+            assert due - raw.time()[0] <= 301
+            raw.zadd(house.lifecycle.keys("scheduled"), {member: 1})
+            house.lifecycle.care()
+        assert house.batches.get("acme", batch.id).status == "finalizing"
+    assert house.work_off() == 1
+    ended = house.batches.get("acme", batch.id)
+    assert (ended.status, len(house.rows(ended.output))) == ("completed", 3)
+
+
+def test_a_late_execution_adds_no_line_and_records_no_file(house: House) -> None:
+    batch = house.submit(2)
+    late = house.claim("w2")
+    assert late
+    house.lifecycle.care(dead_workers=["w2"])
+    assert house.run(late).outcome == "cancelled"
+    assert house.batches.get("acme", batch.id).total == 0
+    house.work_off(3)
+    late = house.claim("w2")
+    assert late
+    assert late.task == "batch_output"
+    house.lifecycle.care(dead_workers=["w2"])
+    assert house.run(late).outcome == "cancelled"
+    assert house.batches.get("acme", batch.id).output is None
+    house.work_off()
+    assert house.batches.get("acme", batch.id).status == "completed"
+
+
+def test_a_real_model_answers_lines_as_it_answers_jobs(server: EmbeddedValkey, tmp_path: Path) -> None:
+    house = made(server, tmp_path, "llama")
+    Catalog(house.lifecycle.settings.models_folder).add(write_tiny_model(tmp_path / "tiny.gguf"), name="tiny")
+    asked: dict[str, Any] = {"prompt": "alpha beta", "max_tokens": 5, "temperature": 0, "logprobs": 1}
+    batch = house.submit(2, model="tiny", n=2, **asked)
+    house.work_off()
+    done = house.batches.get("acme", batch.id)
+    assert (done.status, done.model) == ("completed", "tiny")
+    job, _ = house.lifecycle.submit(Submission("acme", JobType.GENERATE, asked, model="tiny"))
+    claim = house.claim()
+    assert claim
+    alone = json.loads(house.blobs.get("acme", house.run(claim).result))
+    house.lifecycle.cancel("acme", job.id)
+    for row in house.rows(done.output):
+        body = row["response"]["body"]
+        assert [choice["text"] for choice in body["choices"]] == [alone["text"]] * 2
+        assert len(body["choices"][0]["logprobs"]["tokens"]) == 5
+        assert body["usage"]["completion_tokens"] == 10
+    house.tidy()
+    house.lifecycle.client.close()
+
+
+FATE = st.sampled_from(["ends", "ends", "dies before", "dies after", "ends twice", "comes late"])
+
+
+@given(
+    fates=st.lists(FATE, max_size=24),
+    count=st.integers(1, 6),
+    broken=st.sets(st.integers(0, 5), max_size=2),
+    stop=st.none() | st.tuples(st.integers(0, 12), st.sampled_from(["cancel", "expire"])),
+)
+@settings(
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
+def test_whatever_dies_each_line_stands_once(
+    server: EmbeddedValkey,
+    tmp_path_factory: pytest.TempPathFactory,
+    fates: list[str],
+    count: int,
+    broken: set[int],
+    stop: tuple[int, str] | None,
+) -> None:
+    house = made(server, tmp_path_factory.mktemp("house"))
+    batch = house.submit(count, tuple(broken))
+    late: list[Completion] = []
+    for turn, fate in enumerate(itertools.chain(fates, itertools.repeat("ends"))):
+        if stop and turn == stop[0]:
+            if stop[1] == "expire":
+                house.time_comes()
+            else:
+                house.lifecycle.cancel("acme", batch.id)
+        claim = house.claim()
+        if claim is None:
+            if house.batches.get("acme", batch.id).finished:
+                break
+            continue
+        if fate == "dies before":
+            house.lifecycle.care(dead_workers=["w1"])
+            continue
+        completion = house.run(claim)
+        if fate in ("dies after", "comes late"):
+            late += [completion] if fate == "comes late" else []
+            house.lifecycle.care(dead_workers=["w1"])
+            continue
+        house.end(completion)
+        if fate == "ends twice":
+            assert house.end(completion) is None
+        while late and turn % 2:
+            assert house.end(late.pop()) is None
+    ended = house.batches.get("acme", batch.id)
+    answered, failed = house.rows(ended.output), house.rows(ended.errors)
+    if ended.status == "failed":
+        assert ended.problem
+        assert ended.problem["code"] == "worker_lost"
+    elif ended.in_progress:  # else it was cancelled or has expired before its lines were known
+        named = sorted(row["custom_id"] for row in [*answered, *failed])
+        assert named == [f"line {number}" for number in range(count)]
+        assert len(answered) == ended.succeeded
+        assert ended.usage is not None
+    assert house.lifecycle.standing()["dead_letters"] == 0
+    assert house.lifecycle.list("acme") == []
+    house.tidy()
+    house.lifecycle.client.close()

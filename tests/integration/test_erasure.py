@@ -1,0 +1,355 @@
+"""Erasure against a real server: fenced against what runs, completed by whoever lives, and gone from every byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services import caretaker as caretaking
+from services import erasure
+from services.audit import Audit
+from services.blobs import Blobs
+from services.caretaker import Caretaker
+from services.documents import Documents
+from services.erasure import Erasures
+from services.errors import NotFound, Permanent, Unavailable
+from services.jobs import Claim, Job, JobType, Lane, State, Step, Submission
+from services.lifecycle import Lifecycle
+from services.orphans import remove_orphans
+from services.recurrence import Missed, Recurrence
+from services.runs import Runs, RunSubmission
+from services.schedules import Schedules
+from services.sealed_records import owners_of
+from services.seals import Seals
+from services.settings import Settings
+from tests.conftest import wait_until
+from tests.integration.conftest import Running, running
+from tests.integration.test_lifecycle import claim, events, finish, tidy
+
+__all__ = ["tidy"]  # an autouse fixture
+
+NEEDLE = "Quetzalcoatlus Holdings"
+FILE_NAME = "strictly-confidential-zymurgy.txt"
+CONTRACT = f"""SERVICES AGREEMENT between {NEEDLE} and the Supplier.
+
+The Supplier shall indemnify {NEEDLE} without limit. This Agreement is governed by the laws of England.
+"""
+PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("scan", "scan", Lane.ANALYZE))
+
+
+@pytest.fixture(params=["sealed", "plain"])
+def office(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Office]:
+    if request.param == "sealed":
+        assert Seals.make_master_key(settings)
+    office = Office(settings)
+    yield office
+    office.lifecycle.client.close()
+
+
+class Office:
+    """The stores of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lifecycle = Lifecycle(settings)
+        self.blobs = Blobs(settings.data_dir, self.lifecycle.records.seals)
+        self.documents = Documents(self.lifecycle.client, self.lifecycle.keys, self.blobs)
+        self.runs = Runs(self.lifecycle)
+        self.erasures = Erasures(self.lifecycle, self.documents)
+        self.audit = Audit(self.lifecycle.client, self.lifecycle.keys)
+
+    @property
+    def sealed(self) -> bool:
+        return self.blobs.seals.on
+
+    def upload(self, text: str = CONTRACT, name: str = FILE_NAME, matter: str | None = None) -> str:
+        return self.documents.add("acme", text.encode(), name=name, matter=matter).id
+
+    def submit(self, document: str | None, matter: str | None = None, **changes: Any) -> Job:
+        name = self.documents.get("acme", document).name if document else ""
+        body = {"document": document, "name": name} if document else {"prompt": NEEDLE}
+        kind = JobType.REVIEW if document else JobType.GENERATE
+        plan = PLAN if document else ()
+        submission = Submission("acme", kind, body, document=document, matter=matter, plan=plan, **changes)
+        return self.lifecycle.submit(submission)[0]
+
+    def keep(self, held: Claim, document: str) -> str:
+        blob = self.blobs.put("acme", "text", CONTRACT.encode(), owners=(document,))
+        self.documents.keep_output("acme", document, f"text:{held.attempt}", blob)
+        return blob
+
+    def dump(self) -> bytes:
+        """Every key and value under the installation's prefix, as the server gives them."""
+        raw: Any = self.lifecycle.client
+        found: list[str] = []
+        for name in raw.scan_iter(f"{self.settings.prefix}*"):
+            kind = raw.type(name)
+            read = {"hash": raw.hgetall, "string": raw.get, "stream": raw.xrange, "set": raw.smembers}
+            read |= {"zset": lambda key: raw.zrange(key, 0, -1), "list": lambda key: raw.lrange(key, 0, -1)}
+            found.append(f"{name} {read[kind](name)}")
+        return "\n".join(found).encode()
+
+    def settle(self) -> None:
+        """What the caretaker does until nothing is pending."""
+        wait_until(lambda: self.erasures.carry_on() == 0 and not self.erasures.pending(), 30, "the end of the erasure")
+
+
+def holding(folder: Path, *needles: str) -> list[Path]:
+    """Files below a folder with any of these in their bytes."""
+    wanted = [needle.encode() for needle in needles]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if any(needle in path.read_bytes() for needle in wanted)]
+
+
+def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -> None:
+    document = office.upload(matter="m-1")
+    job = office.submit(document, "m-1", metadata={"reference": NEEDLE})
+    plain = office.submit(None, "m-1")
+    run, _ = office.runs.submit(RunSubmission(NEEDLE, Submission("acme", JobType.EXTRACT, {}, metadata={"a": NEEDLE})))
+    office.runs.add("acme", run.id, [document])
+    held = claim(office.lifecycle, Lane.EXTRACT, n=2)
+    assert {one.input["name"] for one in held} == {FILE_NAME}
+    assert office.lifecycle.append(held[0], "token", {"text": NEEDLE})
+    child = next(one for one in held if one.root.startswith("job" + run.id[3:]))
+    problem = Permanent(f"it says {NEEDLE}", code="odd").problem()
+    finish(office.lifecycle, child, "failed", problem=problem)
+    office.runs.seal("acme", run.id)
+    dump = office.dump()
+    for needle in (NEEDLE, FILE_NAME):
+        assert (needle.encode() in dump) is not office.sealed
+    assert office.documents.get("acme", document).name == FILE_NAME
+    assert office.lifecycle.get("acme", job.id).metadata == {"reference": NEEDLE}
+    assert office.lifecycle.get("acme", plain.id).input == {"prompt": NEEDLE}
+    assert office.lifecycle.get("acme", child.id).problem == problem
+    assert office.runs.get("acme", run.id).name == NEEDLE
+    assert office.runs.get("acme", run.id).metadata == {"a": NEEDLE}
+    row = office.runs.page("acme", run.id, 0, 1)[0]
+    assert (row.name, row.detail) == (FILE_NAME, f"it says {NEEDLE}")
+    told = [event.data for event in events(office.settings, office.lifecycle, run.id)]
+    assert FILE_NAME in [data.get("name") for data in told]
+    tokens = [event.data for event in events(office.settings, office.lifecycle, child.id)]
+    assert tokens[-1]["problem"] == problem
+    for one in held:
+        office.lifecycle.cancel("acme", one.root)
+    finish(office.lifecycle, next(one for one in held if one is not child), "cancelled")
+    office.lifecycle.cancel("acme", plain.id)
+
+
+def test_a_job_that_runs_on_it_can_write_nothing_afterwards(office: Office) -> None:
+    document = office.upload()
+    job = office.submit(document)
+    (held,) = claim(office.lifecycle, Lane.EXTRACT)
+    kept = office.keep(held, document)
+    assert office.lifecycle.append(held, "token", {"text": NEEDLE})
+    counts = office.erasures.document("acme", document, actor="key1")
+    assert counts["documents"] == 1
+    assert counts["jobs"] == 1
+    assert not office.blobs.exists("acme", kept)
+    assert not office.lifecycle.append(held, "token", {"text": NEEDLE})
+    with pytest.raises(NotFound):
+        office.keep(held, document)
+    assert not finish(office.lifecycle, held, result=kept)
+    assert office.lifecycle.renew([held.member], []) == {held.member: "lost"}
+    ended = office.lifecycle.get("acme", job.id)
+    assert ended.state is State.CANCELLED
+    assert ended.problem and ended.problem["code"] == "document_erased"
+    assert ended.result is None
+    assert [event.event for event in events(office.settings, office.lifecycle, job.id)] == ["cancelled"]
+    with pytest.raises(NotFound):
+        office.lifecycle.replay("acme", job.id)
+    with pytest.raises(NotFound):
+        office.submit(document)
+    office.settle()
+    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
+    for needle in (NEEDLE, FILE_NAME):
+        assert needle.encode() not in office.dump()
+
+
+def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(office: Office) -> None:
+    first, second = office.upload(matter="m-1"), office.upload(CONTRACT + "2", matter="m-1")
+    other = office.upload("Nothing to see here.", "plain.txt", "m-2")
+    waiting, ended = office.submit(first, "m-1"), office.submit(None, "m-1", metadata={"client": NEEDLE})
+    later = office.submit(None, "m-1", not_before=4e9)
+    bystander = office.submit(other, "m-2")
+    work = Submission("acme", JobType.EXTRACT, {}, matter="m-1", metadata={"client": NEEDLE})
+    run, _ = office.runs.submit(RunSubmission(NEEDLE, work, whole_matter=True))
+    mixed, _ = office.runs.submit(RunSubmission("mixed", Submission("acme", JobType.EXTRACT, {})))
+    office.runs.add("acme", mixed.id, [other, second])
+    schedule = Schedules(office.lifecycle).add(NEEDLE, Recurrence("UTC", 0, cron="0 3 * * *"), Missed.SKIP, work)
+    (held,) = claim(office.lifecycle, Lane.GENERATE)
+    result = office.blobs.put("acme", "res", NEEDLE.encode(), owners=owners_of("acme", None, "m-1"), scope=held.id)
+    finish(office.lifecycle, held, result=result)
+    counts = office.erasures.matter("acme", "m-1", actor="key1")
+    assert counts["documents"] == 2
+    assert counts["schedules"] == 1
+    assert counts["jobs"] == 6, "three jobs, two of the run and one of the other run"
+    for gone in (waiting, ended, later):
+        record = office.lifecycle.get("acme", gone.id)
+        assert record.state.final
+        assert record.problem and record.problem["code"] == "document_erased"
+    assert office.runs.get("acme", run.id).state is State.CANCELLED
+    assert office.runs.get("acme", run.id).name == "(erased)"
+    assert {row.code for row in office.runs.page("acme", run.id, 0, 9)} == {"document_erased"}
+    rows = office.runs.page("acme", mixed.id, 0, 9)
+    assert [(row.name, row.code) for row in rows] == [("plain.txt", None), (None, "document_erased")]
+    with pytest.raises(NotFound):
+        Schedules(office.lifecycle).get("acme", schedule.id)
+    assert office.lifecycle.get("acme", bystander.id).state is State.WAITING
+    assert office.documents.of_matter("acme", "m-2") == [other]
+    office.settle()
+    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
+    for needle in (NEEDLE, FILE_NAME):
+        assert needle.encode() not in office.dump()
+    assert office.upload(matter="m-1") == first, "the matter may begin anew"
+    assert office.blobs.get("acme", first) == CONTRACT.encode()
+    for one in (bystander.id, mixed.id):
+        office.lifecycle.cancel("acme", one)
+
+
+def test_nothing_begins_on_what_is_being_erased(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = office.upload(matter="m-1")
+
+    class Died(Exception):
+        pass
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched, pytest.raises(Died):
+        patched.setattr(office.documents, "forget", die)
+        office.erasures.matter("acme", "m-1", actor="key1")
+    for refused in (
+        lambda: office.upload(matter="m-1"),
+        lambda: office.upload("another", matter="m-1"),
+        lambda: office.submit(None, "m-1"),
+        lambda: office.runs.submit(RunSubmission("r", Submission("acme", JobType.EXTRACT, {}, matter="m-1"))),
+    ):
+        with pytest.raises(Unavailable) as why:
+            refused()
+        assert why.value.code == "erasing"
+    office.settle()
+    assert office.upload(matter="m-1") == document
+
+
+def dies_at(settings: Settings, step: str, document: str) -> int:
+    """Erase a document in a process that is killed as it begins a step; answers its exit status."""
+    if pid := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        erasure.LOCK_MILLISECONDS = 200
+        office = Office(settings)
+        where = {"_save": office.erasures, "forget": office.documents, "erase": office.blobs}[step]
+        setattr(where, step, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))  # pyright: ignore
+        office.erasures.document("acme", document, actor="key1")
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+@pytest.mark.parametrize("step", ["_save", "forget", "erase"])
+def test_an_erasure_that_was_killed_is_carried_on_by_the_caretaker(
+    office: Office, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = office.upload()
+    job = office.submit(document)
+    (held,) = claim(office.lifecycle, Lane.EXTRACT)
+    office.keep(held, document)
+    assert dies_at(office.settings, step, document) == -signal.SIGKILL
+    monkeypatch.setattr(caretaking, "ROUND_SECONDS", 0.1)
+    assert office.erasures.pending()
+    caretaker = Caretaker(office.lifecycle, office.blobs)
+    caretaker.start()
+    try:
+        wait_until(lambda: not office.erasures.pending(), 30, "the erasure")
+    finally:
+        caretaker.stop()
+        caretaker.join()
+    assert office.lifecycle.get("acme", job.id).state is State.CANCELLED
+    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
+    assert NEEDLE.encode() not in office.dump()
+    raw: Any = office.lifecycle.client
+    raw.delete(office.lifecycle.keys("caretaker"))
+
+
+def test_the_audit_log_proves_it_and_names_nothing(office: Office) -> None:
+    document = office.upload()
+    office.submit(document)
+    office.erasures.document("acme", document, actor="key1")
+    office.settle()
+    noted = [entry.fields for entry in office.audit.all("acme")]
+    assert [(entry["action"], entry["subject"]) for entry in noted] == [
+        ("erasure.begun", document),
+        ("erasure.done", document),
+    ]
+    assert noted[-1]["details"]["documents"] == "1"
+    assert noted[-1]["details"]["jobs"] == "1"
+    assert office.audit.verify("acme").broken is None
+    assert FILE_NAME not in json.dumps(noted)
+
+
+@pytest.fixture(scope="module", params=["sealed", "plain"])
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    changes: dict[str, Any] = {} if request.param == "sealed" else {"master_key_file": "none"}
+    with running(tmp_path_factory.mktemp("erasure") / "data", **changes) as stack:
+        yield stack
+
+
+def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Running) -> None:
+    document = stack.http.post(
+        "/v1/documents", params={"name": FILE_NAME, "matter": "m-1"}, content=CONTRACT.encode()
+    ).json()["id"]
+    other = stack.http.post(
+        "/v1/documents", params={"name": "other.txt", "matter": "m-1"}, content=CONTRACT.replace(NEEDLE, "X").encode()
+    ).json()["id"]
+    run = stack.http.post("/v1/runs", json={"type": "analyze", "name": FILE_NAME, "matter": "m-1"}).json()
+    jobs = [
+        stack.submit(type="review", document=document, matter="m-1", metadata={"file": FILE_NAME}),
+        stack.submit(type="generate", input={"prompt": f"Who is {NEEDLE}? " + 20_000 * "x"}, matter="m-1"),
+        stack.submit(type="compare", input={"before": document, "after": other}),
+        stack.submit(type="duplicates", matter="m-1", input={}),
+        stack.submit(type="search", matter="m-1", input={"queries": ["indemnify"], "matter": "m-1"}),
+    ]
+    views = [stack.finished(job["id"]) for job in jobs]
+    assert [view["state"] for view in views] == 5 * ["succeeded"], views
+    wait_until(lambda: stack.http.get(f"/v1/runs/{run['id']}").json()["state"] == "succeeded", 60)
+    if stack.settings.master_key_file == "none":
+        assert holding(stack.settings.data_dir, NEEDLE), "the search finds what is there"
+    else:
+        assert not holding(stack.settings.data_dir, NEEDLE, FILE_NAME)
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.cli.main", "erase", "--matter", "m-1", "--yes", "--json"],
+        env=os.environ | {"CASEMILL_DATA_DIR": str(stack.settings.data_dir), "CASEMILL_URL": stack.url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["documents"] == 2
+    wait_until(
+        lambda: not holding(stack.settings.data_dir, NEEDLE, FILE_NAME), 60, "the rewrite of the append-only file"
+    )
+    assert stack.http.get(f"/v1/documents/{document}").status_code == 404
+    for job in jobs[:2]:
+        assert stack.job(job["id"])["problem"]["code"] == "document_erased"
+    assert all(stack.job(job["id"])["result"] is None for job in jobs)
+    assert stack.http.delete("/v1/matters/m-1").status_code == 404
+
+
+def test_files_that_a_death_left_without_a_record_are_swept(office: Office) -> None:
+    document = office.upload()
+    lost = office.blobs.put_document("acme", b"stored, and its process died before it was recorded")
+    kept = office.blobs.put("acme", "res", b"about two", owners=(document,))
+    orphan = office.blobs.put("acme", "res", b"about two", owners=(document, lost))
+    client, keys = office.lifecycle.client, office.lifecycle.keys
+    assert remove_orphans(client, keys, office.blobs, time.time() - 60) == 0, "they may yet be recorded"
+    assert remove_orphans(client, keys, office.blobs, time.time() + 1) == 2
+    assert [office.blobs.exists("acme", name) for name in (document, lost, kept, orphan)] == [True, False, True, False]
