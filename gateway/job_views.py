@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.following import result_of
 from gateway.schemas import JobView
 from gateway.state import Gateway
-from services.errors import NotFound
+from services.errors import Permanent
 from services.jobs import Job, State
 
 
@@ -16,7 +16,7 @@ def whole_view(gateway: Gateway, job: Job) -> JobView:
     if job.state is State.SUCCEEDED:
         try:
             view.result = result_of(gateway, job)
-        except NotFound as error:  # erased with its document, or older than results are kept
+        except Permanent as error:  # erased with its document, or older than results are kept
             view.problem = error.problem()
     return view
 

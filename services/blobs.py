@@ -14,8 +14,9 @@ import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from services.durable_files import write_durably, write_once
 from services.errors import NotFound, Unavailable
@@ -23,7 +24,10 @@ from services.seals import Seals
 
 _NAME = re.compile(r"[a-z]+_[0-9a-f]{64}")
 _MAGIC: Final = b"casemill-blob 1 "
-PLAIN: Final = "plain"
+_PLAIN: Final = "plain"
+_IN_BLOCKS: Final = ":blocks"
+# A result can belong to ten thousand documents.
+_LONGEST_LINE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,9 @@ class StoredBlob:
     def tenant(self) -> str:
         """Whose it is."""
         return self.path.parent.parent.name
+
+
+BLOCK_BYTES: Final = 256 * 1024
 
 
 class Blobs:
@@ -95,19 +102,53 @@ class Blobs:
         self._write(tenant, name, (name,), data)
         return name
 
+    def put_blocks(self, tenant: str, name: str, blocks: Iterable[bytes]) -> None:
+        """Store what is too large for memory under a :meth:`name`; takes the place of what lay there.
+
+        Durable on return; raises ``Unavailable`` when the disk is full, and what ``blocks`` raises.
+        """
+        key = self.seals.fingerprint(tenant, ())
+        header = Header((), key if key == _PLAIN else f"{key}{_IN_BLOCKS}")
+        if key != _PLAIN:
+            blocks = self.seals.seal_blocks(tenant, blocks, (), _bound(tenant, name, header))
+        self._store(self.path(tenant, name), chain((header.line,), blocks))
+
+    def blocks(self, tenant: str, name: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes of a blob, or ``length`` of them from ``start`` on, in blocks; raises ``NotFound`` at once."""
+        stream = self._open(tenant, name)
+        line = stream.readline(_LONGEST_LINE)
+        header = Header.parse(line)
+
+        def read() -> Iterator[bytes]:
+            with stream:
+                if header and header.key.endswith(_IN_BLOCKS):
+                    bound = _bound(tenant, name, header)
+                    yield from self.seals.open_blocks(tenant, stream, header.owners, bound, start=start, length=length)
+                elif header and header.key != _PLAIN:
+                    whole = self.get(tenant, name)
+                    yield whole[start:] if length is None else whole[start : start + length]
+                else:
+                    stream.seek((len(line) if header else 0) + start)
+                    left = length
+                    while block := stream.read(BLOCK_BYTES if left is None else min(BLOCK_BYTES, left)):
+                        left = None if left is None else left - len(block)
+                        yield block
+
+        return read()
+
     def get(self, tenant: str, name: str) -> bytes:
         """The bytes of a blob; raises ``NotFound``, ``Erased`` where they were sealed under a key that is destroyed."""
-        try:
-            stored = self.path(tenant, name).read_bytes()
-        except FileNotFoundError:
-            raise NotFound(f"blob {name} is not in the store; was it deleted?", code="blob_missing") from None
+        with self._open(tenant, name) as stream:
+            stored = stream.read()
         end = stored.find(b"\n") + 1
         header = Header.parse(stored[:end])
         if header is None:
             return stored
-        if header.key == PLAIN:
+        if header.key == _PLAIN:
             return stored[end:]
-        return self.seals.open_bytes(tenant, stored[end:], header.owners, bound(tenant, name, header))
+        if header.key.endswith(_IN_BLOCKS):
+            return b"".join(self.blocks(tenant, name))
+        return self.seals.open_bytes(tenant, stored[end:], header.owners, _bound(tenant, name, header))
 
     def delete(self, tenant: str, name: str) -> None:
         """Remove a blob; one that is already gone is fine."""
@@ -123,6 +164,10 @@ class Blobs:
     def exists(self, tenant: str, name: str) -> bool:
         """Whether a blob is in the store."""
         return self.path(tenant, name).exists()
+
+    def name(self, tenant: str, kind: str, of: str) -> str:
+        """The name of the one blob of this kind that belongs to ``of``, whatever it holds."""
+        return f"{kind}_{self.keyed(tenant, f'{kind}:{of}'.encode())}"
 
     def keyed(self, tenant: str, data: bytes) -> str:
         """HMAC-SHA256 of bytes under the tenant's key, in hexadecimal: names them and tells nobody else of them."""
@@ -170,15 +215,19 @@ class Blobs:
                 return
         except FileNotFoundError:
             pass
-        sealed = self.seals.seal_bytes(tenant, data, owners, bound(tenant, name, header))
-        self.write(tenant, name, (header.line, sealed))
+        sealed = self.seals.seal_bytes(tenant, data, owners, _bound(tenant, name, header))
+        self._store(target, (header.line, sealed))
 
-    def write(self, tenant: str, name: str, parts: Iterable[bytes]) -> None:
-        """Make a blob's file of its parts, the header among them, as they are; raises ``Unavailable``."""
-        target = self.path(tenant, name)
+    def _open(self, tenant: str, name: str) -> BinaryIO:
+        try:
+            return self.path(tenant, name).open("rb")
+        except FileNotFoundError:
+            raise NotFound(f"blob {name} is not in the store; was it deleted?", code="blob_missing") from None
+
+    def _store(self, target: Path, blocks: Iterable[bytes]) -> None:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(target, parts)
+            write_durably(target, blocks)
         except OSError as error:
             raise Unavailable(
                 f"the blob store cannot be written ({error.strerror}); free space or check {self.root}",
@@ -195,6 +244,5 @@ class Blobs:
             return write_once(self._secret_file, secrets.token_bytes(32))
 
 
-def bound(tenant: str, name: str, header: Header) -> bytes:
-    """What a blob's seal is bound to."""
+def _bound(tenant: str, name: str, header: Header) -> bytes:
     return f"{tenant}|{name}|".encode() + header.line

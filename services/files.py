@@ -9,7 +9,6 @@ from typing import Any, Final
 from services.blobs import Blobs
 from services.errors import Conflict, NotFound, unknown
 from services.jobs import new_id
-from services.large_blobs import LargeBlobs
 from services.lifecycle import Lifecycle, pairs
 from services.object_lists import Order, object_page
 from services.redis_client import redis_errors, server_time
@@ -42,8 +41,8 @@ class Files:
         self._client = lifecycle.client
         self._keys = lifecycle.keys
         self._scripts = lifecycle.scripts
+        self._records = lifecycle.records
         self._blobs = blobs
-        self._large = LargeBlobs(blobs)
 
     def add(
         self,
@@ -62,9 +61,10 @@ class Files:
         """
         reservation = reserve_room(self._scripts, tenant, size, storer, self._tenant_limit)
         file = new_file_id()
-        entry = described(file, filename, self.write(tenant, file, blocks), purpose, storer.key, lasts)
+        name = self._records.seals.seal_text(tenant, "name", filename[:255])
+        entry = described(file, name, self.write(tenant, file, blocks), purpose, storer.key, lasts)
         entry["reservation"] = reservation
-        return _file(file, pairs(self._scripts.run("file_add", {"tenant": tenant, "file": entry})))
+        return self._file(tenant, file, pairs(self._scripts.run("file_add", {"tenant": tenant, "file": entry})))
 
     def write(self, tenant: str, file: str, blocks: Iterable[bytes]) -> int:
         """Store the bytes of a file that is recorded next; answers how many. Where nobody records it, they go."""
@@ -79,7 +79,7 @@ class Files:
         with redis_errors():
             due = server_time(self._client) + WRITING_SECONDS
             self._client.zadd(self._keys("file_ends"), {f"{tenant}|{file}": due}, nx=True)
-        self._large.put(tenant, self._blob(tenant, file), counted())
+        self._blobs.put_blocks(tenant, self._blob(tenant, file), counted())
         return size
 
     def get(self, tenant: str, file: str) -> File:
@@ -88,7 +88,7 @@ class Files:
             fields = self._client.hgetall(self._keys("file", tenant=tenant, id=file))
         if not fields:
             raise unknown("file", file)
-        return _file(file, fields)
+        return self._file(tenant, file, fields)
 
     def list(
         self,
@@ -115,7 +115,7 @@ class Files:
     def blocks(self, tenant: str, file: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The bytes of a file, or ``length`` of them from ``start`` on; raises ``NotFound`` at once."""
         self.get(tenant, file)
-        return self._large.read(tenant, self._blob(tenant, file), start=start, length=length)
+        return self._blobs.blocks(tenant, self._blob(tenant, file), start=start, length=length)
 
     def remove(self, tenant: str, file: str) -> None:
         """Remove a file; raises ``NotFound``, or ``Conflict`` while a batch reads it."""
@@ -145,8 +145,18 @@ class Files:
         with redis_errors():
             self._client.zrem(self._keys("file_ends"), f"{tenant}|{file}")
 
+    def _file(self, tenant: str, file: str, fields: dict[str, str]) -> File:
+        return File(
+            id=file,
+            filename=self._records.name(tenant, fields["filename"]),
+            bytes=int(fields["bytes"]),
+            purpose=fields["purpose"],
+            created=float(fields["created"]),
+            expires=float(fields["expires"]) if "expires" in fields else None,
+        )
+
     def _blob(self, tenant: str, file: str) -> str:
-        return self._large.name(tenant, KIND, file)
+        return self._blobs.name(tenant, KIND, file)
 
 
 def new_file_id() -> str:
@@ -156,16 +166,5 @@ def new_file_id() -> str:
 
 def described(file: str, filename: str, size: int, purpose: str, owner: str, lasts: float | None) -> dict[str, Any]:
     """A file as the scripts record it; ``owner`` is the key in whose room it lies."""
-    entry: dict[str, Any] = {"id": file, "filename": filename[:255], "bytes": size, "purpose": purpose, "owner": owner}
+    entry: dict[str, Any] = {"id": file, "filename": filename, "bytes": size, "purpose": purpose, "owner": owner}
     return entry | ({} if lasts is None else {"lasts": lasts})
-
-
-def _file(file: str, fields: dict[str, str]) -> File:
-    return File(
-        id=file,
-        filename=fields["filename"],
-        bytes=int(fields["bytes"]),
-        purpose=fields["purpose"],
-        created=float(fields["created"]),
-        expires=float(fields["expires"]) if "expires" in fields else None,
-    )

@@ -13,9 +13,10 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from services.data_keys import DataKeys, Erased
 from services.errors import Permanent
 from services.master_key import make_master_key
+from services.sealed_blocks import open_blocks, seal_blocks
 from services.settings import Settings
 
 MARK: Final = "sealed:"
@@ -30,8 +32,6 @@ _SEALED: Final = "sealed:1:"
 _PLAIN: Final = "sealed:0:"
 _SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
-SEAL_BYTES: Final = _SALT_BYTES + _NONCE_BYTES + 16
-"""By so much sealed bytes are longer than what they hold."""
 
 
 class Seals:
@@ -103,17 +103,42 @@ class Seals:
         """What :meth:`seal_bytes` sealed, on whichever installation it was. Raises ``Erased``."""
         return self._open(tenant, owners, data, bound_to)
 
-    def _seal(self, tenant: str, owners: Collection[str], data: bytes, bound_to: bytes) -> bytes:
-        assert self.keys is not None  # noqa: S101 - callers look first
-        salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
-        cipher = AESGCM(hmac.digest(self.keys.get(tenant, owners, make=True), salt, "sha256"))
-        return salt + nonce + cipher.encrypt(nonce, data, bound_to)
+    def seal_blocks(
+        self, tenant: str, blocks: Iterable[bytes], owners: Collection[str], bound_to: bytes
+    ) -> Iterator[bytes]:
+        """What is too large for memory, sealed block by block, each bound to its place and the last to being that."""
+        salt = secrets.token_bytes(_SALT_BYTES)
+        return chain((salt,), seal_blocks(self._cipher(tenant, owners, salt, make=True), blocks, bound_to))
 
-    def _open(self, tenant: str, owners: Collection[str], data: bytes, bound_to: bytes) -> bytes:
+    def open_blocks(
+        self,
+        tenant: str,
+        stream: BinaryIO,
+        owners: Collection[str],
+        bound_to: bytes,
+        *,
+        start: int,
+        length: int | None,
+    ) -> Iterator[bytes]:
+        """What :meth:`seal_blocks` sealed, from its place in a stream on, or a part of it. Raises ``Erased``."""
+        cipher = self._cipher(tenant, owners, stream.read(_SALT_BYTES))
+        try:
+            yield from open_blocks(cipher, stream, bound_to, start=start, length=length)
+        except (InvalidTag, ValueError):
+            raise Erased("it was sealed under a key that was destroyed, or it was changed since") from None
+
+    def _cipher(self, tenant: str, owners: Collection[str], salt: bytes, *, make: bool = False) -> AESGCM:
         if self.keys is None:
             raise Permanent("this is sealed and no master key is set here", code="master_key_missing", status=500)
+        return AESGCM(hmac.digest(self.keys.get(tenant, owners, make=make), salt, "sha256"))
+
+    def _seal(self, tenant: str, owners: Collection[str], data: bytes, bound_to: bytes) -> bytes:
+        salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
+        return salt + nonce + self._cipher(tenant, owners, salt, make=True).encrypt(nonce, data, bound_to)
+
+    def _open(self, tenant: str, owners: Collection[str], data: bytes, bound_to: bytes) -> bytes:
         salt, nonce = data[:_SALT_BYTES], data[_SALT_BYTES : _SALT_BYTES + _NONCE_BYTES]
-        cipher = AESGCM(hmac.digest(self.keys.get(tenant, owners), salt, "sha256"))
+        cipher = self._cipher(tenant, owners, salt)
         try:
             return cipher.decrypt(nonce, data[_SALT_BYTES + _NONCE_BYTES :], bound_to)
         except (InvalidTag, ValueError):

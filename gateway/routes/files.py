@@ -13,8 +13,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from gateway.batch_schemas import LASTS, ExpiresAfter, FileList, FileRemoved, FileView
 from gateway.state import Reader, Shared, Submitter
+from services.blobs import BLOCK_BYTES
 from services.errors import InvalidRequest, PayloadTooLarge, Unavailable
-from services.large_blobs import BLOCK_BYTES
 from services.openai_requests import parsed
 from services.storage_room import Storer
 

@@ -17,6 +17,7 @@ end
 -- Leaves of a record what says nothing: ids, states and times.
 local function strip(k)
   redis.call('HSET', k, 'input', '{}', 'metadata', '{}', 'result', '', 'problem', ERASED, 'erased', '1')
+  redis.call('HDEL', k, 'external_id')
   for _, field in ipairs(redis.call('HKEYS', k)) do
     if string.sub(field, 1, 4) == 'out:' then redis.call('HDEL', k, field) end
   end
@@ -35,6 +36,10 @@ local function erase_job(tenant, id)
   for _, step in ipairs(h[2] and cjson.decode(h[2]) or {}) do redis.call('DEL', key.job(tenant, id .. '.' .. step.name)) end
   strip(k)
   redis.call('ZREM', key.dead(tenant), id)
+  for digest in string.gmatch(redis.call('HGET', key.labels(tenant), id) or '', '%S+') do
+    redis.call('ZREM', key.label(tenant, digest), id)
+  end
+  redis.call('HDEL', key.labels(tenant), id)
   return 1
 end
 

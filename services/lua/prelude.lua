@@ -21,13 +21,13 @@ local function is_delivery(id) return string.sub(id, 1, 4) == 'dlv_' end
 local TENANT_EVENTS = 20000        -- of a tenant, about; who comes back later is told that some are gone
 local TENANT_EVENT_SECONDS = 86400
 
--- A state for who follows the whole tenant, with what such a follower chooses by; nobody follows the parts of a batch.
+-- A state for who follows the whole tenant, with what such a follower chooses by. The parts of a batch are none of it.
 local function announce(tenant, id, event, data)
-  local h = redis.call('HMGET', key.job(tenant, id), 'type', 'matter', 'run', 'external_id', 'template', 'batch')
+  local h = redis.call('HMGET', key.job(tenant, id), 'type', 'matter', 'run', 'external_id', 'template', 'batch', 'source')
   if h[6] then return end
   if data.problem then data.problem = {code = data.problem.code} end -- its detail may quote a document
   data.type, data.matter, data.external_id = h[1], h[2] or '', h[4] or ''
-  if h[5] then data.run = id else data.job, data.run = id, h[3] or '' end
+  if h[7] == 'lines' then data.batch = id elseif h[5] then data.run = id else data.job, data.run = id, h[3] or '' end
   local name = key.tenant_events(tenant)
   redis.call('XADD', name, 'MAXLEN', '~', TENANT_EVENTS, '*', 'event', event, 'data', cjson.encode(data))
   -- A read costs nothing on disk, as an end that is set anew with each event would.

@@ -35,7 +35,6 @@ end
 -- Starts one job of a run, made from its template.
 local function start_child(tenant, id, template, child, document, item, input)
   redis.call('SADD', key.run_active(tenant, id), child)
-  redis.call('ZADD', key.run_jobs(tenant, id), 'NX', stamp(NOW), child)
   item.job, item.state = child, 'running'
   redis.call('HSET', key.run_items(tenant, id), document, cjson.encode(item))
   if redis.call('EXISTS', key.job(tenant, child)) == 1 then live_again(tenant, child) return end
@@ -65,6 +64,7 @@ local function start_document(tenant, id, template, document, number)
     return
   end
   local child = 'job' .. string.sub(id, 4) .. '.' .. place
+  redis.call('ZADD', key.run_jobs(tenant, id), 'NX', stamp(NOW), child)
   start_child(tenant, id, template, child, document, {n = number, name = input.name}, input)
 end
 

@@ -18,7 +18,7 @@ from gateway.stack.valkey import EmbeddedValkey
 from services.batches import Batch, Batches, BatchSubmission
 from services.blobs import Blobs
 from services.documents import Documents
-from services.errors import CasemillError, Conflict, NotFound, Transient, Unavailable
+from services.errors import CasemillError, Conflict, NotFound, PayloadTooLarge, Transient, Unavailable
 from services.files import Files
 from services.fleet import Fleet
 from services.jobs import Claim, Completion, Device, JobType, Lane, Submission
@@ -27,6 +27,7 @@ from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.settings import Settings
+from services.storage_room import Storer
 from services.webhooks import Webhooks
 from tests.conftest import leaked_keys
 from tests.tiny_model import write_tiny_model
@@ -141,7 +142,7 @@ class House:
         for lane, priority in itertools.product(Lane, ("normal", "bulk")):
             raw.delete(self.lifecycle.keys("clock", lane=lane, priority=priority))
         assert not (leaked := leaked_keys(self.lifecycle.client, prefix)), leaked
-        assert not list(self.blobs._root.glob("*/*/file*")), "bytes of a file that has no record"
+        assert not list(self.blobs.root.glob("*/*/file*")), "bytes of a file that has no record"
         for name in raw.scan_iter(f"{prefix}*"):
             raw.delete(name)
         self.engines.close()
@@ -183,7 +184,7 @@ def test_a_cancelled_batch_keeps_what_is_done(house: House) -> None:
     left = house.rows(ended.errors)
     assert [row["custom_id"] for row in left] == [f"line {number}" for number in range(5, 10)]
     assert {row["error"]["code"] for row in left} == {"batch_cancelled"}
-    steps = list(house.blobs._root.glob("*/*/res_*"))
+    steps = list(house.blobs.root.glob("*/*/res_*"))
     assert len(steps) == 2, "the results of lines are left"
 
 
@@ -227,6 +228,19 @@ def test_a_file_stays_while_a_batch_reads_it(house: House) -> None:
     assert house.files.expire() == 1
     with pytest.raises(NotFound):
         house.files.blocks("acme", batch.file)
+
+
+def test_files_take_room_until_they_are_gone(house: House) -> None:
+    small = Files(house.lifecycle, house.blobs, tenant_limit=10)
+
+    def add() -> str:
+        return small.add("acme", [b"12345678"], size=8, filename="x", purpose="batch", storer=Storer("k", 20)).id
+
+    first = add()
+    with pytest.raises(PayloadTooLarge):
+        add()
+    small.remove("acme", first)
+    assert add() != first
 
 
 def test_bytes_without_a_record_go(house: House) -> None:
@@ -359,6 +373,9 @@ def test_whatever_dies_each_line_stands_once(
         assert len(answered) == ended.succeeded
         assert ended.usage is not None
     assert house.lifecycle.standing()["dead_letters"] == 0
-    assert house.lifecycle.list("acme") == []
+    raw: Any = house.lifecycle.client
+    assert raw.zcard(house.lifecycle.keys("jobs", tenant="acme")) == 0
+    told = [json.loads(row[1]["data"]) for row in raw.xrange(house.lifecycle.keys("tenant_events", tenant="acme"))]
+    assert {(event.get("batch"), event.get("job")) for event in told} == {(batch.id, None)}
     house.tidy()
     house.lifecycle.client.close()

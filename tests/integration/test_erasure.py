@@ -105,9 +105,14 @@ class Office:
 
 def holding(folder: Path, *needles: str) -> list[Path]:
     """Files below a folder with any of these in their bytes."""
-    wanted = [needle.encode() for needle in needles]
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return [path for path in files if any(needle in path.read_bytes() for needle in wanted)]
+    wanted, found = [needle.encode() for needle in needles], list[Path]()
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and any(needle in path.read_bytes() for needle in wanted):
+                found.append(path)
+        except FileNotFoundError:  # the server's, while it rewrites its file
+            continue
+    return found
 
 
 def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -> None:
@@ -132,7 +137,7 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
     assert office.lifecycle.get("acme", child.id).problem == problem
     assert office.runs.get("acme", run.id).name == NEEDLE
     assert office.runs.get("acme", run.id).metadata == {"a": NEEDLE}
-    row = office.runs.page("acme", run.id, 0, 1)[0]
+    row = next(office.runs.documents("acme", run.id))
     assert (row.name, row.detail) == (FILE_NAME, f"it says {NEEDLE}")
     told = [event.data for event in events(office.settings, office.lifecycle, run.id)]
     assert FILE_NAME in [data.get("name") for data in told]
@@ -198,8 +203,8 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
         assert record.problem and record.problem["code"] == "document_erased"
     assert office.runs.get("acme", run.id).state is State.CANCELLED
     assert office.runs.get("acme", run.id).name == "(erased)"
-    assert {row.code for row in office.runs.page("acme", run.id, 0, 9)} == {"document_erased"}
-    rows = office.runs.page("acme", mixed.id, 0, 9)
+    assert {row.code for row in office.runs.documents("acme", run.id)} == {"document_erased"}
+    rows = office.runs.documents("acme", mixed.id)
     assert [(row.name, row.code) for row in rows] == [("plain.txt", None), (None, "document_erased")]
     with pytest.raises(NotFound):
         Schedules(office.lifecycle).get("acme", schedule.id)

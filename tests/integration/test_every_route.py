@@ -24,7 +24,7 @@ from tests.listening import served
 from tests.routes import BATCH, FILE, OWN, ROUTES, Route
 
 # What path parameters name, where it is no one's.
-NOBODYS = {"path": "tasks", "kind": "cpu", "model_id": "m"}
+NOBODYS = {"path": "tasks", "kind": "cpu", "model_id": "m", "matter": "M-1"}
 TEXT = "This Agreement shall be governed by the laws of the State of Ohio."
 NAME = "settlement-offer.txt"
 

@@ -18,6 +18,8 @@ from services.jobs import JobType, Submission
 from services.keys import Keys
 from services.lifecycle import Lifecycle
 from services.redis_client import connect
+from services.sealed_records import SealedRecords
+from services.seals import Seals
 from services.settings import Settings
 from services.streams import Streams
 from tests.serving import settings_on
@@ -168,7 +170,7 @@ def test_there_is_an_end_to_how_many_follow(settings: Settings, monkeypatch: pyt
 
 @asynccontextmanager
 async def states(streams: Streams, keys: Keys, after: str | None) -> AsyncGenerator[Any]:
-    stream = follow_tenant(streams, keys, "acme", after=after, idle_seconds=0.2)
+    stream = follow_tenant(streams, keys, "acme", records=SealedRecords(Seals(None)), after=after, idle_seconds=0.2)
     yield stream
     await stream.aclose()
 

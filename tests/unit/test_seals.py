@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from services.blobs import Blobs
 from services.data_keys import DataKeys, Erased, matter_owner
 from services.errors import Permanent
 from services.master_key import line_of, make_master_key, new_line, read_master_keys
+from services.sealed_blocks import BLOCK_BYTES, open_blocks, seal_blocks
 from services.seals import Seals
 from services.settings import Settings
 
@@ -192,3 +195,43 @@ def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
         assert refused.value.code == "master_key_invalid"
     path.write_text(os.urandom(32).hex() + "\n")
     assert read_master_keys(path)[0].id
+
+
+@given(st.integers(0, 3), st.integers(-2, 2), st.integers(0, 900_000), st.none() | st.integers(0, 600_000))
+def test_a_file_that_is_read_in_parts_opens_at_any_place(
+    blocks: int, more: int, start: int, length: int | None
+) -> None:
+    data = os.urandom(max(0, blocks * BLOCK_BYTES + more))
+    cipher = AESGCM(os.urandom(32))
+    pieces = [data[at : at + 100_000] for at in range(0, len(data), 100_000)]
+    stored = b"".join(seal_blocks(cipher, pieces, b"bound"))
+    opened = b"".join(open_blocks(cipher, io.BytesIO(stored), b"bound", start=start, length=length))
+    assert opened == (data[start:] if length is None else data[start : start + length])
+
+
+def test_a_file_in_parts_is_whole_or_refused(seals: Seals, settings: Settings) -> None:
+    blobs = Blobs(settings.data_dir, seals)
+    name, other = blobs.name("acme", "file", "one"), blobs.name("acme", "file", "two")
+    data = os.urandom(2 * BLOCK_BYTES + 10)
+    blobs.put_blocks("acme", name, [TEXT.encode(), data])
+    path = blobs.path("acme", name)
+    stored = path.read_bytes()
+    assert blobs.get("acme", name) == TEXT.encode() + data
+    assert b"".join(blobs.blocks("acme", name, start=3, length=9)) == (TEXT.encode() + data)[3:12]
+    assert TEXT.encode() not in stored
+    head = len(stored) - len(data) - len(TEXT.encode()) - 3 * 16
+    cut, first, second = stored[: head + 2 * (BLOCK_BYTES + 16)], head, head + BLOCK_BYTES + 16
+    swapped = stored[:head] + stored[second : second + BLOCK_BYTES + 16] + stored[first:second] + stored[-26:]
+    for damaged in (cut, swapped, stored[:-1]):
+        path.write_bytes(damaged)
+        with pytest.raises(Erased):
+            blobs.get("acme", name)
+    blobs.path("acme", other).parent.mkdir(parents=True, exist_ok=True)
+    blobs.path("acme", other).write_bytes(stored)
+    with pytest.raises(Erased):
+        blobs.get("acme", other)
+    small = blobs.put("acme", "text", TEXT.encode())
+    assert b"".join(blobs.blocks("acme", small, start=4, length=4)) == TEXT.encode()[4:8]
+    plain = Blobs(settings.data_dir / "plain")
+    plain.put_blocks("acme", name, [TEXT.encode()])
+    assert b"".join(plain.blocks("acme", name, start=4, length=4)) == TEXT.encode()[4:8]
