@@ -91,6 +91,7 @@ class Batches:
         self._client = lifecycle.client
         self._keys = lifecycle.keys
         self._scripts = lifecycle.scripts
+        self._records = lifecycle.records
 
     def submit(self, submission: BatchSubmission) -> tuple[Batch, bool]:
         """Accept a batch; answers its record and whether it is new (``False``: the idempotency key was seen before).
@@ -123,13 +124,14 @@ class Batches:
             "owner": submission.owner,
             "lasts": "" if submission.lasts is None else str(submission.lasts),
         }
-        argument = {"fields": fields, "lasts": WINDOW_SECONDS} | acceptance(line, fields["input"])
+        fields = self._records.seal_job(submission.tenant, fields, template=True)
+        argument: dict[str, Any] = {"fields": fields, "lasts": WINDOW_SECONDS} | acceptance(line, fields["input"])
         verdict, value = self._scripts.run("batch_submit", argument)
         if verdict == "missing":
             raise unknown("file", value)
         if verdict == "conflict":
             raise key_reused()
-        return _batch(pairs(value)), verdict == "accepted"
+        return _batch(self._records.open_job(pairs(value))), verdict == "accepted"
 
     def get(self, tenant: str, batch: str) -> Batch:
         """The record of a batch; raises ``NotFound``."""
@@ -137,7 +139,7 @@ class Batches:
             fields = self._client.hgetall(self._keys("job", tenant=tenant, id=batch))
         if "phase" not in fields:
             raise unknown("batch", batch)
-        return _batch(fields)
+        return _batch(self._records.open_job(fields))
 
     def list(self, tenant: str, *, after: str | None = None, limit: int = 20) -> tuple[list[Batch], bool]:
         """The batches of a tenant, newest first, and whether there are more; raises ``NotFound``."""
@@ -170,22 +172,22 @@ class Batches:
         """What became of lines, in their order."""
         with redis_errors():
             items: list[str | None] = self._client.hmget(self._keys("run_items", tenant=tenant, id=batch), lines)
-        return [_end(json.loads(item)) if item else LineEnd("cancelled") for item in items]
+        return [self._end(tenant, json.loads(item)) if item else LineEnd("cancelled") for item in items]
 
     def record_output(self, step: Claim, files: dict[str, dict[str, Any]], usage: dict[str, Any]) -> bool:
         """Record what the last ``step`` wrote, ``output`` and ``errors``; ``False`` when its attempt lost its claim."""
         return bool(self._scripts.run("batch_output", _of(step) | files | {"usage": json.dumps(usage)}))
 
+    def _end(self, tenant: str, item: dict[str, Any]) -> LineEnd:
+        known = LineEnd(item["state"], item.get("result") or None)
+        if "code" not in item:
+            return known
+        detail = self._records.detail(tenant, item["detail"])
+        return replace(known, status=int(item["status"]), code=item["code"], detail=detail)
+
 
 def _of(step: Claim) -> dict[str, Any]:
     return {"tenant": step.tenant, "id": step.input["batch"], "step": step.id, "attempt": str(step.attempt)}
-
-
-def _end(item: dict[str, Any]) -> LineEnd:
-    known = LineEnd(item["state"], item.get("result") or None)
-    if "code" not in item:
-        return known
-    return replace(known, status=int(item["status"]), code=item["code"], detail=item["detail"])
 
 
 def _batch(fields: dict[str, str]) -> Batch:

@@ -42,6 +42,7 @@ class Files:
         self._client = lifecycle.client
         self._keys = lifecycle.keys
         self._scripts = lifecycle.scripts
+        self._records = lifecycle.records
         self._blobs = blobs
         self._large = LargeBlobs(blobs)
 
@@ -62,9 +63,10 @@ class Files:
         """
         reservation = reserve_room(self._scripts, tenant, size, storer, self._tenant_limit)
         file = new_file_id()
-        entry = described(file, filename, self.write(tenant, file, blocks), purpose, storer.key, lasts)
+        name = self._records.seals.seal_text(tenant, "name", filename[:255], ())
+        entry = described(file, name, self.write(tenant, file, blocks), purpose, storer.key, lasts)
         entry["reservation"] = reservation
-        return _file(file, pairs(self._scripts.run("file_add", {"tenant": tenant, "file": entry})))
+        return self._file(tenant, file, pairs(self._scripts.run("file_add", {"tenant": tenant, "file": entry})))
 
     def write(self, tenant: str, file: str, blocks: Iterable[bytes]) -> int:
         """Store the bytes of a file that is recorded next; answers how many. Where nobody records it, they go."""
@@ -88,7 +90,7 @@ class Files:
             fields = self._client.hgetall(self._keys("file", tenant=tenant, id=file))
         if not fields:
             raise unknown("file", file)
-        return _file(file, fields)
+        return self._file(tenant, file, fields)
 
     def list(
         self,
@@ -145,6 +147,16 @@ class Files:
         with redis_errors():
             self._client.zrem(self._keys("file_ends"), f"{tenant}|{file}")
 
+    def _file(self, tenant: str, file: str, fields: dict[str, str]) -> File:
+        return File(
+            id=file,
+            filename=self._records.name(tenant, fields["filename"]),
+            bytes=int(fields["bytes"]),
+            purpose=fields["purpose"],
+            created=float(fields["created"]),
+            expires=float(fields["expires"]) if "expires" in fields else None,
+        )
+
     def _blob(self, tenant: str, file: str) -> str:
         return self._large.name(tenant, KIND, file)
 
@@ -155,17 +167,6 @@ def new_file_id() -> str:
 
 
 def described(file: str, filename: str, size: int, purpose: str, owner: str, lasts: float | None) -> dict[str, Any]:
-    """A file as the scripts record it; ``owner`` is the key in whose room it lies."""
-    entry: dict[str, Any] = {"id": file, "filename": filename[:255], "bytes": size, "purpose": purpose, "owner": owner}
+    """A file as the scripts record it, a client's name for it sealed; ``owner`` is the key whose room it takes."""
+    entry: dict[str, Any] = {"id": file, "filename": filename, "bytes": size, "purpose": purpose, "owner": owner}
     return entry | ({} if lasts is None else {"lasts": lasts})
-
-
-def _file(file: str, fields: dict[str, str]) -> File:
-    return File(
-        id=file,
-        filename=fields["filename"],
-        bytes=int(fields["bytes"]),
-        purpose=fields["purpose"],
-        created=float(fields["created"]),
-        expires=float(fields["expires"]) if "expires" in fields else None,
-    )

@@ -23,9 +23,11 @@ from services.files import Files
 from services.fleet import Fleet
 from services.jobs import Claim, Completion, Device, JobType, Lane, Submission
 from services.known_models import KnownModels
+from services.large_blobs import LargeBlobs
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
+from services.seals import Seals
 from services.settings import Settings
 from services.storage_room import Storer
 from services.webhooks import Webhooks
@@ -37,6 +39,7 @@ from workers.tasks import tasks
 from workers.toolbox import Toolbox
 
 URL = "/v1/completions"
+NEEDLE = "Quetzalcoatlus Holdings"
 DEVICES = (Device.CPU, Device.ANY)
 
 
@@ -83,8 +86,9 @@ class House:
             for number in range(count)
         ]
         data = "\n".join(json.dumps(row) for row in rows).encode()
-        file = self.files.add("acme", [data[:100], data[100:]], size=len(data), filename="x", purpose="batch")
-        return self.batches.submit(BatchSubmission("acme", URL, file.id, {}, lasts=3600))[0]
+        file = self.files.add("acme", [data[:100], data[100:]], size=len(data), filename=NEEDLE, purpose="batch")
+        told = {"case": NEEDLE}
+        return self.batches.submit(BatchSubmission("acme", URL, file.id, told, lasts=3600))[0]
 
     def claim(self, worker: str = "w1") -> Claim | None:
         for lane in (Lane.EXTRACT, Lane.GENERATE):
@@ -142,21 +146,21 @@ class House:
         for lane, priority in itertools.product(Lane, ("normal", "bulk")):
             raw.delete(self.lifecycle.keys("clock", lane=lane, priority=priority))
         assert not (leaked := leaked_keys(self.lifecycle.client, prefix)), leaked
-        assert not list(self.blobs._root.glob("*/*/file*")), "bytes of a file that has no record"
+        assert not list(self.blobs.root.glob("*/*/file*")), "bytes of a file that has no record"
         for name in raw.scan_iter(f"{prefix}*"):
             raw.delete(name)
         self.engines.close()
 
 
-@pytest.fixture
-def house(server: EmbeddedValkey, tmp_path: Any) -> Iterator[House]:
-    house = made(server, tmp_path)
+@pytest.fixture(params=["sealed", "plain"])
+def house(request: pytest.FixtureRequest, server: EmbeddedValkey, tmp_path: Path) -> Iterator[House]:
+    house = made(server, tmp_path, sealed=request.param == "sealed")
     yield house
     house.tidy()
     house.lifecycle.client.close()
 
 
-def made(server: EmbeddedValkey, folder: Any, engine: str = "fake") -> House:
+def made(server: EmbeddedValkey, folder: Path, engine: str = "fake", *, sealed: bool = False) -> House:
     values = {
         "REDIS_URL": server.url,
         "prefix": f"test-{os.urandom(4).hex()}:",
@@ -164,7 +168,11 @@ def made(server: EmbeddedValkey, folder: Any, engine: str = "fake") -> House:
         "data_dir": folder,
         "engine": engine,
     }
-    return House(Lifecycle(Settings.model_validate(values)), Blobs(folder))
+    config = Settings.model_validate(values)
+    if sealed:
+        assert Seals.make_master_key(config)
+    lifecycle = Lifecycle(config)
+    return House(lifecycle, Blobs(folder, lifecycle.records.seals))
 
 
 def test_a_cancelled_batch_keeps_what_is_done(house: House) -> None:
@@ -184,7 +192,7 @@ def test_a_cancelled_batch_keeps_what_is_done(house: House) -> None:
     left = house.rows(ended.errors)
     assert [row["custom_id"] for row in left] == [f"line {number}" for number in range(5, 10)]
     assert {row["error"]["code"] for row in left} == {"batch_cancelled"}
-    steps = list(house.blobs._root.glob("*/*/res_*"))
+    steps = list(house.blobs.root.glob("*/*/res_*"))
     assert len(steps) == 2, "the results of lines are left"
 
 
@@ -230,6 +238,22 @@ def test_a_file_stays_while_a_batch_reads_it(house: House) -> None:
         house.files.blocks("acme", batch.file)
 
 
+def test_what_a_client_says_lies_nowhere_in_the_open(house: House) -> None:
+    batch = house.submit(2, broken=(1,), stop=[NEEDLE])
+    house.work_off()
+    done = house.batches.get("acme", batch.id)
+    assert (done.status, done.metadata) == ("completed", {"case": NEEDLE})
+    assert house.files.get("acme", batch.file).filename == NEEDLE
+    assert house.rows(done.errors)[0]["response"]["body"]["error"]["message"].startswith("body.prompt")
+    raw: Any = house.lifecycle.client
+    stored = [path.read_bytes() for path in house.lifecycle.settings.data_dir.rglob("*") if path.is_file()]
+    records = [
+        str(raw.hgetall(name)) for name in raw.scan_iter(f"{house.lifecycle.keys.prefix}*") if raw.type(name) == "hash"
+    ]
+    seen = NEEDLE.encode() in b"".join(stored), NEEDLE in "".join(records)
+    assert seen == ((False, False) if house.blobs.seals.on else (True, True))
+
+
 def test_files_take_room_until_they_are_gone(house: House) -> None:
     small = Files(house.lifecycle, house.blobs, tenant_limit=10)
 
@@ -259,7 +283,7 @@ def test_a_batch_waits_for_a_disk_with_room(house: House, monkeypatch: pytest.Mo
         raise Unavailable("no space", code="storage_unavailable")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Blobs, "put_blocks", full)
+        patch.setattr(LargeBlobs, "put", full)
         for _ in range(house.lifecycle.settings.max_attempts + 2):
             step = house.claim()
             assert step
