@@ -28,25 +28,23 @@ class Accepting:
     gateway: Gateway
     principal: Principal
     request_id: str
-    response: Response
     idempotency_key: str | None
     preference: Preference
 
-    async def __call__(self, job_request: JobRequest, *, playbook_text: str | None = None) -> JobView:
-        """Submit the job and answer its view. Raises as :func:`build_submission` does.
+    async def __call__(self, job_request: JobRequest, *, playbook_text: str | None = None) -> Response:
+        """Submit the job and answer its :class:`JobView`. Raises as :func:`build_submission` does.
 
         With ``Prefer: wait=N`` the answer is 200 with the job once it has ended, or 202 when it has not in time.
         """
         job = await run_in_threadpool(self._submit, job_request, playbook_text)
-        self.response.headers["Location"] = f"/v1/jobs/{job.id}"
+        headers = {"Location": f"/v1/jobs/{job.id}"}
         ended = await self._ended(job)
         if applied := self.preference.applied(ended=ended is not None):
-            self.response.headers["Preference-Applied"] = applied
-        if ended:
-            self.response.status_code = 200
-            return ended
-        self.response.headers["Retry-After"] = str(POLL_SECONDS)
-        return JobView.of(job)
+            headers["Preference-Applied"] = applied
+        if ended is None:
+            headers["Retry-After"] = str(POLL_SECONDS)
+        view = ended or JobView.of(job)
+        return Response(view.model_dump_json(), 200 if ended else 202, headers, media_type="application/json")
 
     def _submit(self, job_request: JobRequest, playbook_text: str | None) -> Job:
         submission = replace(
@@ -68,9 +66,8 @@ class Accepting:
             return None
 
 
-def accepting(
+async def accepting(
     request: Request,
-    response: Response,
     gateway: Shared,
     principal: MatterSubmitter,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
@@ -78,7 +75,7 @@ def accepting(
 ) -> Accepting:
     """The dependency."""
     preference = read_preference(", ".join(prefer or ()), gateway.settings.max_wait_seconds)
-    return Accepting(gateway, principal, request.state.request_id, response, idempotency_key, preference)
+    return Accepting(gateway, principal, request.state.request_id, idempotency_key, preference)
 
 
 Acceptor = Annotated[Accepting, Depends(accepting)]

@@ -128,10 +128,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestGuard, upload_bytes=settings.max_upload_bytes, file_bytes=settings.max_file_bytes)
     app.mount("/assets", browser.documentation_assets())
     for module in (
+        jobs,  # first, as they are asked for most and routes are tried in order
         system,
         documents,
         matters,
-        jobs,
         events,
         document_sets,
         dead_letters,

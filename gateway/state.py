@@ -77,7 +77,7 @@ class Gateway:
     events: Streams
 
 
-def gateway_of(request: Request) -> Gateway:
+async def gateway_of(request: Request) -> Gateway:
     """The process's shared state."""
     return request.app.state.gateway
 
@@ -97,7 +97,8 @@ def principal_of(request: Request) -> Principal:
 
 
 def _admit(request: Request) -> Principal:
-    access = gateway_of(request).access
+    gateway: Gateway = request.app.state.gateway
+    access = gateway.access
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return access.check(value.strip())
@@ -119,7 +120,7 @@ def scoped(scope: str, *, of_any_matter: bool = False) -> Callable[[Request], Pr
         principal = principal_of(request)
         principal.require(scope)
         if not of_any_matter:
-            check_path(gateway_of(request), principal, request.path_params)
+            check_path(request.app.state.gateway, principal, request.path_params)
         return principal
 
     return check

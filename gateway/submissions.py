@@ -25,6 +25,8 @@ from services.sealed_records import owners_of
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
+# What workers have is not asked for anew for each of hundreds of submissions a second.
+MODELS_SECONDS = 1.0
 # Tokens: of an answer whose length is not asked for, of a review's questions with their answers, and bytes of one.
 ANSWER_TOKENS, REVIEW_TOKENS, TOKEN_BYTES = 256, 1000, 4
 
@@ -93,8 +95,12 @@ def build_submission(
 
 def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:
     """The name of a model of this kind that a worker has or that is installed; raises code ``model_unknown``."""
-    found = gateway.models.names(kind)
-    wanted = name or _default_model(gateway, kind) or (found[0] if found else None)
+    wanted = name or _default_model(gateway, kind)
+    found = gateway.models.names(kind, within=MODELS_SECONDS)
+    if not found or wanted not in (None, *found):  # it may have come since
+        found = gateway.models.names(kind)
+    if wanted is None and found:
+        wanted = found[0]
     if wanted is None:
         raise InvalidRequest(
             f"no model for {kind} is installed; `casemill models add` installs one", code="model_unknown"

@@ -125,13 +125,13 @@ class Batches:
             "lasts": "" if submission.lasts is None else str(submission.lasts),
         }
         fields = self._records.seal_job(submission.tenant, fields, template=True)
-        argument = {"fields": fields, "lasts": WINDOW_SECONDS} | acceptance(line, fields["input"])
+        argument: dict[str, Any] = {"fields": fields, "lasts": WINDOW_SECONDS} | acceptance(line, fields["input"])
         verdict, value = self._scripts.run("batch_submit", argument)
         if verdict == "missing":
             raise unknown("file", value)
         if verdict == "conflict":
             raise key_reused()
-        return self._batch(pairs(value)), verdict == "accepted"
+        return _batch(self._records.open_job(pairs(value))), verdict == "accepted"
 
     def get(self, tenant: str, batch: str) -> Batch:
         """The record of a batch; raises ``NotFound``."""
@@ -139,7 +139,7 @@ class Batches:
             fields = self._client.hgetall(self._keys("job", tenant=tenant, id=batch))
         if "phase" not in fields:
             raise unknown("batch", batch)
-        return self._batch(fields)
+        return _batch(self._records.open_job(fields))
 
     def list(self, tenant: str, *, after: str | None = None, limit: int = 20) -> tuple[list[Batch], bool]:
         """The batches of a tenant, newest first, and whether there are more; raises ``NotFound``."""
@@ -182,42 +182,41 @@ class Batches:
         known = LineEnd(item["state"], item.get("result") or None)
         if "code" not in item:
             return known
-        return replace(
-            known, status=int(item["status"]), code=item["code"], detail=self._records.detail(tenant, item["detail"])
-        )
-
-    def _batch(self, stored: dict[str, str]) -> Batch:
-        fields = self._records.open_job(stored)
-        cancel, phase = fields.get("cancel", ""), fields["phase"]
-        status = _ENDS.get(fields["state"]) or ("cancelling" if cancel == "cancelled" else phase)
-        lasts = fields.get("lasts")
-        return Batch(
-            tenant=fields["tenant"],
-            id=fields["id"],
-            endpoint=fields["endpoint"],
-            file=fields["file"],
-            owner=fields["owner"],
-            metadata=json.loads(fields["metadata"]),
-            model=fields.get("model") or None,
-            status=status,
-            cancel=cancel,
-            created=float(fields["created"]),
-            expires=float(fields["expires_at"]),
-            in_progress=float(fields.get("in_progress", "0")),
-            finalizing=float(fields.get("finalizing", "0")),
-            cancelling=float(fields.get("cancelling", "0")),
-            finished=float(fields.get("finished", "0")),
-            total=int(fields.get("total", "0")),
-            succeeded=int(fields.get("succeeded", "0")),
-            failed=int(fields.get("failed", "0")),
-            output=fields.get("output"),
-            errors=fields.get("errors"),
-            lasts=float(lasts) if lasts else None,
-            usage=json.loads(fields["usage"]) if "usage" in fields else None,
-            request_id=fields["request_id"],
-            problem=json.loads(fields["problem"]) if fields.get("problem") else None,
-        )
+        detail = self._records.detail(tenant, item["detail"])
+        return replace(known, status=int(item["status"]), code=item["code"], detail=detail)
 
 
 def _of(step: Claim) -> dict[str, Any]:
     return {"tenant": step.tenant, "id": step.input["batch"], "step": step.id, "attempt": str(step.attempt)}
+
+
+def _batch(fields: dict[str, str]) -> Batch:
+    cancel, phase = fields.get("cancel", ""), fields["phase"]
+    status = _ENDS.get(fields["state"]) or ("cancelling" if cancel == "cancelled" else phase)
+    lasts = fields.get("lasts")
+    return Batch(
+        tenant=fields["tenant"],
+        id=fields["id"],
+        endpoint=fields["endpoint"],
+        file=fields["file"],
+        owner=fields["owner"],
+        metadata=json.loads(fields["metadata"]),
+        model=fields.get("model") or None,
+        status=status,
+        cancel=cancel,
+        created=float(fields["created"]),
+        expires=float(fields["expires_at"]),
+        in_progress=float(fields.get("in_progress", "0")),
+        finalizing=float(fields.get("finalizing", "0")),
+        cancelling=float(fields.get("cancelling", "0")),
+        finished=float(fields.get("finished", "0")),
+        total=int(fields.get("total", "0")),
+        succeeded=int(fields.get("succeeded", "0")),
+        failed=int(fields.get("failed", "0")),
+        output=fields.get("output"),
+        errors=fields.get("errors"),
+        lasts=float(lasts) if lasts else None,
+        usage=json.loads(fields["usage"]) if "usage" in fields else None,
+        request_id=fields["request_id"],
+        problem=json.loads(fields["problem"]) if fields.get("problem") else None,
+    )

@@ -61,7 +61,7 @@ class Files:
         """
         reservation = reserve_room(self._scripts, tenant, size, storer, self._tenant_limit)
         file = new_file_id()
-        name = self._records.seals.seal_text(tenant, "name", filename[:255])
+        name = self._records.seals.seal_text(tenant, "name", filename[:255], ())
         entry = described(file, name, self.write(tenant, file, blocks), purpose, storer.key, lasts)
         entry["reservation"] = reservation
         return self._file(tenant, file, pairs(self._scripts.run("file_add", {"tenant": tenant, "file": entry})))
@@ -165,6 +165,6 @@ def new_file_id() -> str:
 
 
 def described(file: str, filename: str, size: int, purpose: str, owner: str, lasts: float | None) -> dict[str, Any]:
-    """A file as the scripts record it; ``owner`` is the key in whose room it lies."""
+    """A file as the scripts record it, a client's name for it sealed; ``owner`` is the key whose room it takes."""
     entry: dict[str, Any] = {"id": file, "filename": filename, "bytes": size, "purpose": purpose, "owner": owner}
     return entry | ({} if lasts is None else {"lasts": lasts})

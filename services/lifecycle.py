@@ -72,7 +72,8 @@ class Lifecycle:
         ``Conflict`` (the key was used for another payload) or ``InvalidRequest`` (its time is over); then nothing was
         queued.
         """
-        return self._accepted(submission, self.scripts.run("submit", self._acceptance(submission)))
+        argument = self._acceptance(submission)
+        return self._accepted(argument["fields"], self.scripts.run("submit", argument))
 
     def submit_each(self, submissions: Sequence[Submission]) -> list[tuple[Job, bool] | CasemillError]:
         """As :meth:`submit` for each of them in order, sent together; an error stands in the place of what was refused.
@@ -81,14 +82,14 @@ class Lifecycle:
         """
         answers: list[tuple[Job, bool] | CasemillError] = []
         for start in range(0, len(submissions), SUBMIT_BATCH):
-            batch = submissions[start : start + SUBMIT_BATCH]
+            batch = [self._acceptance(one) for one in submissions[start : start + SUBMIT_BATCH]]
             try:
-                replies = self.scripts.run_each("submit", [self._acceptance(one) for one in batch])
+                replies = self.scripts.run_each("submit", batch)
             except Unavailable as error:
                 replies = [error] * len(batch)
-            for submission, reply in zip(batch, replies, strict=True):
+            for argument, reply in zip(batch, replies, strict=True):
                 try:
-                    answers.append(self._accepted(submission, reply))
+                    answers.append(self._accepted(argument["fields"], reply))
                 except CasemillError as error:
                     answers.append(error)
         return answers
@@ -102,21 +103,22 @@ class Lifecycle:
             argument["labels"] = found_by
         return argument | acceptance(submission, fields["input"])
 
-    def _accepted(self, submission: Submission, reply: Any) -> tuple[Job, bool]:
+    def _accepted(self, fields: dict[str, str], reply: Any) -> tuple[Job, bool]:
         if isinstance(reply, CasemillError):
             raise reply
         verdict, value, *load = reply
         if verdict == "full":
             over, limit, took = load
-            slots = sum(worker.slots for worker in self._fleet.workers() if submission.lane in worker.lanes)
+            slots = sum(worker.slots for worker in self._fleet.workers() if fields["lane"] in worker.lanes)
             seconds = seconds_to_room(int(over), int(limit), float(took) if took else None, slots)
-            raise BacklogFull(f"{value} ({submission.lane}); try again later", retry_after=seconds)
+            raise BacklogFull(f"{value} ({fields['lane']}); try again later", retry_after=seconds)
         if verdict == "conflict":
             raise key_reused()
         if verdict == "past":
             raise InvalidRequest("`expires_at` is over already; nothing was queued", code="time_past")
         refuse_barred(verdict, value)
-        return self._job(pairs(value)), verdict == "accepted"
+        known = fields if verdict == "accepted" else {}
+        return self._job(known | pairs(value)), verdict == "accepted"
 
     def work(
         self,

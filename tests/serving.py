@@ -96,7 +96,7 @@ def serving(settings: Settings) -> Generator[Served]:
     access = Access(lifecycle.client, lifecycle.keys)
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    options = serving_options(settings) | {"log_level": "error"}
+    options: dict[str, Any] = serving_options(settings) | {"log_level": "error"}
     server = uvicorn.Server(uvicorn.Config(create_app(settings), **options))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

@@ -11,7 +11,9 @@ import sys
 import time
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
+import celery.signals
 import psutil
 
 from services.batches import Batches
@@ -127,6 +129,9 @@ class Worker:
         self._caretaker.start()
         _treat_interrupt_as_term()
         read_own_queues(app, self._own_queues)
+        # Celery would raise the level of all loggers to its own, and no job with its request's id would be in the log.
+        setup_logging: Any = celery.signals.setup_logging
+        setup_logging.connect(_leave_as_it_is, weak=False)
         celery_worker = app.Worker(
             hostname=self.id,
             pool="threads",
@@ -224,3 +229,7 @@ def run_worker(options: WorkerOptions, settings: Settings) -> int:
     if options.gpu is not None:
         see_only(options.gpu)
     return Worker(options, settings).run()
+
+
+def _leave_as_it_is(**_: object) -> None:
+    """Where somebody answers to the signal, Celery sets up no logging."""

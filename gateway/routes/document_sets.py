@@ -5,7 +5,7 @@ With an ``Idempotency-Key`` a repeated request answers the same job.
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from gateway.accepting import Acceptor
 from gateway.document_sets import CompareRequest, DuplicatesRequest, SearchRequest
@@ -14,20 +14,20 @@ from gateway.schemas import JobView
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 
-@router.post("/search", status_code=202)
-async def search(body: SearchRequest, accept: Acceptor) -> JobView:
+@router.post("/search", status_code=202, response_model=JobView)
+async def search(body: SearchRequest, accept: Acceptor) -> Response:
     """Find the clauses of documents, a matter or a clause bank that fit; the job's result has the hits."""
     return await accept(body.job())
 
 
-@router.post("/compare", status_code=202)
-async def compare(body: CompareRequest, accept: Acceptor) -> JobView:
+@router.post("/compare", status_code=202, response_model=JobView)
+async def compare(body: CompareRequest, accept: Acceptor) -> Response:
     """Compare two versions of a document clause by clause; the job's result has the changes."""
     return await accept(body.job())
 
 
-@router.post("/duplicates", status_code=202)
-async def find_duplicates(body: DuplicatesRequest, accept: Acceptor) -> JobView:
+@router.post("/duplicates", status_code=202, response_model=JobView)
+async def find_duplicates(body: DuplicatesRequest, accept: Acceptor) -> Response:
     """Find near-duplicates; the job's result has the pairs with their exact similarity and the clusters they form.
 
     What was read for an earlier comparison is not read again.

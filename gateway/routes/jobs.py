@@ -56,10 +56,11 @@ _LINES = {
 @router.post(
     "",
     status_code=202,
+    response_model=JobView,
     openapi_extra=_LINES,
     responses={200: {"model": JobView, "description": "The job that has ended while `Prefer: wait` lasted"}},
 )
-async def submit_job(body: JobRequest, accept: Acceptor) -> JobView:
+async def submit_job(body: JobRequest, accept: Acceptor) -> Response:
     """Accept a job. With an ``Idempotency-Key`` a repeated request answers the same job.
 
     With `Prefer: wait=N` the answer is 200 with the ended job and its result, or 202 when that takes longer.

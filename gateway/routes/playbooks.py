@@ -67,8 +67,8 @@ async def validate_playbook(request: Request) -> PlaybookCheck:
     return PlaybookCheck.of(playbook)
 
 
-@router.post("/test", status_code=202)
-async def test_playbook(body: PlaybookTest, accept: Acceptor) -> JobView:
+@router.post("/test", status_code=202, response_model=JobView)
+async def test_playbook(body: PlaybookTest, accept: Acceptor) -> Response:
     """Run a playbook over a document: a job of type analyze, whose result has the findings, rules and risk."""
     if body.playbook is not None and body.text is not None:
         raise InvalidRequest("give `playbook` or `text`, not both", code="playbook_ambiguous")

@@ -30,7 +30,8 @@ local function announce(tenant, id, event, data)
   if h[7] == 'lines' then data.batch = id elseif h[5] then data.run = id else data.job, data.run = id, h[3] or '' end
   local name = key.tenant_events(tenant)
   redis.call('XADD', name, 'MAXLEN', '~', TENANT_EVENTS, '*', 'event', event, 'data', cjson.encode(data))
-  redis.call('EXPIRE', name, TENANT_EVENT_SECONDS)
+  -- A read costs nothing on disk, as an end that is set anew with each event would.
+  if redis.call('TTL', name) < TENANT_EVENT_SECONDS / 2 then redis.call('EXPIRE', name, TENANT_EVENT_SECONDS) end
 end
 
 local function emit(tenant, id, event, data)

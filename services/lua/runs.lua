@@ -41,7 +41,7 @@ local function start_child(tenant, id, template, child, document, item, input)
   local text = cjson.encode(input)
   local k = key.job(tenant, child)
   for field, value in pairs(template) do redis.call('HSET', k, field, value) end
-  redis.call('HSET', k, 'tenant', tenant, 'id', child, 'run', id, 'document', document, 'input', text,
+  redis.call('HSET', k, 'tenant', tenant, 'id', child, 'run', id, template.batch and 'line' or 'document', document, 'input', text,
     'bytes', #text, 'created', stamp(NOW), 'attempt', '0', 'request_id', redis.call('HGET', key.job(tenant, id), 'request_id') or '')
   local state = waiting_state(k)
   redis.call('HSET', k, 'state', state)
@@ -144,9 +144,10 @@ end
 
 document_ended = function(tenant, id, child, state, result, problem)
   if redis.call('EXISTS', key.job(tenant, id)) == 0 then return end
-  local h = redis.call('HMGET', key.job(tenant, child), 'document', 'started', 'reused', 'batch')
+  local h = redis.call('HMGET', key.job(tenant, child), 'document', 'started', 'reused', 'batch', 'line')
+  local document = h[1] or h[5]
   if redis.call('SREM', key.run_active(tenant, id), child) == 0 then return end
-  local before = cjson.decode(redis.call('HGET', key.run_items(tenant, id), h[1]))
+  local before = cjson.decode(redis.call('HGET', key.run_items(tenant, id), document))
   local item = {n = before.n, name = before.name, state = state, job = child, result = result}
   if h[2] then item.seconds = NOW - tonumber(h[2]) end
   if h[3] == '1' and state == 'succeeded' then
@@ -157,9 +158,9 @@ document_ended = function(tenant, id, child, state, result, problem)
     local why = cjson.decode(problem)
     item.code, item.detail, item.status = why.code, why.detail, why.status
   end
-  note(tenant, id, h[1], item)
+  note(tenant, id, document, item)
   if not h[4] then -- nobody follows the lines of a batch
-    say(tenant, id, 'document', {document = h[1], name = before.name, state = state, job = child, code = item.code})
+    say(tenant, id, 'document', {document = document, name = before.name, state = state, job = child, code = item.code})
   end
   fill(tenant, id)
 end

@@ -1,7 +1,9 @@
 -- Accepts a job: idempotency, limits, record, backlog entry, event and ticket, or nothing of it.
 -- ARGV[2] = JSON {fields, idempotency_key?, payload_hash?, limits = {lane, tenant, bytes}, shares, labels?, not_before?,
--- expires?}. Safe to repeat with the same id. Answers {'accepted' | 'repeated', the record}, {'conflict' | 'past' | 'gone' |
--- 'erasing', why} or {'full', why, jobs over the limit, the limit, measured seconds of a job or ''}.
+-- expires?}. Safe to repeat with the same id. Answers {'accepted', what the record has beside the fields},
+-- {'accepted' | 'repeated', the record}, {'conflict' | 'past' | 'gone' | 'erasing', why} or {'full', why, jobs over the
+-- limit, the limit, measured seconds of a job or ''}.
+local MADE = {'state', 'created', 'queued', 'attempt', 'current'}
 local S = cjson.decode(ARGV[2])
 local F = S.fields
 local k = key.job(F.tenant, F.id)
@@ -31,4 +33,11 @@ if bytes + tonumber(F.bytes) > limit('bytes') then
 end
 remember(S, F.tenant, F.id)
 create(S, key.jobs(F.tenant))
-return {'accepted', redis.call('HGETALL', k)}
+local made, values = {}, redis.call('HMGET', k, unpack(MADE))
+for i, name in ipairs(MADE) do
+  if values[i] then
+    made[#made + 1] = name
+    made[#made + 1] = values[i]
+  end
+end
+return {'accepted', made}

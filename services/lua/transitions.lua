@@ -144,8 +144,12 @@ end
 local function create(S, index)
   local F = S.fields
   local k, member = key.job(F.tenant, F.id), F.tenant .. '|' .. F.id
-  for name, value in pairs(F) do redis.call('HSET', k, name, value) end
-  redis.call('HSET', k, 'created', stamp(NOW), 'attempt', '0')
+  local record = {'created', stamp(NOW), 'attempt', '0'}
+  for name, value in pairs(F) do
+    record[#record + 1] = name
+    record[#record + 1] = value
+  end
+  redis.call('HSET', k, unpack(record))
   redis.call('ZADD', index, stamp(NOW), F.id)
   if S.labels then
     for _, digest in ipairs(S.labels) do redis.call('ZADD', key.label(F.tenant, digest), stamp(NOW), F.id) end

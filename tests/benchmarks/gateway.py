@@ -1,8 +1,9 @@
 """The gateway of a running stack beside a bare FastAPI with Celery's `apply_async`: `make bench NAME=gateway`.
 
 The stack of `casemill up` with the fake engine, whose Valkey syncs every write; the bare endpoint and a plain Celery
-worker of no-op tasks share that Valkey. Everything, the load included, runs on this machine, the sides in turn. The
-load speaks HTTP over plain sockets, so that it costs little of what is measured.
+worker of no-op tasks share that Valkey. Everything, the load included, is on this machine, the sides in turn. The load
+speaks HTTP over plain sockets, so that it costs little of what is measured. Submissions are measured while each side's
+worker works, ours on embeddings whose results it stores, and once more while both workers are held.
 """
 
 from __future__ import annotations
@@ -10,23 +11,23 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import uvicorn
 from fastapi import FastAPI, Request
 
 from gateway.client_file import ClientFile
-from gateway.serving import serving_options
+from gateway.serving import allow_files, serving_options
 from gateway.stack.supervisor import Stack
 from gateway.stack.valkey import free_port, reachable_settings
 from services.broker import create_celery
@@ -36,8 +37,8 @@ from services.settings import Settings
 from tests.benchmarks.queue import plain_app, run_celery
 
 RATE, RATE_SECONDS = 50, 8
-CLIENTS, ROUND_SECONDS, ROUNDS = 32, 3.0, 5
-CHATS, CHAT_ROUNDS = 100, 3
+CLIENTS, ROUND_SECONDS, ROUNDS = 32, 1.5, 5
+CHATS, CHAT_ROUNDS = 100, 2
 STREAMS = 500
 REPORTED = ("p50_ms", "p99_ms", "submits_per_s", "ratio", "streams_lost", "intertoken_p99_ms")
 JOB = {"type": "embed", "input": {"texts": ["a clause"]}}
@@ -48,7 +49,7 @@ def main() -> int:
     """Print a table and one JSON line."""
     if len(sys.argv) > 1:
         return {"bare": serve_bare, "worker": work_bare}[sys.argv[1]]()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    allow_files(4 * STREAMS)
     with tempfile.TemporaryDirectory() as folder:
         values = {"data_dir": Path(folder), "port": 0, "flower_port": 0, "engine": "fake"}
         settings = Settings.model_validate(values)
@@ -117,11 +118,12 @@ async def measure(ours: Load, plain: Load, settings: Settings) -> dict[str, floa
     """All figures."""
     await rate(ours, 1.0)  # warm
     waits = sorted(await rate(ours, RATE_SECONDS))
-    speeds: dict[str, list[float]] = {"ours": [], "bare": []}
+    speeds: dict[str, list[float]] = {"ours": [], "bare": [], "ours, held": [], "bare, held": []}
     for _ in range(ROUNDS):
-        speeds["ours"].append(await throughput(ours, "/v1/jobs"))
-        await drained(ours)
-        speeds["bare"].append(await throughput(plain, "/jobs"))
+        for side, found in speeds.items():
+            with held() if "held" in side else nullcontext():
+                found.append(await (throughput(ours, "/v1/jobs") if "ours" in side else throughput(plain, "/jobs")))
+            await drained(ours, settings)
     middle = {side: statistics.median(values) for side, values in speeds.items()}
     gaps: list[float] = []
     lost = 0
@@ -135,13 +137,35 @@ async def measure(ours: Load, plain: Load, settings: Settings) -> dict[str, floa
         "p99_ms": round(percentile(waits, 0.99) * 1000, 2),
         "submits_per_s": round(middle["ours"]),
         "bare_submits_per_s": round(middle["bare"]),
-        "ratio": round(statistics.median(a / b for a, b in zip(*speeds.values(), strict=True)), 2),
+        "ratio": _ratio(speeds["ours"], speeds["bare"]),
+        "submits_per_s, held": round(middle["ours, held"]),
+        "bare_submits_per_s, held": round(middle["bare, held"]),
+        "ratio, held": _ratio(speeds["ours, held"], speeds["bare, held"]),
         "chats_lost": lost,
         "streams_with_events_lost": missing,
         "streams_lost": lost + missing,
         "intertoken_p50_ms": round(percentile(sorted(gaps), 0.5) * 1000, 2),
         "intertoken_p99_ms": round(percentile(sorted(gaps), 0.99) * 1000, 2),
     }
+
+
+def _ratio(ours: list[float], bare: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(ours, bare, strict=True)), 2)
+
+
+@contextmanager
+def held() -> Generator[None]:
+    """Workers of both sides take nothing."""
+    below = psutil.Process().children(recursive=True)
+    workers = [one for one in below if {"workers", "worker"} & set(one.cmdline())]
+    assert len(workers) >= 2
+    for one in workers:
+        one.suspend()
+    try:
+        yield
+    finally:
+        for one in workers:
+            one.resume()
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -189,10 +213,13 @@ async def throughput(load: Load, path: str) -> float:
     return done / (time.perf_counter() - begun)
 
 
-async def drained(load: Load) -> None:
-    """Until the worker has done what waits, so that it takes nothing of what the other side is measured by."""
+async def drained(load: Load, settings: Settings) -> None:
+    """Until both workers have done what waits, so that they take nothing of what comes next."""
+    raw: Any = connect(settings)
 
     async def empty() -> bool:
+        if any(raw.type(name) == "list" and "plain" in name for name in raw.scan_iter("bare:*")):
+            return False
         connection = await load.connect()
         _, body = await load.ask(connection, load.request("/v1/lanes"))
         connection[1].close()
@@ -305,7 +332,8 @@ def serve_bare() -> int:
         del request
         return {"id": str(task.apply_async(args=[body], queue="plain", priority=3).id)}
 
-    uvicorn.run(app, **serving_options(settings) | {"log_level": "error"})
+    options: dict[str, Any] = serving_options(settings) | {"log_level": "error"}
+    uvicorn.run(app, **options)
     return 0
 
 

@@ -26,6 +26,7 @@ from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import Catalog
 from services.playbook_store import PlaybookStore
+from services.seals import Seals
 from services.settings import Settings
 from services.storage_room import Storer
 from services.webhooks import Webhooks
@@ -37,6 +38,7 @@ from workers.tasks import tasks
 from workers.toolbox import Toolbox
 
 URL = "/v1/completions"
+NEEDLE = "Quetzalcoatlus Holdings"
 DEVICES = (Device.CPU, Device.ANY)
 
 
@@ -83,8 +85,9 @@ class House:
             for number in range(count)
         ]
         data = "\n".join(json.dumps(row) for row in rows).encode()
-        file = self.files.add("acme", [data[:100], data[100:]], size=len(data), filename="x", purpose="batch")
-        return self.batches.submit(BatchSubmission("acme", URL, file.id, {}, lasts=3600))[0]
+        file = self.files.add("acme", [data[:100], data[100:]], size=len(data), filename=NEEDLE, purpose="batch")
+        told = {"case": NEEDLE}
+        return self.batches.submit(BatchSubmission("acme", URL, file.id, told, lasts=3600))[0]
 
     def claim(self, worker: str = "w1") -> Claim | None:
         for lane in (Lane.EXTRACT, Lane.GENERATE):
@@ -148,15 +151,15 @@ class House:
         self.engines.close()
 
 
-@pytest.fixture
-def house(server: EmbeddedValkey, tmp_path: Any) -> Iterator[House]:
-    house = made(server, tmp_path)
+@pytest.fixture(params=["sealed", "plain"])
+def house(request: pytest.FixtureRequest, server: EmbeddedValkey, tmp_path: Path) -> Iterator[House]:
+    house = made(server, tmp_path, sealed=request.param == "sealed")
     yield house
     house.tidy()
     house.lifecycle.client.close()
 
 
-def made(server: EmbeddedValkey, folder: Any, engine: str = "fake") -> House:
+def made(server: EmbeddedValkey, folder: Path, engine: str = "fake", *, sealed: bool = False) -> House:
     values = {
         "REDIS_URL": server.url,
         "prefix": f"test-{os.urandom(4).hex()}:",
@@ -164,7 +167,11 @@ def made(server: EmbeddedValkey, folder: Any, engine: str = "fake") -> House:
         "data_dir": folder,
         "engine": engine,
     }
-    return House(Lifecycle(Settings.model_validate(values)), Blobs(folder))
+    config = Settings.model_validate(values)
+    if sealed:
+        assert Seals.make_master_key(config)
+    lifecycle = Lifecycle(config)
+    return House(lifecycle, Blobs(folder, lifecycle.records.seals))
 
 
 def test_a_cancelled_batch_keeps_what_is_done(house: House) -> None:
@@ -228,6 +235,22 @@ def test_a_file_stays_while_a_batch_reads_it(house: House) -> None:
     assert house.files.expire() == 1
     with pytest.raises(NotFound):
         house.files.blocks("acme", batch.file)
+
+
+def test_what_a_client_says_lies_nowhere_in_the_open(house: House) -> None:
+    batch = house.submit(2, broken=(1,), stop=[NEEDLE])
+    house.work_off()
+    done = house.batches.get("acme", batch.id)
+    assert (done.status, done.metadata) == ("completed", {"case": NEEDLE})
+    assert house.files.get("acme", batch.file).filename == NEEDLE
+    assert house.rows(done.errors)[0]["response"]["body"]["error"]["message"].startswith("body.prompt")
+    raw: Any = house.lifecycle.client
+    stored = [path.read_bytes() for path in house.lifecycle.settings.data_dir.rglob("*") if path.is_file()]
+    records = [
+        str(raw.hgetall(name)) for name in raw.scan_iter(f"{house.lifecycle.keys.prefix}*") if raw.type(name) == "hash"
+    ]
+    seen = NEEDLE.encode() in b"".join(stored), NEEDLE in "".join(records)
+    assert seen == ((False, False) if house.blobs.seals.on else (True, True))
 
 
 def test_files_take_room_until_they_are_gone(house: House) -> None:

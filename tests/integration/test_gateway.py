@@ -333,3 +333,13 @@ def test_flower_shows_the_running_job_by_its_id(fake_stack: Running) -> None:
     finally:
         stop.set()
         watcher.join()
+
+
+def test_a_request_id_stands_in_the_workers_log(fake_stack: Running) -> None:
+    body = {"type": "generate", "input": {"prompt": "x"}}
+    answer = fake_stack.http.post("/v1/jobs", json=body, headers={"X-Request-ID": "case-99"})
+    job = fake_stack.finished(answer.json()["id"])
+    assert job["request_id"] == "case-99"
+    logs = list((fake_stack.settings.data_dir / "logs").glob("*.log"))
+    lines = [line for log in logs for line in log.read_text(encoding="utf-8").splitlines() if job["id"] in line]
+    assert any("request case-99" in line for line in lines)

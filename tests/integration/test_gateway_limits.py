@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-import gateway.app
 import gateway.limits
 from gateway.serving import HEADER_BYTES, PatientProtocol
 from gateway.stack.valkey import EmbeddedValkey
