@@ -43,8 +43,8 @@ DEVICES = (Device.CPU, Device.ANY)
 
 
 class Fakes(KnownModels):
-    def names(self, kind: str) -> list[str]:
-        return ["fake", *super().names(kind)]
+    def names(self, kind: str, *, within: float = 0.0) -> list[str]:
+        return ["fake", *super().names(kind, within=within)]
 
 
 @dataclass
