@@ -3,6 +3,8 @@ UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 RUN := $(UV) run --frozen --all-extras --no-sync
 SYNCED := .venv/.synced
+# The files of tests side by side, those of one file in turn.
+PARALLEL := -n logical --dist loadfile
 # Those of tests/benchmarks that measure accuracy.
 EVALUATIONS := accuracy nli unfair pii ranking
 
@@ -36,10 +38,10 @@ up: $(SYNCED)
 	$(RUN) casemill up
 
 test: $(SYNCED)
-	$(RUN) pytest -m "not slow"
+	$(RUN) pytest $(PARALLEL) -m "not slow"
 
 test-all: $(SYNCED)
-	$(RUN) pytest
+	$(RUN) pytest $(PARALLEL)
 
 check: $(SYNCED)
 	$(RUN) ruff format --check

@@ -126,13 +126,15 @@ class Webhooks:
     def _sealed(self, tenant: str, secret: str) -> str:
         return self._jobs.records.seals.seal_text(tenant, "secret", secret)
 
-    def metadata(self, tenant: str, subject: str) -> dict[str, str]:
-        """What its client noted with a job or run; empty where its record is gone."""
+    def known_as(self, tenant: str, subject: str) -> tuple[str | None, dict[str, str]]:
+        """What its client calls a job, and noted with a job or run; nothing where its record is gone."""
         try:
-            record = self._runs.get(tenant, subject) if subject.startswith("run_") else self._jobs.get(tenant, subject)
+            if subject.startswith("run_"):
+                return None, self._runs.get(tenant, subject).metadata
+            job = self._jobs.get(tenant, subject)
         except NotFound:
-            return {}
-        return record.metadata
+            return None, {}
+        return job.external_id, job.metadata
 
     def _fields(self, tenant: str, webhook: str) -> dict[str, str]:
         with redis_errors():

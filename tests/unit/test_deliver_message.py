@@ -28,7 +28,7 @@ TOLD: dict[str, Any] = {
 
 
 def test_a_message_says_what_and_where() -> None:
-    told = json.loads(message(TOLD, {"case": "Ü-1"}, "https://casemill.firm.example/"))
+    told = json.loads(message(TOLD, "2031/7", {"case": "Ü-1"}, "https://casemill.firm.example/"))
     assert told == {
         "type": "job.failed",
         "timestamp": "2023-11-14T22:13:21.000Z",
@@ -37,6 +37,7 @@ def test_a_message_says_what_and_where() -> None:
             "type": "review",
             "state": "failed",
             "code": "document_unreadable",
+            "external_id": "2031/7",
             "url": "https://casemill.firm.example/v1/jobs/job_1",
             "created_at": "2023-11-14T22:13:20.500Z",
             "metadata": {"case": "Ü-1"},
@@ -45,7 +46,7 @@ def test_a_message_says_what_and_where() -> None:
 
 
 def test_metadata_that_is_too_large_is_left_out_and_that_is_said() -> None:
-    body = message(TOLD, {f"field {n}": "🏛" * 512 for n in range(16)}, None)
+    body = message(TOLD, None, {f"field {n}": "🏛" * 512 for n in range(16)}, None)
     assert len(body) < MAX_BODY
     told = json.loads(body)["data"]
     assert told["omitted"] == ["metadata"]
@@ -74,7 +75,7 @@ def test_a_receiver_that_has_just_hung_is_not_asked_again_at_once(monkeypatch: p
     monkeypatch.setattr(task, "_resting", {})
     webhooks: Any = SimpleNamespace(
         get=lambda _, webhook: SimpleNamespace(id=webhook, url=f"http://{webhook}", disabled=0.0),
-        metadata=lambda *_: {},
+        known_as=lambda *_: (None, {}),
         secrets=lambda *_: (["whsec_AAAA"], 1.0),
     )
     settings: Any = SimpleNamespace(public_url=None, webhook_allowed=())

@@ -36,7 +36,8 @@ def send_webhook(webhooks: Webhooks, settings: Settings, execution: Execution) -
     claim = execution.claim
     _check_rest(claim)
     webhook = _endpoint(webhooks, execution)
-    body = message(claim.input, webhooks.metadata(claim.tenant, claim.input["subject"]), settings.public_url)
+    external_id, metadata = webhooks.known_as(claim.tenant, claim.input["subject"])
+    body = message(claim.input, external_id, metadata, settings.public_url)
     secrets, now = webhooks.secrets(claim.tenant, webhook.id)
     headers = signed_headers(claim.id, int(now), body, secrets)
     try:
@@ -65,7 +66,9 @@ def _check_rest(claim: Claim) -> None:
     _resting.pop(claim.input["webhook"], None)
 
 
-def message(told: dict[str, Any], metadata: dict[str, str], public_url: str | None) -> bytes:
+def message(
+    told: dict[str, Any], external_id: str | None, metadata: dict[str, str], public_url: str | None
+) -> bytes:
     """The body: what happened to which job or run, by what names its client knows it, and where its result is.
 
     Metadata that would make it larger than receivers take is left out and ``omitted`` says so.
@@ -73,6 +76,7 @@ def message(told: dict[str, Any], metadata: dict[str, str], public_url: str | No
     subject = str(told["subject"])
     data: dict[str, Any] = {"id": subject or None}
     data |= {name: told[name] for name in _SNAPSHOT if told.get(name) not in (None, "")}
+    data |= {"external_id": external_id} if external_id else {}
     if subject:
         path = f"/v1/runs/{subject}" if told["event"].startswith("run.") else f"/v1/jobs/{subject}"
         data["url"] = (public_url or "").rstrip("/") + path
