@@ -14,9 +14,13 @@ from pathlib import Path
 
 import workers.engines  # pyright: ignore[reportUnusedImport]  # noqa: F401 (llama.cpp before numpy)
 from gateway.stack.valkey import reachable_settings
+from services.batches import Batches
 from services.blobs import Blobs
 from services.documents import Documents
+from services.files import Files
+from services.fleet import Fleet
 from services.jobs import Claim, Lane, Priority
+from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import CLAUSE_MODEL, Catalog
 from services.playbook_store import PlaybookStore
@@ -51,7 +55,8 @@ def main() -> int:
     catalog = Catalog(base.models_folder)
     engines = Engines(own, catalog, len(usable_cores()))
     playbooks = PlaybookStore(lifecycle.client, lifecycle.keys, blobs)
-    toolbox = Toolbox(own, blobs, documents, engines, playbooks)
+    known = KnownModels(catalog, Fleet(lifecycle.client, lifecycle.keys))
+    toolbox = Toolbox(own, blobs, documents, engines, playbooks, Files(lifecycle, blobs), Batches(lifecycle), known)
     named = tasks(toolbox)
     stored = [(documents.add("bench", file.read_bytes(), name=file.name).id, file.name) for file in files]
     engines.embedding(CLAUSE_MODEL)

@@ -44,7 +44,8 @@ class Office:
 
     @property
     def toolbox(self) -> Toolbox:
-        return Toolbox(self.settings, self.documents.blobs, self.documents, cast(Any, None), cast(Any, None))
+        nothing = cast(Any, None)
+        return Toolbox(self.settings, self.documents.blobs, self.documents, nothing, nothing, nothing, nothing, nothing)
 
     def add(self, text: str | bytes, name: str = "a.txt", *, tenant: str = "acme", matter: str | None = "m-1") -> str:
         data = text.encode() if isinstance(text, str) else text

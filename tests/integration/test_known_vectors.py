@@ -20,7 +20,7 @@ from services.playbooks import Playbook, default_playbook
 from services.settings import Settings
 from services.texts import DocumentText, Page, Paragraph
 from services.vector_index import VectorIndex
-from workers.engines.base import Embeddings
+from workers.engines.base import Embeddings, TextOrTokens
 from workers.engines.fake import FakeEmbeddings
 from workers.execution import Execution
 from workers.tasks.segments import embed_segments, load_segments
@@ -36,8 +36,8 @@ class CountingEmbeddings(FakeEmbeddings):
         super().__init__(replace(fake_model("embed"), sha256=sha256))
         self.asked: list[str] = []
 
-    def embed(self, texts: Sequence[str], **options: Any) -> Embeddings:
-        self.asked += [text for text in texts if text in CLAUSES]
+    def embed(self, texts: Sequence[TextOrTokens], **options: Any) -> Embeddings:
+        self.asked += [str(text) for text in texts if text in CLAUSES]
         return super().embed(texts, **options)
 
 
@@ -60,7 +60,10 @@ class Office:
         engines = SimpleNamespace(lease_embedding=lambda _name, **_options: nullcontext(engine))
         body = {"document": document, "force": force}
         claim = Claim(tenant, "j", 1, "x", Lane.EMBED, Priority.NORMAL, body, "model", document, None, {}, None)
-        toolbox = _Toolbox(Settings(), self.documents.blobs, self.documents, cast(Any, engines), cast(Any, None))
+        nothing = cast(Any, None)
+        toolbox = _Toolbox(
+            Settings(), self.documents.blobs, self.documents, cast(Any, engines), nothing, nothing, nothing, nothing
+        )
         _texts[document] = text
         step = embed_segments(toolbox, Execution(claim, cast(Any, None), lambda: False))
         vectors = load_segments(self.documents.blobs.get(tenant, step["output"])).vectors

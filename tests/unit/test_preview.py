@@ -14,7 +14,7 @@ from services.settings import Settings
 from tests.shaped_model import LLAMA_8B, write_shaped_model
 from workers.engines import dry_run as dry_run_module
 from workers.engines.dry_run import Reserved
-from workers.engines.memory import Shape, cache_bytes
+from workers.engines.memory import LIBRARY_BYTES, Shape, cache_bytes
 from workers.engines.plan import Wish
 from workers.engines.preview import Question, preview
 
@@ -62,16 +62,17 @@ def answer(monkeypatch: pytest.MonkeyPatch, path: Path, *, more: int) -> None:
 def test_the_figures_are_llama_cpps_where_it_answers(monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
     answer(monkeypatch, llama, more=GIB // 4)
     found = ask(llama, 24)
-    assert (found["compute_bytes"], found["source"], found["sequences"]) == (GIB // 4, "llama.cpp", 16)
+    assert (found["compute_bytes"], found["source"]) == (GIB // 4 + LIBRARY_BYTES, "llama.cpp")
+    assert found["sequences"] == 16
 
 
 def test_a_plan_is_made_anew_where_llama_cpp_needs_more(monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
     answer(monkeypatch, llama, more=0)
-    assert ask(llama, 9.5)["sequences"] == 16
+    assert ask(llama, 9.6)["sequences"] == 16
     answer(monkeypatch, llama, more=2 * GIB)
-    found = ask(llama, 9.5)
+    found = ask(llama, 9.6)
     assert found["sequences"] == 8
-    assert int(str(found["total_bytes"])) <= 8.5 * GIB
+    assert int(str(found["total_bytes"])) <= 8.6 * GIB
 
 
 def test_the_header_alone_will_do(monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:

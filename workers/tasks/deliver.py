@@ -66,9 +66,7 @@ def _check_rest(claim: Claim) -> None:
     _resting.pop(claim.input["webhook"], None)
 
 
-def message(
-    told: dict[str, Any], external_id: str | None, metadata: dict[str, str], public_url: str | None
-) -> bytes:
+def message(told: dict[str, Any], external_id: str | None, metadata: dict[str, str], public_url: str | None) -> bytes:
     """The body: what happened to which job or run, by what names its client knows it, and where its result is.
 
     Metadata that would make it larger than receivers take is left out and ``omitted`` says so.
