@@ -97,7 +97,7 @@ def test_comparison_over_http_and_its_erasure(fake_stack: Running) -> None:
     assert LEASE.decode()[slice(*word["before"])] == "100"
     assert fake_stack.http.delete(f"/v1/documents/{after}").status_code == 204
     gone = fake_stack.job(job["id"])
-    assert (gone["result"], gone["problem"]["code"]) == (None, "blob_missing"), "its text went with the document"
+    assert (gone["result"], gone["problem"]["code"]) == (None, "document_erased"), "its text went with the document"
 
 
 def test_the_same_key_answers_the_same_job(fake_stack: Running) -> None:

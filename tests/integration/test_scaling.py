@@ -98,7 +98,8 @@ def test_workers_come_with_the_load_and_go_when_it_is_gone(tmp_path: Path, monke
         assert kinds(stack)["documents"]["max"] == kinds(stack)["cpu"]["max"] == 1
         assert "gpu" not in kinds(stack)
         lifecycle = Lifecycle(reachable_settings(stack.settings))
-        documents = Documents(lifecycle.client, lifecycle.keys, Blobs(tmp_path))
+        blobs = Blobs(stack.settings.data_dir, lifecycle.records.seals)
+        documents = Documents(lifecycle.client, lifecycle.keys, blobs)
         jobs: list[str] = []
 
         def submit(count: int) -> None:
