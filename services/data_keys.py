@@ -59,6 +59,8 @@ class DataKeys:
         self._masters: tuple[tuple[int, int], list[MasterKey]] | None = None
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, str], tuple[tuple[int, int], bytes]] = OrderedDict()
+        if not self._mark.exists():
+            self._adopt(data_dir / "blobs")
         sealed_with = write_once(self._mark, self.masters()[0].id.encode()).decode().split()
         if not {key.id for key in self.masters()} & set(sealed_with):
             raise Permanent(
@@ -70,6 +72,11 @@ class DataKeys:
     @property
     def _mark(self) -> Path:
         return self.folder / "master"
+
+    def _adopt(self, blobs: Path) -> None:
+        """Give documents from before there was a master key their keys, so that what is derived of them is sealed."""
+        for document in blobs.glob("*/*/doc_*"):
+            self.create(document.parent.parent.name, document.name)
 
     def masters(self) -> list[MasterKey]:
         """The master keys as their file is now, so that a rotation reaches processes that run."""

@@ -121,6 +121,18 @@ def test_blobs_from_before_there_was_a_key_are_read_and_sealed_when_they_are_sto
     assert sealing.get("acme", name).startswith(b"of an early version")
 
 
+def test_documents_from_before_there_was_a_key_get_theirs_once(settings: Settings) -> None:
+    document = Blobs(settings.data_dir).put_document("acme", b"an old lease")
+    assert Seals.make_master_key(settings)
+    sealing = Blobs(settings.data_dir, Seals.of(settings))
+    text = sealing.put("acme", "text", TEXT.encode(), owners=(document,))
+    assert sealing.get("acme", text) == TEXT.encode()
+    assert "Zoë".encode() not in sealing.path("acme", text).read_bytes()
+    assert keys_of(sealing.seals).destroy("acme", document)
+    with pytest.raises(Erased):
+        Blobs(settings.data_dir, Seals.of(settings)).put("acme", "text", b"late", owners=(document,))
+
+
 def test_erasing_finds_every_file_of_an_owner_half_written_ones_too(settings: Settings) -> None:
     blobs = Blobs(settings.data_dir)
     mine = [blobs.put("acme", "text", b"one", owners=names) for names in ((DOCUMENT,), (OTHER, DOCUMENT))]
