@@ -288,7 +288,7 @@ def test_demo_stops_everything_when_it_is_told_to(tmp_path: Path, moment: str) -
         seen = next((line for line in process.stderr if moment in line), None)
         assert seen
         if moment.startswith("runs"):
-            wait_until(lambda: list(tmp_path.glob("casemill-demo-*/valkey/url")), 60, "the embedded server")
+            wait_until(lambda: list(tmp_path.glob("casemill-demo-*/data/valkey/url")), 60, "the embedded server")
         family = psutil.Process(process.pid).children(recursive=True)
         assert family
         process.send_signal(signal.SIGTERM)
