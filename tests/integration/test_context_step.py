@@ -70,7 +70,8 @@ def office(documents: Documents, engine: Contexts) -> tuple[Office, Execution]:
     claim = Claim(
         "acme", "j", 1, "x", Lane.EMBED, Priority.NORMAL, {"document": document}, "model", document, None, {}, None
     )  # fmt: skip
-    toolbox = Office(Settings(), documents.blobs, documents, cast(Any, engines), cast(Any, None))
+    nothing = cast(Any, None)
+    toolbox = Office(Settings(), documents.blobs, documents, cast(Any, engines), nothing, nothing, nothing, nothing)
     return toolbox, Execution(claim, cast(Any, None), lambda: False)
 
 

@@ -289,8 +289,7 @@ def test_demo_stops_everything_when_it_is_told_to(tmp_path: Path, moment: str) -
         assert seen
         if moment.startswith("runs"):
             wait_until(lambda: list(tmp_path.glob("casemill-demo-*/data/valkey/url")), 60, "the embedded server")
-        family = psutil.Process(process.pid).children(recursive=True)
-        assert family
+        family = wait_until(lambda: psutil.Process(process.pid).children(recursive=True), 60, "its processes")
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
         assert process.wait(timeout=60) == 1
