@@ -165,7 +165,9 @@ class Load(threading.Thread):
             for clause in range(round(self._seconds)):
                 text = f"Clause {clause} of {matter}: the tenant shall pay rent."
                 documents.add(tenant, text.encode(), name="lease.txt", matter=matter)
-            work = Submission(tenant, JobType.REVIEW, {"seconds": 0.2}, Priority.BULK, plan=steps(0.2), matter=matter)
+            work = Submission(
+                tenant, JobType.REVIEW, {"seconds": 0.2}, priority=Priority.BULK, plan=steps(0.2), matter=matter
+            )
             works.append(work)
         return works
 
