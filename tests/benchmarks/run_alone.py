@@ -26,6 +26,7 @@ from services.models import CLAUSE_MODEL, Catalog
 from services.playbook_store import PlaybookStore
 from services.playbooks import default_playbook
 from services.settings import Settings
+from services.webhooks import Webhooks
 from workers.engines.registry import Engines
 from workers.execution import Execution
 from workers.hardware import usable_cores
@@ -57,7 +58,7 @@ def main() -> int:
     playbooks = PlaybookStore(lifecycle.client, lifecycle.keys, blobs)
     known = KnownModels(catalog, Fleet(lifecycle.client, lifecycle.keys))
     toolbox = Toolbox(own, blobs, documents, engines, playbooks, Files(lifecycle, blobs), Batches(lifecycle), known)
-    named = tasks(toolbox)
+    named = tasks(toolbox, Webhooks(lifecycle))
     stored = [(documents.add("bench", file.read_bytes(), name=file.name).id, file.name) for file in files]
     engines.embedding(CLAUSE_MODEL)
 
