@@ -283,17 +283,17 @@ def test_a_hanging_step_stops_the_ticks_and_is_told(engine: LlamaGeneration, mon
                 cancelled=cancel.is_set, tick=lambda: ticks.append(1),
             )  # fmt: skip
             assert hanging.wait(30)
-            wait_until(lambda: engine.stalled_seconds > 0.3, what="the stall")
+            wait_until(lambda: engine.stalled_seconds > 1.0, what="the stall")
             # Whoever asks is not cancelled yet and waits on, without a sign of life that would renew its lease.
             made = len(ticks)
-            wait_until(lambda: engine.stalled_seconds > 0.6, what="a longer stall")
+            wait_until(lambda: engine.stalled_seconds > 2.0, what="a longer stall")
             assert len(ticks) == made
             assert not asked.done()
             cancel.set()
             with pytest.raises(Transient) as caught:
                 asked.result(30)
             assert caught.value.code == "engine_stalled"
-            assert engine.stalled_seconds > 0.6
+            assert engine.stalled_seconds > 2.0
         finally:
             gate.set()
     wait_until(lambda: engine.stalled_seconds == 0.0, what="the idle engine")
