@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -47,22 +47,6 @@ class FileView(BaseModel):
             filename=file.filename,
             purpose=file.purpose,
         )
-
-
-class FileList(BaseModel):
-    """Files, and whether there are more after ``last_id``."""
-
-    object: Literal["list"] = "list"
-    data: list[FileView]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-    @classmethod
-    def of(cls, files: list[File], more: bool) -> FileList:
-        """The view of a page."""
-        first, last = _ends([file.id for file in files])
-        return cls(data=[FileView.of(file) for file in files], first_id=first, last_id=last, has_more=more)
 
 
 class FileRemoved(BaseModel):
@@ -152,20 +136,23 @@ class BatchView(BaseModel):
         )
 
 
-class BatchList(BaseModel):
-    """Batches, newest first, and whether there are more after ``last_id``."""
+View = TypeVar("View", FileView, BatchView)
+
+
+class ObjectList(BaseModel, Generic[View]):
+    """A page of files or batches, and whether there are more after ``last_id``."""
 
     object: Literal["list"] = "list"
-    data: list[BatchView]
+    data: list[View]
     first_id: str | None
     last_id: str | None
     has_more: bool
 
     @classmethod
-    def of(cls, batches: list[Batch], more: bool) -> BatchList:
-        """The view of a page."""
-        first, last = _ends([batch.id for batch in batches])
-        return cls(data=[BatchView.of(batch) for batch in batches], first_id=first, last_id=last, has_more=more)
+    def of(cls, views: list[View], more: bool) -> Self:
+        """The page of these views."""
+        first, last = (views[0].id, views[-1].id) if views else (None, None)
+        return cls(data=views, first_id=first, last_id=last, has_more=more)
 
 
 def _errors(batch: Batch) -> dict[str, Any] | None:
@@ -187,7 +174,3 @@ def _usage(used: dict[str, Any]) -> dict[str, Any]:
 
 def _time(seconds: float | None) -> int | None:
     return int(seconds) if seconds else None
-
-
-def _ends(ids: list[str]) -> tuple[str | None, str | None]:
-    return (ids[0], ids[-1]) if ids else (None, None)

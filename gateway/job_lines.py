@@ -15,9 +15,8 @@ from starlette.types import Scope
 from gateway.schemas import JobRequest, JobView
 from gateway.state import Gateway
 from gateway.submissions import build_submission
-from services.errors import CasemillError, InvalidRequest, PayloadTooLarge
+from services.errors import CasemillError, InvalidRequest, PayloadTooLarge, validation_reasons
 from services.jobs import Job, Submission
-from services.openai_requests import reasons
 from services.principal import Principal
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -78,7 +77,7 @@ def _or_error(build: Callable[[int, bytes], Submission], number: int, line: byte
     try:
         return build(number, line)
     except ValidationError as error:
-        return CasemillError(reasons(error.errors()), code="request_invalid", status=422)
+        return CasemillError(validation_reasons(error.errors()), code="request_invalid", status=422)
     except CasemillError as error:
         return error
 

@@ -21,8 +21,8 @@ from services.errors import (
     Unauthorized,
     Unavailable,
     UnsupportedMedia,
+    validation_reasons,
 )
-from services.openai_requests import reasons
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
             advice = "send the body as JSON with `Content-Type: application/json`"
             unsupported = UnsupportedMedia(advice, code="media_type_unsupported")
             return problem_response(unsupported.problem(), request, {"Accept": "application/json"})
-        invalid = CasemillError(reasons(error.errors()), code="request_invalid", status=422)
+        invalid = CasemillError(validation_reasons(error.errors()), code="request_invalid", status=422)
         return problem_response(invalid.problem(), request)
 
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:

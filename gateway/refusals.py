@@ -46,10 +46,11 @@ class Refusals:
                 return
             more = known.more if known else 0
             self._kinds.pop(kind, None)
-            overflow = [self._kinds.popitem()] if len(self._kinds) >= MAX_KINDS else []
+            oldest = next(iter(self._kinds)) if len(self._kinds) >= MAX_KINDS else None
+            forgotten = self._kinds.pop(oldest).more if oldest else 0
             self._kinds[kind] = _Kind(now)
-        for old, dropped in overflow:
-            self._tell(*old, dropped.more)
+        if oldest:
+            self._tell(*oldest, forgotten)
         route = request.scope.get("route")
         # The route as it is declared: a path may hold what a person typed.
         where = f"{request.method} {getattr(route, 'path', '')}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import moment
+from gateway.schemas import NextCursor, moment
 from services.deliveries import Delivery
 from services.webhooks import EVENTS, GRACE_SECONDS, Webhook
 
@@ -127,4 +127,4 @@ class DeliveryList(BaseModel):
     """Deliveries, newest first."""
 
     data: list[DeliveryView]
-    next_cursor: str | None = Field(description="the `cursor` of the page that follows, null at the end")
+    next_cursor: NextCursor

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from services.errors import Unavailable
 from services.keys import Keys
+from services.paging import Page, Place, read_cursor, write_cursor
 from services.redis_client import Redis, redis_errors
 from services.scripts import Scripts
 
@@ -103,6 +104,13 @@ class Audit:
         with redis_errors():
             rows = self._client.xrange(self._keys("audit", tenant=tenant), f"{after + 1}-0", "+", count=limit)
         return [Entry(int(row.partition("-")[0]), fields["entry"], fields["hash"]) for row, fields in rows]
+
+    def page(self, tenant: str, *, cursor: str | None, limit: int) -> Page[Entry]:
+        """One page of the entries, oldest first. Raises code ``cursor_invalid``."""
+        after = read_cursor("audit", cursor)
+        found = self.entries(tenant, after=max(0, int(after.score)) if after else 0, limit=limit + 1)
+        following = Place(found[limit - 1].number, "-") if len(found) > limit else None
+        return Page(found[:limit], write_cursor("audit", following) if following else None)
 
     def all(self, tenant: str) -> Iterator[Entry]:
         """Every entry, oldest first, read page by page."""

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from services.errors import Conflict, NotFound, unknown
 from services.jobs import Claim, JobType, Priority, Submission, check_name, new_id
-from services.lifecycle import Lifecycle, acceptance, key_reused, pairs, record_fields
+from services.lifecycle import Lifecycle, acceptance, key_reused, record_fields
 from services.object_lists import object_page
 from services.redis_client import redis_errors
+from services.scripts import pairs
 
 ENDPOINTS: Final = {
     "/v1/chat/completions": JobType.GENERATE,

@@ -10,6 +10,7 @@ from typing import Any
 from services.errors import Conflict, unknown
 from services.jobs import State, new_id
 from services.lifecycle import Lifecycle
+from services.paging import Page, newest, read_cursor, write_cursor
 from services.redis_client import redis_errors
 from services.sealed_records import SealedRecords
 from services.webhooks import Webhooks
@@ -59,22 +60,25 @@ class Deliveries:
         self._records = lifecycle.records
 
     def page(
-        self, tenant: str, webhook: str, *, limit: int, after: str | None = None, states: Sequence[State] = ()
-    ) -> list[Delivery]:
-        """Up to ``limit`` deliveries to an endpoint, newest first, those behind ``after``; raises ``NotFound``."""
+        self, tenant: str, webhook: str, *, states: Sequence[State] = (), cursor: str | None = None, limit: int = 50
+    ) -> Page[Delivery]:
+        """The deliveries to an endpoint, newest first. Raises ``NotFound``, or code ``cursor_invalid``."""
         self._webhooks.get(tenant, webhook)
         index = self._keys("deliveries", tenant=tenant, webhook=webhook)
-        start = self._place(index, after) + 1 if after else 0
         found: list[Delivery] = []
-        while len(found) < limit:
-            with redis_errors():
-                ids = self._client.zrange(index, start, start + PAGE - 1, desc=True)
-            rows = self._read(tenant, ids)
-            found += [row for row in rows if row and (not states or row.state in states)]
-            if len(ids) < PAGE:
-                break
-            start += PAGE
-        return found[:limit]
+        last = after = read_cursor("deliveries", cursor)
+        while True:
+            places = newest(self._client, index, after, PAGE)
+            for place, row in zip(places, self._read(tenant, [place.name for place in places]), strict=True):
+                if row is None or (states and row.state not in states):
+                    continue
+                if len(found) == limit and last:
+                    return Page(found, write_cursor("deliveries", last))
+                found.append(row)
+                last = place
+            if len(places) < PAGE:
+                return Page(found, None)
+            after = places[-1]
 
     def get(self, tenant: str, webhook: str, delivery: str) -> Delivery:
         """One delivery to an endpoint; raises ``NotFound``."""
@@ -102,13 +106,6 @@ class Deliveries:
         if verdict == "disabled":
             raise Conflict("the webhook is disabled; enable it first", code="webhook_disabled")
         return self.get(tenant, webhook, value[0])
-
-    def _place(self, index: str, delivery: str) -> int:
-        with redis_errors():
-            place = self._client.zrevrank(index, delivery)
-        if place is None:
-            raise unknown("delivery", delivery)
-        return int(place)
 
     def _read(self, tenant: str, ids: Sequence[str]) -> list[Delivery | None]:
         with redis_errors():

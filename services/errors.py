@@ -20,6 +20,7 @@ CasemillError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -165,3 +166,8 @@ def from_problem(problem: dict[str, Any]) -> CasemillError:
     """The error that :meth:`CasemillError.problem` wrote, for failures that cross a process boundary."""
     kind = Transient if problem.get("retryable") else Permanent
     return kind(str(problem["detail"]), code=str(problem["code"]), status=int(problem["status"]))
+
+
+def validation_reasons(found: Sequence[Any], *place: str) -> str:
+    """Where and why a request is invalid, without echoing the input, which may be a document's text."""
+    return "; ".join(f"{'.'.join(str(part) for part in (*place, *item['loc']))}: {item['msg']}" for item in found[:10])

@@ -9,9 +9,10 @@ from typing import Any, Final
 from services.blobs import Blobs
 from services.errors import Conflict, NotFound, unknown
 from services.jobs import new_id
-from services.lifecycle import Lifecycle, pairs
+from services.lifecycle import Lifecycle
 from services.object_lists import Order, object_page
 from services.redis_client import redis_errors, server_time
+from services.scripts import pairs
 from services.storage_room import Storer, reserve_room
 
 KIND: Final = "file"

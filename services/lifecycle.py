@@ -72,8 +72,8 @@ class Lifecycle:
         ``Conflict`` (the key was used for another payload) or ``InvalidRequest`` (its time is over); then nothing was
         queued.
         """
-        argument = self._acceptance(submission)
-        return self._accepted(argument["fields"], self.scripts.run("submit", argument))
+        fields, argument = self._acceptance(submission)
+        return self._accepted(fields, self.scripts.run("submit", argument))
 
     def submit_each(self, submissions: Sequence[Submission]) -> list[tuple[Job, bool] | CasemillError]:
         """As :meth:`submit` for each of them in order, sent together; an error stands in the place of what was refused.
@@ -84,24 +84,25 @@ class Lifecycle:
         for start in range(0, len(submissions), SUBMIT_BATCH):
             batch = [self._acceptance(one) for one in submissions[start : start + SUBMIT_BATCH]]
             try:
-                replies = self.scripts.run_each("submit", batch)
+                replies = self.scripts.run_each("submit", [argument for _, argument in batch])
             except Unavailable as error:
                 replies = [error] * len(batch)
-            for argument, reply in zip(batch, replies, strict=True):
+            for (fields, _), reply in zip(batch, replies, strict=True):
                 try:
-                    answers.append(self._accepted(argument["fields"], reply))
+                    answers.append(self._accepted(fields, reply))
                 except CasemillError as error:
                     answers.append(error)
         return answers
 
-    def _acceptance(self, submission: Submission) -> dict[str, Any]:
+    def _acceptance(self, submission: Submission) -> tuple[dict[str, str], dict[str, Any]]:
+        """The fields of the new record as they are, and what the script gets, in which they are sealed."""
         check_name(submission.tenant, "tenant")
         fields = record_fields(submission) | {"tenant": submission.tenant, "id": new_id("job")}
         sealed = self.records.seal_job(submission.tenant, fields)
         argument: dict[str, Any] = {"fields": sealed} | backlog_limits(self.settings)
         if found_by := digests(submission.tenant, labels(submission)):
             argument["labels"] = found_by
-        return argument | acceptance(submission, fields["input"])
+        return fields, argument | acceptance(submission, fields["input"])
 
     def _accepted(self, fields: dict[str, str], reply: Any) -> tuple[Job, bool]:
         if isinstance(reply, CasemillError):
@@ -117,8 +118,9 @@ class Lifecycle:
         if verdict == "past":
             raise InvalidRequest("`expires_at` is over already; nothing was queued", code="time_past")
         refuse_barred(verdict, value)
-        known = fields if verdict == "accepted" else {}
-        return self._job(known | pairs(value)), verdict == "accepted"
+        accepted = verdict == "accepted"
+        # What was accepted is at hand as it was before it was sealed; the answer has the rest.
+        return Job.from_fields((fields if accepted else {}) | self.records.open_job(pairs(value))), accepted
 
     def work(
         self,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from services.errors import InvalidRequest
+from services.errors import InvalidRequest, validation_reasons
 from services.job_inputs import Text, TokenIds
 from services.jobs import Metadata
 
@@ -289,9 +288,4 @@ def parsed(kind: type[Asked], body: Any) -> Asked:
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        raise InvalidRequest(reasons(error.errors(), "body"), code="request_invalid") from None
-
-
-def reasons(found: Sequence[Any], *place: str) -> str:
-    """Where and why a request is invalid, without echoing the input, which may be a document's text."""
-    return "; ".join(f"{'.'.join(str(part) for part in (*place, *item['loc']))}: {item['msg']}" for item in found[:10])
+        raise InvalidRequest(validation_reasons(error.errors(), "body"), code="request_invalid") from None

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from gateway.paging import Cursor
+from gateway.schemas import NextCursor
 from gateway.state import Admin, Shared
 from services.audit import PAGE, SYSTEM
 
@@ -14,12 +16,12 @@ router = APIRouter(prefix="/v1/audit", tags=["administration"])
 
 
 class AuditPage(BaseModel):
-    """Entries, oldest first; ``next`` is the ``after`` of the next page."""
+    """Entries, oldest first."""
 
     data: list[dict[str, Any]] = Field(
         description="number, at, tenant, actor, action, subject, details, previous (hash), hash"
     )
-    next: int | None
+    next_cursor: NextCursor
 
 
 @router.get("")
@@ -27,11 +29,11 @@ def read_audit(
     gateway: Shared,
     principal: Admin,
     tenant: Annotated[str | None, Query(description=f"another's log, or `{SYSTEM}`; for operators")] = None,
-    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
-    limit: Annotated[int, Query(ge=1, le=PAGE)] = 100,
+    limit: Annotated[int, Query(ge=1, le=PAGE, description="rows of the page")] = 100,
+    cursor: Cursor = None,
 ) -> AuditPage:
     """Who did what, in a chain of hashes; ids only. `casemill audit verify` computes the chain again."""
     if tenant not in (None, principal.tenant):
         principal.require("operator")
-    found = gateway.audit.entries(tenant or principal.tenant, after=after, limit=limit)
-    return AuditPage(data=[entry.fields for entry in found], next=found[-1].number if len(found) == limit else None)
+    page = gateway.audit.page(tenant or principal.tenant, cursor=cursor, limit=limit)
+    return AuditPage(data=[entry.fields for entry in page.rows], next_cursor=page.next_cursor)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 
-from gateway.batch_schemas import BatchList, BatchRequest, BatchView
+from gateway.batch_schemas import BatchRequest, BatchView, ObjectList
 from gateway.state import Reader, Shared, Submitter
 from gateway.submissions import request_hash
 from services.batches import BatchSubmission
@@ -50,9 +50,10 @@ def list_batches(
     principal: Reader,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-) -> BatchList:
+) -> ObjectList[BatchView]:
     """The newest batches; ``after`` is the last id of the page before."""
-    return BatchList.of(*gateway.batches.list(principal.tenant, after=after, limit=limit))
+    batches, more = gateway.batches.list(principal.tenant, after=after, limit=limit)
+    return ObjectList[BatchView].of([BatchView.of(batch) for batch in batches], more)
 
 
 @router.get("/{batch_id}")

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from gateway.batch_schemas import LASTS, ExpiresAfter, FileList, FileRemoved, FileView
+from gateway.batch_schemas import LASTS, ExpiresAfter, FileRemoved, FileView, ObjectList
 from gateway.state import Reader, Shared, Submitter
 from services.blobs import BLOCK_BYTES
 from services.errors import InvalidRequest, PayloadTooLarge, Unavailable
@@ -26,8 +26,7 @@ _FORM: dict[str, Any] = {
     "properties": {
         "file": {"type": "string", "format": "binary"},
         "purpose": {"const": "batch"},
-        "expires_after[anchor]": {"const": "created_at"},
-        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2592000},
+        **{f"expires_after[{name}]": one for name, one in ExpiresAfter.model_json_schema()["properties"].items()},
     },
 }
 
@@ -63,9 +62,10 @@ def list_files(
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Literal["asc", "desc"] = "desc",
-) -> FileList:
+) -> ObjectList[FileView]:
     """Files by the time of their upload, those of batches' results too (purpose ``batch_output``)."""
-    return FileList.of(*gateway.files.list(principal.tenant, purpose=purpose, after=after, limit=limit, order=order))
+    files, more = gateway.files.list(principal.tenant, purpose=purpose, after=after, limit=limit, order=order)
+    return ObjectList[FileView].of([FileView.of(file) for file in files], more)
 
 
 @router.get("/{file_id}")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from gateway.paging import Cursor, Limit
 from gateway.state import Admin, Shared
 from gateway.submissions import choose
 from gateway.webhook_schemas import (
@@ -100,14 +101,13 @@ def list_deliveries(
     gateway: Shared,
     principal: Admin,
     state: Annotated[list[str] | None, Query()] = None,
-    cursor: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = 50,
+    cursor: Cursor = None,
 ) -> DeliveryList:
     """What was sent to the endpoint, newest first, with every attempt."""
     states = [choose(State, name, "state") for name in state or []]
-    rows = gateway.deliveries.page(principal.tenant, webhook_id, after=cursor, limit=limit, states=states)
-    following = rows[-1].id if len(rows) == limit else None
-    return DeliveryList(data=[DeliveryView.of(row) for row in rows], next_cursor=following)
+    page = gateway.deliveries.page(principal.tenant, webhook_id, states=states, cursor=cursor, limit=limit)
+    return DeliveryList(data=[DeliveryView.of(row) for row in page.rows], next_cursor=page.next_cursor)
 
 
 @router.get("/{webhook_id}/deliveries/{delivery_id}")

@@ -4,8 +4,7 @@
 local S = cjson.decode(ARGV[2])
 local F = S.fields
 local k = key.job(F.tenant, F.id)
-if redis.call('EXISTS', k) == 1 then return {'accepted', redis.call('HGETALL', k)} end
-local before = repeated(S, F.tenant)
+local before = accepted_before(S)
 if before then return before end
 if not hold_file(F.tenant, F.file) then return {'missing', F.file} end
 remember(S, F.tenant, F.id)

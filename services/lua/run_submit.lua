@@ -5,8 +5,7 @@
 local S = cjson.decode(ARGV[2])
 local F = S.fields
 local k = key.job(F.tenant, F.id)
-if redis.call('EXISTS', k) == 1 then return {'accepted', redis.call('HGETALL', k)} end
-local before = repeated(S, F.tenant)
+local before = accepted_before(S)
 if before then return before end
 local refused = barred(F)
 if refused then return refused end

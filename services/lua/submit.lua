@@ -7,8 +7,7 @@ local MADE = {'state', 'created', 'queued', 'attempt', 'current'}
 local S = cjson.decode(ARGV[2])
 local F = S.fields
 local k = key.job(F.tenant, F.id)
-if redis.call('EXISTS', k) == 1 then return {'accepted', redis.call('HGETALL', k)} end
-local before = repeated(S, F.tenant)
+local before = accepted_before(S)
 if before then return before end
 if S.expires and S.expires <= NOW then return {'past', stamp(NOW)} end
 local refused = barred(F)

@@ -121,6 +121,13 @@ local function repeated(S, tenant)
   return {'repeated', redis.call('HGETALL', key.job(tenant, known))}
 end
 
+-- What a request to accept S.fields is answered that was accepted before, under the same id or the same key; or nil.
+local function accepted_before(S)
+  local k = key.job(S.fields.tenant, S.fields.id)
+  if redis.call('EXISTS', k) == 1 then return {'accepted', redis.call('HGETALL', k)} end
+  return repeated(S, S.fields.tenant)
+end
+
 local function remember(S, tenant, id)
   if not S.idempotency_key then return end
   redis.call('SET', key.idempotency(tenant, S.idempotency_key), id .. '|' .. S.payload_hash, 'EX', 86400)

@@ -72,7 +72,7 @@ def test_the_script_that_ends_a_job_makes_its_delivery(
     lifecycle: Lifecycle, webhook: Webhook, deliveries: Deliveries
 ) -> None:
     job = ended(lifecycle, "failed", matter="m-1", priority="high")
-    (waiting,) = deliveries.page("acme", webhook.id, limit=10)
+    (waiting,) = deliveries.page("acme", webhook.id, limit=10).rows
     assert (waiting.state, waiting.event, waiting.subject, waiting.tries) == (State.QUEUED, "job.failed", job, 0)
     (held,) = claim(lifecycle, Lane.DELIVER)
     assert held.id == waiting.id
@@ -87,9 +87,9 @@ def test_the_script_that_ends_a_job_makes_its_delivery(
     finish(lifecycle, held, result="204")
     assert lifecycle.counters()["deliveries.succeeded"] == 1
     assert "jobs.succeeded" not in lifecycle.counters()
-    assert deliveries.page("acme", webhook.id, limit=10)[0].attempts[0].status == 204
+    assert deliveries.page("acme", webhook.id, limit=10).rows[0].attempts[0].status == 204
     # Its own end is told to nobody.
-    assert len(deliveries.page("acme", webhook.id, limit=10)) == 1
+    assert len(deliveries.page("acme", webhook.id, limit=10).rows) == 1
 
 
 def test_a_second_life_of_a_job_has_a_message_of_its_own(
@@ -99,7 +99,7 @@ def test_a_second_life_of_a_job_has_a_message_of_its_own(
     lifecycle.replay("acme", job)
     (held,) = claim(lifecycle)
     finish(lifecycle, held, "failed", problem=PROBLEM)
-    found = deliveries.page("acme", webhook.id, limit=10)
+    found = deliveries.page("acme", webhook.id, limit=10).rows
     assert [row.event for row in found] == ["job.failed"] * 2
     assert found[0].id != found[1].id
 
@@ -111,7 +111,7 @@ def test_after_the_last_attempt_it_is_kept_as_failed_and_can_be_replayed(
     for number in range(len(DELIVERY_RETRY_SECONDS) + 1):
         held = send(lifecycle, "retry", problem=PROBLEM, retry_after=100.0)
         assert held.tries == number + 1
-    (kept,) = deliveries.page("acme", webhook.id, limit=10, states=[State.FAILED])
+    (kept,) = deliveries.page("acme", webhook.id, limit=10, states=[State.FAILED]).rows
     assert len(kept.attempts) == kept.tries == 10
     assert job_index(lifecycle).dead_letters("acme").rows == []
     counters = lifecycle.counters()
@@ -149,7 +149,7 @@ def test_a_dead_worker_counts_as_an_attempt(lifecycle: Lifecycle, webhook: Webho
     assert (again.id, again.tries) == (lost.id, 2)
     assert not finish(lifecycle, lost, result="200")
     assert finish(lifecycle, again, result="200")
-    (row,) = deliveries.page("acme", webhook.id, limit=10)
+    (row,) = deliveries.page("acme", webhook.id, limit=10).rows
     assert [attempt.outcome for attempt in row.attempts] == ["worker_lost", "succeeded"]
 
 
@@ -157,7 +157,7 @@ def test_a_removed_endpoint_is_told_nothing_and_its_log_is_gone(
     lifecycle: Lifecycle, webhooks: Webhooks, webhook: Webhook, deliveries: Deliveries
 ) -> None:
     ended(lifecycle)
-    (row,) = deliveries.page("acme", webhook.id, limit=10)
+    (row,) = deliveries.page("acme", webhook.id, limit=10).rows
     webhooks.remove("acme", webhook.id)
     ended(lifecycle)
     (held,) = claim(lifecycle, Lane.DELIVER, n=10)
@@ -200,7 +200,7 @@ def test_each_run_of_a_schedule_keeps_the_callback_and_its_documents_have_none(
     schedules.remove("acme", schedule.id)
     (held,) = claim(lifecycle, Lane.EXTRACT)
     assert finish(lifecycle, held, result="res_1")
-    (row,) = deliveries.page("acme", quiet.id, limit=10)
+    (row,) = deliveries.page("acme", quiet.id, limit=10).rows
     assert (row.event, row.subject[:4]) == ("run.finished", "run_")
     assert Runs(lifecycle).get("acme", row.subject).callback == quiet.id
 

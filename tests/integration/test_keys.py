@@ -335,8 +335,9 @@ def test_the_log_tells_what_was_done_and_no_name_of_a_file(gateway: Served) -> N
     assert gateway.actions()[: len(expected)] == expected, "its end follows when the server has rewritten its file"
     assert gateway.actions(SYSTEM)[-1] == "scale.changed"
     page = mine.get("/v1/audit", params={"limit": 2}).json()
-    assert (len(page["data"]), page["next"]) == (2, 2)
-    rest = mine.get("/v1/audit", params={"after": 2}).json()
+    rest = mine.get("/v1/audit", params={"cursor": page["next_cursor"]}).json()
+    assert [entry["number"] for entry in (page["data"] + rest["data"])[:4]] == [1, 2, 3, 4]
+    assert (len(page["data"]), rest["next_cursor"]) == (2, None)
     whole = json.dumps([page, rest])
     assert document in whole
     for secret in ("settlement", "privileged", "secret run"):

@@ -207,7 +207,10 @@ def test_times_that_cannot_be_are_refused(served: Served) -> None:
 
 def test_a_repeat_after_the_time_is_the_same_job(served: Served) -> None:
     body = job_body(expires_at=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
-    send = lambda: served.http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "timed"})  # noqa: E731
+
+    def send() -> httpx.Response:
+        return served.http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "timed"})
+
     first = send().json()["id"]
     wait_until(lambda: served.http.get(f"/v1/jobs/{first}").json()["state"] == "expired")
     again = send()

@@ -79,6 +79,22 @@ def test_a_tenant_is_followed_by_matter_and_run(served: Served) -> None:
         assert [next(of_run)[1] for _ in range(4)] == ["ready", "waiting", "paused", "cancelled"]
 
 
+def test_a_key_for_a_matter_follows_that_matter_alone(served: Served) -> None:
+    key = served.access.create("m", tenant="acme", scopes=("submit", "read"), matters=["M-7"])
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=served.url, headers=headers, timeout=30, trust_env=False) as restricted:
+        with following(restricted) as stream:
+            assert next(stream)[1] == "ready"
+            for matter in ("M-8", None):
+                served.submit(matter=matter)
+            mine = served.submit(matter="M-7")["id"]
+            assert next(stream)[1:] == ("queued", mine)
+        with following(restricted, matter="M-8", after="0") as stream:
+            assert next(stream)[1] == "ready"
+            served.submit(matter="M-8")
+            assert next(stream)[1] == "idle"
+
+
 @contextmanager
 def gateway_process(settings: Settings) -> Generator[subprocess.Popen[bytes]]:
     names = ("data_dir", "prefix", "port")

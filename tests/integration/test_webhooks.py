@@ -256,7 +256,7 @@ def test_the_log_has_pages(fake_stack: Running, receiver: Receiver) -> None:
         after = {"cursor": page["next_cursor"]}
     assert seen == sent[::-1]
     path = f"/v1/webhooks/{webhook}/deliveries"
-    problem(fake_stack.http.get(path, params={"cursor": "dlv_0"}), 404, "delivery_unknown")
+    problem(fake_stack.http.get(path, params={"cursor": "dlv_0"}), 422, "cursor_invalid")
     problem(fake_stack.http.get(f"{path}/{generate(fake_stack)}"), 404, "delivery_unknown")
 
 
