@@ -50,7 +50,7 @@ class Following:
                         yield Emit(Event(self.last or "", state, {"state": state}))
                     return view
                 self.final = False
-                broken = Unavailable("the stream of events was interrupted", code="events_interrupted", retryable=True)
+                broken = Unavailable("the stream of events was interrupted", code="events_interrupted", status=503)
             yield Pause(self.tries.pause(broken))
 
     def _read(self) -> Emitting[Event, Problem | None]:
