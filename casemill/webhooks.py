@@ -38,11 +38,10 @@ class VerificationError(ValueError):
 
 
 def verify(secret: str, headers: Headers, body: bytes | str, *, tolerance: float = TOLERANCE_SECONDS) -> Message:
-    """What a webhook says, once it is known to come from Casemill. Raises ``VerificationError``, and
-    plain ``ValueError`` for a ``secret`` that is none.
+    """What a webhook says, once it is known to come from Casemill. Raises ``VerificationError``.
 
     Args:
-        secret: ``whsec_…``, as it was shown when the endpoint was registered.
+        secret: ``whsec_…``, as it was shown when the endpoint was registered; plain ``ValueError`` for what is none.
         headers: those of the request; the case of their names does not matter.
         body: the body exactly as it came, before anything has parsed it.
         tolerance: seconds that the message may be old, or the clocks may differ.
