@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import casemill.drivers
 import casemill.following
 import casemill.retry
 import casemill.work
-from casemill import AsyncCasemill, Casemill
+from tests.both_clients import ask
 
 URL, KEY = "http://gateway.test", "cm_x_y"
 
@@ -83,17 +82,7 @@ class Gateway:
             return turn if isinstance(turn, httpx.Response) else httpx.Response(200, json=turn)
 
         options = {"url": URL, "key": KEY, "transport": httpx.MockTransport(answer)} | options
-        if not self.awaiting:
-            with Casemill(**options) as client:
-                value = call(client)
-                return list(value) if isinstance(value, Iterator) else value
-
-        async def within() -> Any:
-            async with AsyncCasemill(**options) as client:
-                value = call(client)
-                return [item async for item in value] if isinstance(value, AsyncIterator) else await value
-
-        return asyncio.run(within())
+        return ask(call, awaiting=self.awaiting, **options)
 
     def header(self, name: str) -> list[str | None]:
         """A header of every request."""

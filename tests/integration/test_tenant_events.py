@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,7 @@ from services.jobs import JobType, Submission
 from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.conftest import wait_until
-from tests.serving import CPU, Served, serving, settings_on
+from tests.serving import CPU, Served, gateway_process, serving, settings_on
 
 Seen = tuple[str, str, str]  # id, event, job or run
 
@@ -93,19 +91,6 @@ def test_a_key_for_a_matter_follows_that_matter_alone(served: Served) -> None:
             assert next(stream)[1] == "ready"
             served.submit(matter="M-8")
             assert next(stream)[1] == "idle"
-
-
-@contextmanager
-def gateway_process(settings: Settings) -> Generator[subprocess.Popen[bytes]]:
-    names = ("data_dir", "prefix", "port")
-    env = os.environ | {f"CASEMILL_{name.upper()}": str(getattr(settings, name)) for name in names}
-    env["REDIS_URL"] = settings.redis_url
-    command = [sys.executable, "-m", "gateway.cli.main", "gateway"]
-    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
