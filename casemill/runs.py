@@ -38,9 +38,10 @@ class Runs(WorkResource[D, Run]):
 
     @iteration
     def results(self, run: str | Run) -> Emitting[dict[str, Any], None]:
-        """A dict for each document that has ended so far: ``document``, ``name``, ``state`` and the job's ``result``.
+        """A dict for each document that has ended so far: ``document``, ``name``, ``state``, and the job's ``result``, or ``None``
+        with ``code`` and ``detail`` that say why there is none.
 
-        Documents without a result have a ``problem``. A connection that breaks off in between raises ``Unreachable``.
+        What has ended when it is asked for is answered. A connection that breaks off in between raises ``Unreachable``.
         """
         lines = Lines()
         yield from answered(Open(request("GET", f"{self._path(run)}/results")), self.retry.begin())
