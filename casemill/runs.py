@@ -38,10 +38,9 @@ class Runs(WorkResource[D, Run]):
 
     @iteration
     def results(self, run: str | Run) -> Emitting[dict[str, Any], None]:
-        """A dict for each document that has ended so far: ``document``, ``name``, ``state``, and the job's ``result``, or ``None``
-        with ``code`` and ``detail`` that say why there is none.
+        """A dict for each document that has ended so far: ``document``, ``name``, ``state`` and the job's ``result``.
 
-        What has ended when it is asked for is answered. A connection that breaks off in between raises ``Unreachable``.
+        Where that is ``None``, ``code`` and ``detail`` say why. A connection that breaks off raises ``Unreachable``.
         """
         lines = Lines()
         yield from answered(Open(request("GET", f"{self._path(run)}/results")), self.retry.begin())
