@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from gateway.accepting import submit_each
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
 from gateway.rates import RateHeaders
@@ -36,6 +38,7 @@ from gateway.routes import (
     webhooks,
 )
 from gateway.state import Gateway
+from gateway.together import Together
 from services.access import Access
 from services.audit import Audit
 from services.batches import Batches
@@ -71,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.tenant_requests_per_minute, settings.tenant_tokens_per_minute, settings.tenant_stored_bytes
     )
     refusals = Refusals(Audit(client, names))
-    endpoints = Webhooks(lifecycle)
+    access, endpoints = Access(client, names, limits), Webhooks(lifecycle)
     fleet, catalog = Fleet(client, names), Catalog(settings.models_folder)
     documents_kept = Documents(client, names, blobs, tenant_limit=limits.stored_bytes)
     gateway = Gateway(
@@ -80,7 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
         jobs=JobIndex(lifecycle.client, lifecycle.keys, lifecycle.records),
         runs=Runs(lifecycle),
         schedules=Schedules(lifecycle),
-        access=Access(client, names, limits),
+        access=access,
+        admitting=Together(access.check_each),
         rates=Rates(client, names, limits),
         audit=refusals.audit,
         blobs=blobs,
@@ -95,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
         files=Files(lifecycle, blobs, tenant_limit=limits.stored_bytes),
         batches=Batches(lifecycle),
         events=Streams(settings),
+        submitting=Together(partial(submit_each, lifecycle)),
     )
 
     @asynccontextmanager

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from redis.exceptions import NoScriptError
+
 from services.errors import Unavailable
 from services.keys import lua_functions
-from services.redis_client import Redis, redis_errors
+from services.redis_client import Redis, Script, redis_errors
 
 _FOLDER = files("services") / "lua"
 # Every script carries them all: the server compiles a script once and finds it by its hash.
@@ -45,7 +47,7 @@ class Scripts:
     def __init__(self, client: Redis, options: dict[str, Any]) -> None:
         self._client = client
         self._options = json.dumps(options)
-        self._scripts: dict[str, Any] = {}
+        self._scripts: dict[str, Script] = {}
 
     def run(self, name: str, argument: dict[str, Any]) -> Any:
         """What the script answers; raises ``Unavailable`` when the server is away."""
@@ -59,13 +61,22 @@ class Scripts:
         Raises ``Unavailable`` when the server is away; then any of them may have run.
         """
         script = self._script(name)
-        with redis_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for argument in arguments:
-                script(args=[self._options, json.dumps(argument)], client=pipeline)
-            return [_refused(answer) for answer in pipeline.execute(raise_on_error=False)]
+        answers: list[Any] = [None] * len(arguments)
+        unsent = list(range(len(arguments)))
+        while unsent:
+            with redis_errors():
+                pipeline = self._client.pipeline(transaction=False)
+                for at in unsent:
+                    pipeline.evalsha(script.sha, 0, self._options, json.dumps(arguments[at]))
+                for at, answer in zip(unsent, pipeline.execute(raise_on_error=False), strict=True):
+                    answers[at] = answer
+                # A server that was restarted knows no scripts; asking it each time would be a round trip more.
+                unsent = [at for at in unsent if isinstance(answers[at], NoScriptError)]
+                if unsent:
+                    self._client.script_load(script.script)
+        return [_refused(answer) for answer in answers]
 
-    def _script(self, name: str) -> Any:
+    def _script(self, name: str) -> Script:
         script = self._scripts.get(name)
         if script is None:
             script = self._scripts[name] = self._client.register_script(script_text(name))
