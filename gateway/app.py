@@ -125,6 +125,8 @@ def create_app(settings: Settings) -> FastAPI:
         description="A law firm's documents through local AI. Results are screening, not advice.",
         lifespan=lifespan,
         openapi_url=None,  # served with the documentation, behind the key
+        # Who called what is in our own metrics and audit log; no exporter of the machine's is told of it.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.gateway = gateway
     install_problem_handlers(app, refusals)
