@@ -37,7 +37,7 @@ class SealedRecords:
 
     def open_job(self, fields: Mapping[str, str]) -> dict[str, str]:
         """A record as it was before it was sealed; what belongs to something erased is empty."""
-        if not any(MARK in fields.get(name, "") for name in ("input", "metadata", "problem", "name")):
+        if not any(MARK in fields.get(name, "") for name in ("input", "metadata", "problem", "name", "result")):
             return dict(fields)
         tenant, opened = fields["tenant"], dict(fields)
         for kind in ("input", "metadata"):
@@ -50,19 +50,27 @@ class SealedRecords:
             opened["problem"] = json.dumps(self.open_problem(tenant, json.loads(fields["problem"])))
         if "name" in fields:
             opened["name"] = self.name(tenant, fields["name"])
+        if MARK in fields.get("result", ""):
+            opened["result"] = self._text(tenant, "result", fields["result"], "")
         return opened
 
     def seal_completion(self, completion: Completion) -> dict[str, str]:
         """What became of a claim, as the script reads it."""
-        claim, problem = completion.claim, completion.problem
+        claim, problem, result = completion.claim, completion.problem, completion.result
+        owners = owners_of(claim.tenant, claim.document, claim.matter)
         if problem:
-            problem = self.seal_problem(claim.tenant, problem, owners_of(claim.tenant, claim.document, claim.matter))
+            problem = self.seal_problem(claim.tenant, problem, owners)
+        if result.startswith("{"):  # itself, and no blob's name
+            try:
+                result = self.seals.seal_text(claim.tenant, "result", result, owners)
+            except Erased:
+                result = ""
         return {
             "tenant": claim.tenant,
             "id": claim.id,
             "attempt": str(claim.attempt),
             "outcome": completion.outcome,
-            "result": completion.result,
+            "result": result,
             "problem": json.dumps(problem) if problem else "",
             "retry_after": str(completion.retry_after),
             "reused": "1" if completion.reused else "",

@@ -128,6 +128,10 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
     problem = Permanent(f"it says {NEEDLE}", code="odd").problem()
     finish(office.lifecycle, child, "failed", problem=problem)
     office.runs.seal("acme", run.id)
+    answered = office.submit(None, "m-1")
+    result = {"text": f"an answer: {NEEDLE}"}
+    ends = {one.id: one for one in claim(office.lifecycle, Lane.GENERATE, n=2)}
+    finish(office.lifecycle, ends[answered.id], result=json.dumps(result))
     dump = office.dump()
     for needle in (NEEDLE, FILE_NAME):
         assert (needle.encode() in dump) is not office.sealed
@@ -143,10 +147,17 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
     assert FILE_NAME in [data.get("name") for data in told]
     tokens = [event.data for event in events(office.settings, office.lifecycle, child.id)]
     assert tokens[-1]["problem"] == problem
+    assert json.loads(office.lifecycle.get("acme", answered.id).result or "") == result
     for one in held:
         office.lifecycle.cancel("acme", one.root)
     finish(office.lifecycle, next(one for one in held if one is not child), "cancelled")
+    finish(office.lifecycle, ends[plain.id], "released")
     office.lifecycle.cancel("acme", plain.id)
+    counts = office.erasures.matter("acme", "m-1", actor="key1")
+    assert counts["documents"] == 1
+    office.settle()
+    assert f"an answer: {NEEDLE}".encode() not in office.dump()
+    assert office.lifecycle.get("acme", answered.id).result is None
 
 
 def test_a_job_that_runs_on_it_can_write_nothing_afterwards(office: Office) -> None:

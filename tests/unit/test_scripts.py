@@ -15,8 +15,9 @@ SCRIPTS = sorted(
     for file in (files("services") / "lua").iterdir()
     if file.name.removesuffix(".lua") not in SHARED
 )
-BUILT_IN = {"function", "ipairs", "pairs", "tonumber", "tostring", "type", "unpack", "and", "or", "not", "if", "while"}
-BUILT_IN |= {"in", "return", "elseif", "until", "error", "select"}
+BUILT_IN = set(
+    "and elseif error function if in ipairs not or pairs return select tonumber tostring type unpack until while".split()
+)
 SILENT = re.compile(r"--[^\n]*|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
 
 
