@@ -15,9 +15,8 @@ SCRIPTS = sorted(
     for file in (files("services") / "lua").iterdir()
     if file.name.removesuffix(".lua") not in SHARED
 )
-BUILT_IN = set(
-    "and elseif error function if in ipairs not or pairs return select tonumber tostring type unpack until while".split()
-)
+KEYWORDS = {"and", "elseif", "error", "function", "if", "in", "ipairs", "not", "or", "pairs", "return", "select"}
+FUNCTIONS = {"tonumber", "tostring", "type", "unpack", "until", "while"}
 SILENT = re.compile(r"--[^\n]*|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
 
 
@@ -33,7 +32,7 @@ def test_a_script_has_all_that_it_calls_before_it_calls_it(script: str) -> None:
     text = SILENT.sub("''", script_text(script))
     for call in re.finditer(r"(?<![\w.:])((?:key\.)?\w+)\(", text):
         name = call[1]
-        if name in BUILT_IN or text[: call.start(1)].endswith("function "):
+        if name in KEYWORDS | FUNCTIONS or text[: call.start(1)].endswith("function "):
             continue
         defined = (
             rf"function {re.escape(name)}\(|^local [\w, ]*\b{name}\b|\blocal [\w, ]*\b{name}\b|\(.*\b{name}\b.*\)$"
