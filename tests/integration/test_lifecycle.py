@@ -92,7 +92,7 @@ def release_all(lifecycle: Lifecycle) -> None:
             lifecycle.client.delete(lifecycle.keys("tickets", queue=f"{lane}.{device}"))
             for priority in Priority:
                 lifecycle.client.delete(lifecycle.keys("backlog", lane=lane, device=device, priority=priority))
-    raw.delete(lifecycle.keys("waiting"), lifecycle.keys("expiries"))
+    raw.delete(*(lifecycle.keys(name) for name in ("waiting", "model_waiting", "expiries")))
     raw.delete(*[lifecycle.keys("clock", lane=lane, priority=priority) for lane in Lane for priority in Priority])
 
 
