@@ -231,11 +231,12 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
         office.lifecycle.cancel("acme", one)
 
 
+class Died(Exception):
+    """Where an erasure is cut off."""
+
+
 def test_nothing_begins_on_what_is_being_erased(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     document = office.upload(matter="m-1")
-
-    class Died(Exception):
-        pass
 
     def die(*_: object) -> None:
         raise Died
@@ -254,6 +255,34 @@ def test_nothing_begins_on_what_is_being_erased(office: Office, monkeypatch: pyt
         assert why.value.code == "erasing"
     office.settle()
     assert office.upload(matter="m-1") == document
+
+
+def test_a_schedule_of_what_is_being_erased_keeps_no_other_from_firing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw: Any = office.lifecycle.client
+    schedules = Schedules(office.lifecycle)
+    due = int(schedules.now()) - 60
+    for number, matter in enumerate(("m-1", "m-2")):
+        office.upload(matter=matter)
+        work = Submission("acme", JobType.EXTRACT, {}, matter=matter)
+        kept = schedules.add("nightly", Recurrence("UTC", 0, cron="0 3 * * *"), Missed.ONCE, work)
+        raw.hset(office.lifecycle.keys("schedule", tenant="acme", id=kept.id), "next", str(due + number))
+        raw.zadd(office.lifecycle.keys("schedules"), {f"acme|{kept.id}": due + number})
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched, pytest.raises(Died):
+        patched.setattr(office.erasures, "_erase_jobs", die)
+        office.erasures.matter("acme", "m-1", actor="key1")
+    assert schedules.fire() == 1
+    (run,) = office.runs.list("acme").rows
+    assert run.matter == "m-2"
+    office.runs.cancel("acme", run.id)
+    office.settle()
+    (left,) = schedules.list("acme").rows
+    assert left.work.matter == "m-2"
 
 
 def dies_at(settings: Settings, step: str, document: str) -> int:
