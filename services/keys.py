@@ -17,7 +17,7 @@ TEMPLATES: Final = {
     "jobs": "jobs:{tenant}",  # zset id → time of submission; trimmed with the jobs
     "label": "label:{tenant}:{digest}",  # zset id → time of submission, by one searchable value; trimmed with the jobs
     "labels": "labels:{tenant}",  # hash id → the digests that it stands under; trimmed with the jobs
-    "tenant_events": "tenant-events:{tenant}",  # stream of states of jobs and runs, bounded; 24 h, as each in it
+    "tenant_events": "tenant-events:{tenant}",  # stream of states of jobs, runs, batches, bounded; 24 h, as each in it
     "idempotency": "idempotency:{tenant}:{key}",  # string "id|payload hash"; 24 h
     "dead": "dead:{tenant}",  # zset id → time of failure; trimmed with the jobs
     "document": "document:{tenant}:{id}",  # hash; until the document is deleted
