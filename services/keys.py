@@ -39,6 +39,7 @@ TEMPLATES: Final = {
     "run_items": "run-items:{tenant}:{id}",  # hash document → JSON, those that began; as the run
     "run_active": "run-active:{tenant}:{id}",  # set of the jobs under way; empty when the run has ended
     "run_jobs": "run-jobs:{tenant}:{id}",  # zset job → when its document began; as the run
+    "live_runs": "live-runs:{tenant}",  # set of runs and batches that have not ended; empty when idle
     "open_runs": "open-runs",  # zset tenant|id → when a run that may still get documents is sealed; empty when idle
     "batches": "batches:{tenant}",  # zset batch → time of creation; trimmed with the batches, which are as the runs
     "file": "file:{tenant}:{id}",  # hash; until the file is deleted or expires

@@ -13,7 +13,10 @@ from services.redis_client import Redis, redis_errors
 
 _FOLDER = files("services") / "lua"
 # Every script carries them all: the server compiles a script once and finds it by its hash.
-_SHARED = ("prelude", "placement", "transitions", "runs", "deliveries", "storage", "files", "batches", "claim")
+_SHARED = (
+    *("prelude", "placement", "transitions", "run_limits", "runs"),
+    *("deliveries", "storage", "files", "batches", "claim"),
+)
 # These have nothing to do with jobs, and run so often that defining those functions would be most of their work.
 _SHORT = {
     "audit": ("prelude",),
