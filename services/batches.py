@@ -134,7 +134,9 @@ class Batches:
             "lasts": "" if submission.lasts is None else str(submission.lasts),
         }
         fields = self._records.seal_job(submission.tenant, fields, template=True)
-        argument: dict[str, Any] = {"fields": fields, "lasts": WINDOW_SECONDS} | acceptance(line, fields["input"])
+        argument: dict[str, Any] = {"fields": fields, "lasts": WINDOW_SECONDS} | acceptance(
+            self._records, line, fields["input"]
+        )
         argument |= {"limits": run_limits(self._lifecycle.settings, submission.limits), "token_bytes": TOKEN_BYTES}
         verdict, *value = self._scripts.run("batch_submit", argument)
         refuse_full(verdict, value)

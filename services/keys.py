@@ -15,10 +15,10 @@ TEMPLATES: Final = {
     "job": "job:{tenant}:{id}",  # hash; result_ttl after the job ended
     "events": "events:{tenant}:{id}",  # stream of the job's events; result_ttl after the job ended
     "jobs": "jobs:{tenant}",  # zset id → time of submission; trimmed with the jobs
-    "label": "label:{tenant}:{digest}",  # zset id → time of submission, by one searchable value; trimmed with the jobs
+    "label": "label:{tenant}:{digest}",  # zset id → time of submission, by the HMAC of one value; trimmed with the jobs
     "labels": "labels:{tenant}",  # hash id → the digests that it stands under; trimmed with the jobs
     "tenant_events": "tenant-events:{tenant}",  # stream of states of jobs, runs, batches, bounded; 24 h, as each in it
-    "idempotency": "idempotency:{tenant}:{key}",  # string "id|payload hash"; 24 h
+    "idempotency": "idempotency:{tenant}:{key}",  # string "id|HMAC of the request", by the HMAC of its key; 24 h
     "dead": "dead:{tenant}",  # zset id → time of failure; trimmed with the jobs
     "document": "document:{tenant}:{id}",  # hash; until the document is deleted
     "outputs": "outputs:{tenant}:{document}",  # hash "step:version" → blob; goes with the document

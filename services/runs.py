@@ -145,7 +145,7 @@ class Runs:
             "callback": work.callback or "",
         }
         fields.pop("plan", None)
-        argument: dict[str, Any] = {"fields": fields} | acceptance(work, fields["input"])
+        argument: dict[str, Any] = {"fields": fields} | acceptance(self._records, work, fields["input"])
         if submission.schedule:
             argument |= {"schedule": submission.schedule, "due": submission.due, "next": submission.next_due}
         else:

@@ -6,6 +6,7 @@ The scripts see ids, states and numbers. What they must take apart stays JSON an
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from services.data_keys import Erased, matter_owner
 from services.jobs import Completion
 from services.seals import MARK, Seals
+from services.tenant_secrets import TenantSecrets
 
 _ERASED_NAME = "(erased)"
 
@@ -26,8 +28,20 @@ def owners_of(tenant: str, document: str | None, matter: str | None) -> tuple[st
 class SealedRecords:
     """Seals and opens records; without a master key they pass as they are."""
 
-    def __init__(self, seals: Seals) -> None:
+    def __init__(self, seals: Seals, secrets: TenantSecrets) -> None:
         self.seals = seals
+        self._secrets = secrets
+
+    def digest(self, tenant: str, kind: str, text: str) -> str:
+        """What stands in Redis for a text by which a client finds something again, 64 hexadecimal digits.
+
+        Whoever has not the tenant's key cannot find out the text by trying: with a master key that is the data key,
+        which no backup can open, else the secret by which blobs are named.
+        """
+        data, keys = f"casemill {kind} {text}".encode("utf-8", "surrogatepass"), self.seals.keys
+        if keys is None:
+            return self._secrets.keyed(tenant, data)
+        return hmac.digest(keys.get(tenant, (), make=True), data, "sha256").hex()
 
     def seal_job(self, tenant: str, fields: Mapping[str, str], *, template: bool = False) -> dict[str, str]:
         """The fields of a new record as they lie in Redis; the input of a ``template`` holds no text."""
