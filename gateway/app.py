@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from gateway.external_ids import ExternalIds
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
 from gateway.rates import RateHeaders
@@ -95,6 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
         files=Files(lifecycle, blobs, tenant_limit=limits.stored_bytes),
         batches=Batches(lifecycle),
         events=Streams(settings),
+        external_ids=ExternalIds(lifecycle.external_id),
     )
 
     @asynccontextmanager

@@ -24,6 +24,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.external_ids import ExternalIds
 from gateway.matters import check_path
 from services.access import Access
 from services.audit import Audit
@@ -75,6 +76,7 @@ class Gateway:
     files: Files
     batches: Batches
     events: Streams
+    external_ids: ExternalIds
 
 
 async def gateway_of(request: Request) -> Gateway:

@@ -17,6 +17,7 @@ from services.seals import MARK, Seals
 from services.tenant_secrets import TenantSecrets
 
 _ERASED_NAME = "(erased)"
+_TEXTS = ("input", "metadata", "problem", "name", "external_id")
 
 
 def owners_of(tenant: str, document: str | None, matter: str | None) -> tuple[str, ...]:
@@ -46,12 +47,13 @@ class SealedRecords:
     def seal_job(self, tenant: str, fields: Mapping[str, str], *, template: bool = False) -> dict[str, str]:
         """The fields of a new record as they lie in Redis; the input of a ``template`` holds no text."""
         owners = owners_of(tenant, fields.get("document"), fields.get("matter"))
-        kinds = ("metadata",) if template else ("input", "metadata")
-        return {**fields, **{kind: self.seals.seal_text(tenant, kind, fields[kind], owners) for kind in kinds}}
+        kinds = ("metadata", "external_id") if template else ("input", "metadata", "external_id")
+        sealed = {kind: self.seals.seal_text(tenant, kind, fields[kind], owners) for kind in kinds if fields.get(kind)}
+        return {**fields, **sealed}
 
     def open_job(self, fields: Mapping[str, str]) -> dict[str, str]:
         """A record as it was before it was sealed; what belongs to something erased is empty."""
-        if not any(MARK in fields.get(name, "") for name in ("input", "metadata", "problem", "name")):
+        if not any(MARK in fields.get(name, "") for name in _TEXTS):
             return dict(fields)
         tenant, opened = fields["tenant"], dict(fields)
         for kind in ("input", "metadata"):
@@ -64,6 +66,8 @@ class SealedRecords:
             opened["problem"] = json.dumps(self.open_problem(tenant, json.loads(fields["problem"])))
         if "name" in fields:
             opened["name"] = self.name(tenant, fields["name"])
+        if fields.get("external_id"):
+            opened["external_id"] = self.external_id(tenant, fields["external_id"])
         return opened
 
     def seal_completion(self, completion: Completion) -> dict[str, str]:
@@ -109,6 +113,10 @@ class SealedRecords:
     def name(self, tenant: str, stored: str) -> str:
         """The name of a file or a run."""
         return self._text(tenant, "name", stored, _ERASED_NAME)
+
+    def external_id(self, tenant: str, stored: str) -> str:
+        """What a client calls a job."""
+        return self._text(tenant, "external_id", stored, "")
 
     def detail(self, tenant: str, stored: str) -> str:
         """The detail of a problem."""

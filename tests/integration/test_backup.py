@@ -21,7 +21,7 @@ from services.errors import NotFound, Unavailable
 from services.jobs import State
 from services.seals import Seals
 from services.settings import Settings
-from tests.integration.test_erasure import CONTRACT, FILE_NAME, NEEDLE, Office, holding
+from tests.integration.test_erasure import CASE, CONTRACT, FILE_NAME, NEEDLE, TELLING, Office, holding
 
 
 class Machine:
@@ -113,18 +113,18 @@ def test_a_restored_installation_goes_on_where_it_was(machine: Machine) -> None:
 def test_what_was_erased_since_is_not_restored_and_gone_from_earlier_backups(machine: Machine) -> None:
     office = machine.office
     document, other = office.upload(matter="m-1"), office.upload("Another one.", "other.txt")
-    job = office.submit(document, "m-1")
+    job = office.submit(document, "m-1", external_id=CASE, idempotency_key=CASE)
     lone = office.submit(None, "m-2")
     first = machine.backup()["backup"]
     office.erasures.document("acme", document, actor="key1")
     office.erasures.matter("acme", "m-2", actor="key1")
     assert machine.backup()["erased"] == 1
     if office.sealed:
-        assert not holding(machine.root, NEEDLE, FILE_NAME)
+        assert not holding(machine.root, *TELLING)
         assert not list(machine.folder.keys.glob(f"*/{document}"))
     assert not holding(machine.folder.blobs, NEEDLE)
     data_dir = machine.restore("restored", "--backup", first)
-    assert not holding(data_dir, NEEDLE, FILE_NAME)
+    assert not holding(data_dir, *TELLING)
     with Restored(data_dir) as restored:
         with pytest.raises(NotFound):
             restored.documents.get("acme", document)
