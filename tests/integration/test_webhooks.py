@@ -302,10 +302,11 @@ def test_a_key_for_one_matter_may_name_its_webhook_and_the_log_says_who_register
         job = http.post("/v1/jobs", json=body | {"callback": ours}).json()
     assert job["matter"] == "m-9"
     arrived(receiver, job["id"])[0].verified(secret)
-    log, after = "", 0
+    log, after = "", dict[str, str]()
     while after is not None:
-        page = fake_stack.http.get("/v1/audit", params={"after": after})
-        log, after = log + page.text, page.json()["next"]
+        page = fake_stack.http.get("/v1/audit", params=after)
+        cursor = page.json()["next_cursor"]
+        log, after = log + page.text, {"cursor": cursor} if cursor else None
     assert '"webhook.created"' in log
     assert ours in log
     assert secret not in log
