@@ -73,7 +73,7 @@ TEMPLATES: Final = {
     "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes, limits; until revoked
     "bucket": "bucket:{rate}",  # string, time at which a rate's bucket is full; until then
     "apikeys": "apikeys",  # set of key ids; until revoked
-    "audit": "audit:{tenant}",  # stream number-0 → entry, hash of services.audit; permanent, nothing is taken out
+    "audit": "audit:{tenant}",  # stream number-0 → entry, hash of services.audit; permanent unless audit_days is set
     "models_noted": "models-noted",  # hash model → SHA-256 as the audit log has it; permanent
     "login": "login:{token}",  # string, API key id; 10 min, read once
     "session": "session:{token}",  # string, API key id; 12 h

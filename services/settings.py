@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     )
     result_ttl_seconds: int = Field(default=7 * 86400, ge=60, description="how long finished jobs are kept")
 
+    audit_days: int | None = Field(
+        default=None, ge=1, description="then entries of audit logs are taken out, into files in data_dir; unset: never"
+    )
+
     max_upload_bytes: int = Field(default=64 * 2**20, ge=1024, description="largest document")
     max_file_bytes: int = Field(default=200 * 2**20, ge=1024, description="largest file of requests for a batch")
     max_text_chars: int = Field(default=20_000_000, ge=1000, description="longest text taken from a document")

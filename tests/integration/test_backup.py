@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli.main import casemill
 from gateway.stack.valkey import EmbeddedValkey
+from services.audit_archive import AuditArchive
 from services.backup import take_backup
 from services.backup_folder import BackupFolder
 from services.blobs import Blobs
@@ -138,6 +139,22 @@ def test_what_was_erased_since_is_not_restored_and_gone_from_earlier_backups(mac
     machine.backup()
     with Restored(machine.restore("again")) as restored:
         assert restored.blobs.get("acme", document) == CONTRACT.encode()
+
+
+def test_what_was_taken_out_of_audit_logs_is_in_backups(machine: Machine) -> None:
+    archive = AuditArchive(machine.data_dir)
+    for number in range(3):
+        machine.office.audit.note("acme", "a1", "document.uploaded", f"doc_{number}")
+    archive.take_out(machine.office.audit, "acme", 9e9)
+    machine.backup()
+    data_dir = machine.restore("restored")
+    (file,) = archive.folder.glob("acme/*.jsonl")
+    file.unlink()
+    machine.backup()
+    with Restored(data_dir) as restored:
+        verdict = restored.audit.verify("acme", exported=AuditArchive(data_dir).before)
+        assert (verdict.broken, verdict.first, verdict.entries) == (None, 1, 4)
+    assert list(machine.folder.root.glob("audit/acme/*.jsonl")), "what is moved away stays in the backups"
 
 
 def test_a_snapshot_from_before_an_erasure_opens_for_nobody(tmp_path: Path) -> None:
