@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from gateway.accepting import submit_each
+from gateway.external_ids import ExternalIds
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
 from gateway.rates import RateHeaders
@@ -100,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         batches=Batches(lifecycle),
         events=Streams(settings),
         submitting=Together(partial(submit_each, lifecycle)),
+        external_ids=ExternalIds(lifecycle.external_id),
     )
 
     @asynccontextmanager

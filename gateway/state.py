@@ -25,6 +25,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
+from gateway.external_ids import ExternalIds
 from gateway.matters import check_path
 from gateway.together import Together
 from services.access import Access
@@ -81,6 +82,7 @@ class Gateway:
     batches: Batches
     events: Streams
     submitting: Together[Callable[[], Submission], tuple[Job, bool]]
+    external_ids: ExternalIds
 
 
 async def gateway_of(request: Request) -> Gateway:

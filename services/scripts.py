@@ -22,6 +22,7 @@ SHARED = (
     "rates",
     "placement",
     "transitions",
+    "run_limits",
     "runs",
     "deliveries",
     "storage",

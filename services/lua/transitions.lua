@@ -76,6 +76,7 @@ local function conclude(tenant, id, state, result, problem)
   tell_webhooks(tenant, id, state, problem)
   if h[3] then document_ended(tenant, h[3], id, state, result, problem) end
   if h[4] then
+    redis.call('SREM', key.live_runs(tenant), id)
     for _, name in ipairs(run_keys(tenant, id)) do redis.call('EXPIRE', name, O.result_ttl) end
   end
 end
@@ -161,6 +162,7 @@ local function create(S, index)
   end
   redis.call('HSET', k, unpack(record))
   redis.call('ZADD', index, stamp(NOW), F.id)
+  if F.source then redis.call('SADD', key.live_runs(F.tenant), F.id) end
   if S.labels then
     for _, digest in ipairs(S.labels) do redis.call('ZADD', key.label(F.tenant, digest), stamp(NOW), F.id) end
     redis.call('HSET', key.labels(F.tenant), F.id, table.concat(S.labels, ' '))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gateway.stack.valkey import reachable_settings
 from services import caretaker as caretaking
 from services import erasure
 from services.audit import Audit
@@ -26,6 +27,7 @@ from services.jobs import Claim, Job, JobType, Lane, State, Step, Submission
 from services.lifecycle import Lifecycle
 from services.orphans import remove_orphans
 from services.recurrence import Missed, Recurrence
+from services.redis_client import connect
 from services.runs import Runs, RunSubmission
 from services.schedules import Schedules
 from services.sealed_records import owners_of
@@ -39,6 +41,8 @@ __all__ = ["tidy"]  # an autouse fixture
 
 NEEDLE = "Quetzalcoatlus Holdings"
 FILE_NAME = "strictly-confidential-zymurgy.txt"
+CASE = "divorce of Zebedee 2031-17"  # what a client calls a job
+TELLING = (NEEDLE, FILE_NAME, CASE)
 CONTRACT = f"""SERVICES AGREEMENT between {NEEDLE} and the Supplier.
 
 The Supplier shall indemnify {NEEDLE} without limit. This Agreement is governed by the laws of England.
@@ -88,19 +92,22 @@ class Office:
         return blob
 
     def dump(self) -> bytes:
-        """Every key and value under the installation's prefix, as the server gives them."""
-        raw: Any = self.lifecycle.client
-        found: list[str] = []
-        for name in raw.scan_iter(f"{self.settings.prefix}*"):
-            kind = raw.type(name)
-            read = {"hash": raw.hgetall, "string": raw.get, "stream": raw.xrange, "set": raw.smembers}
-            read |= {"zset": lambda key: raw.zrange(key, 0, -1), "list": lambda key: raw.lrange(key, 0, -1)}
-            found.append(f"{name} {read[kind](name)}")
-        return "\n".join(found).encode()
+        return dump_of(self.lifecycle.client, self.settings.prefix)
 
     def settle(self) -> None:
         """What the caretaker does until nothing is pending."""
         wait_until(lambda: self.erasures.carry_on() == 0 and not self.erasures.pending(), 30, "the end of the erasure")
+
+
+def dump_of(raw: Any, prefix: str) -> bytes:
+    """Every key and value under a prefix, as the server gives them: what it compresses in its files among them."""
+    found: list[str] = []
+    for name in raw.scan_iter(f"{prefix}*"):
+        kind = raw.type(name)
+        read = {"hash": raw.hgetall, "string": raw.get, "stream": raw.xrange, "set": raw.smembers}
+        read |= {"zset": lambda key: raw.zrange(key, 0, -1), "list": lambda key: raw.lrange(key, 0, -1)}
+        found.append(f"{name} {read[kind](name)}")
+    return "\n".join(found).encode()
 
 
 def holding(folder: Path, *needles: str) -> list[Path]:
@@ -117,7 +124,7 @@ def holding(folder: Path, *needles: str) -> list[Path]:
 
 def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -> None:
     document = office.upload(matter="m-1")
-    job = office.submit(document, "m-1", metadata={"reference": NEEDLE})
+    job = office.submit(document, "m-1", metadata={"reference": NEEDLE}, external_id=CASE, idempotency_key=CASE)
     plain = office.submit(None, "m-1")
     run, _ = office.runs.submit(RunSubmission(NEEDLE, Submission("acme", JobType.EXTRACT, {}, metadata={"a": NEEDLE})))
     office.runs.add("acme", run.id, [document])
@@ -133,10 +140,11 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
     ends = {one.id: one for one in claim(office.lifecycle, Lane.GENERATE, n=2)}
     finish(office.lifecycle, ends[answered.id], result=json.dumps(result))
     dump = office.dump()
-    for needle in (NEEDLE, FILE_NAME):
+    for needle in TELLING:
         assert (needle.encode() in dump) is not office.sealed
     assert office.documents.get("acme", document).name == FILE_NAME
     assert office.lifecycle.get("acme", job.id).metadata == {"reference": NEEDLE}
+    assert office.lifecycle.get("acme", job.id).external_id == CASE
     assert office.lifecycle.get("acme", plain.id).input == {"prompt": NEEDLE}
     assert office.lifecycle.get("acme", child.id).problem == problem
     assert office.runs.get("acme", run.id).name == NEEDLE
@@ -162,7 +170,7 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
 
 def test_a_job_that_runs_on_it_can_write_nothing_afterwards(office: Office) -> None:
     document = office.upload()
-    job = office.submit(document)
+    job = office.submit(document, external_id=CASE, idempotency_key=CASE)
     (held,) = claim(office.lifecycle, Lane.EXTRACT)
     kept = office.keep(held, document)
     assert office.lifecycle.append(held, "token", {"text": NEEDLE})
@@ -185,15 +193,16 @@ def test_a_job_that_runs_on_it_can_write_nothing_afterwards(office: Office) -> N
     with pytest.raises(NotFound):
         office.submit(document)
     office.settle()
-    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
-    for needle in (NEEDLE, FILE_NAME):
+    assert not holding(office.settings.data_dir, *TELLING)
+    for needle in TELLING:
         assert needle.encode() not in office.dump()
 
 
 def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(office: Office) -> None:
     first, second = office.upload(matter="m-1"), office.upload(CONTRACT + "2", matter="m-1")
     other = office.upload("Nothing to see here.", "plain.txt", "m-2")
-    waiting, ended = office.submit(first, "m-1"), office.submit(None, "m-1", metadata={"client": NEEDLE})
+    waiting = office.submit(first, "m-1", external_id=CASE)
+    ended = office.submit(None, "m-1", metadata={"client": NEEDLE}, external_id=CASE)
     later = office.submit(None, "m-1", not_before=4e9)
     bystander = office.submit(other, "m-2")
     work = Submission("acme", JobType.EXTRACT, {}, matter="m-1", metadata={"client": NEEDLE})
@@ -222,8 +231,8 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
     assert office.lifecycle.get("acme", bystander.id).state is State.WAITING
     assert office.documents.of_matter("acme", "m-2") == [other]
     office.settle()
-    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
-    for needle in (NEEDLE, FILE_NAME):
+    assert not holding(office.settings.data_dir, *TELLING)
+    for needle in TELLING:
         assert needle.encode() not in office.dump()
     assert office.upload(matter="m-1") == first, "the matter may begin anew"
     assert office.blobs.get("acme", first) == CONTRACT.encode()
@@ -319,7 +328,7 @@ def test_an_erasure_that_was_killed_is_carried_on_by_the_caretaker(
         caretaker.stop()
         caretaker.join()
     assert office.lifecycle.get("acme", job.id).state is State.CANCELLED
-    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
+    assert not holding(office.settings.data_dir, *TELLING)
     assert NEEDLE.encode() not in office.dump()
     raw: Any = office.lifecycle.client
     raw.delete(office.lifecycle.keys("caretaker"))
@@ -357,9 +366,9 @@ def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Runnin
     ).json()["id"]
     run = stack.http.post("/v1/runs", json={"type": "analyze", "name": FILE_NAME, "matter": "m-1"}).json()
     jobs = [
-        stack.submit(type="review", document=document, matter="m-1", metadata={"file": FILE_NAME}),
+        stack.submit(type="review", document=document, matter="m-1", metadata={"file": FILE_NAME}, external_id=CASE),
         stack.submit(type="generate", input={"prompt": f"Who is {NEEDLE}? " + 20_000 * "x"}, matter="m-1"),
-        stack.submit(type="compare", input={"before": document, "after": other}),
+        stack.submit(type="compare", input={"before": document, "after": other}, external_id=CASE),
         stack.submit(type="duplicates", matter="m-1", input={}),
         stack.submit(type="search", matter="m-1", input={"queries": ["indemnify"], "matter": "m-1"}),
     ]
@@ -369,7 +378,7 @@ def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Runnin
     if stack.settings.master_key_file == "none":
         assert holding(stack.settings.data_dir, NEEDLE), "the search finds what is there"
     else:
-        assert not holding(stack.settings.data_dir, NEEDLE, FILE_NAME)
+        assert not holding(stack.settings.data_dir, *TELLING)
     done = subprocess.run(
         [sys.executable, "-m", "gateway.cli.main", "erase", "--matter", "m-1", "--yes", "--json"],
         env=os.environ | {"CASEMILL_DATA_DIR": str(stack.settings.data_dir), "CASEMILL_URL": stack.url},
@@ -379,9 +388,10 @@ def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Runnin
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["documents"] == 2
-    wait_until(
-        lambda: not holding(stack.settings.data_dir, NEEDLE, FILE_NAME), 60, "the rewrite of the append-only file"
-    )
+    wait_until(lambda: not holding(stack.settings.data_dir, *TELLING), 60, "the rewrite of the append-only file")
+    client = connect(reachable_settings(stack.settings))
+    assert not [needle for needle in TELLING if needle.encode() in dump_of(client, stack.settings.prefix)]
+    client.close()
     assert stack.http.get(f"/v1/documents/{document}").status_code == 404
     for job in jobs[:2]:
         assert stack.job(job["id"])["problem"]["code"] == "document_erased"
