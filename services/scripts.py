@@ -49,7 +49,7 @@ def script_text(name: str) -> str:
         if not more:
             break
         used |= more
-        wanted |= set().union(*(_shared()[at][1] for at in more))
+        wanted |= {name for at in more for name in _shared()[at][1]}
     return "".join(text for at, (_, _, text) in enumerate(_shared()) if at in used) + own
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,18 +16,13 @@ import pytest
 from gateway.stack.valkey import reachable_settings
 from services import caretaker as caretaking
 from services import erasure
-from services.audit import Audit
-from services.blobs import Blobs
 from services.caretaker import Caretaker
-from services.documents import Documents
-from services.erasure import Erasures
 from services.errors import NotFound, Permanent, Unavailable
-from services.jobs import Claim, Job, JobType, Lane, State, Step, Submission
-from services.lifecycle import Lifecycle
+from services.jobs import JobType, Lane, State, Submission
 from services.orphans import remove_orphans
 from services.recurrence import Missed, Recurrence
 from services.redis_client import connect
-from services.runs import Runs, RunSubmission
+from services.runs import RunSubmission
 from services.schedules import Schedules
 from services.sealed_records import owners_of
 from services.seals import Seals
@@ -36,18 +30,9 @@ from services.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.conftest import Running, running
 from tests.integration.test_lifecycle import claim, events, finish, tidy
+from tests.law_office import CASE, CONTRACT, FILE_NAME, NEEDLE, TELLING, Office, dump_of, holding
 
 __all__ = ["tidy"]  # an autouse fixture
-
-NEEDLE = "Quetzalcoatlus Holdings"
-FILE_NAME = "strictly-confidential-zymurgy.txt"
-CASE = "divorce of Zebedee 2031-17"  # what a client calls a job
-TELLING = (NEEDLE, FILE_NAME, CASE)
-CONTRACT = f"""SERVICES AGREEMENT between {NEEDLE} and the Supplier.
-
-The Supplier shall indemnify {NEEDLE} without limit. This Agreement is governed by the laws of England.
-"""
-PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("scan", "scan", Lane.ANALYZE))
 
 
 @pytest.fixture(params=["sealed", "plain"])
@@ -57,69 +42,6 @@ def office(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Offic
     office = Office(settings)
     yield office
     office.lifecycle.client.close()
-
-
-class Office:
-    """The stores of one process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.lifecycle = Lifecycle(settings)
-        self.blobs = Blobs(settings.data_dir, self.lifecycle.records.seals)
-        self.documents = Documents(self.lifecycle.client, self.lifecycle.keys, self.blobs)
-        self.runs = Runs(self.lifecycle)
-        self.erasures = Erasures(self.lifecycle, self.documents)
-        self.audit = Audit(self.lifecycle.client, self.lifecycle.keys)
-
-    @property
-    def sealed(self) -> bool:
-        return self.blobs.seals.on
-
-    def upload(self, text: str = CONTRACT, name: str = FILE_NAME, matter: str | None = None) -> str:
-        return self.documents.add("acme", text.encode(), name=name, matter=matter).id
-
-    def submit(self, document: str | None, matter: str | None = None, **changes: Any) -> Job:
-        name = self.documents.get("acme", document).name if document else ""
-        body = {"document": document, "name": name} if document else {"prompt": NEEDLE}
-        kind = JobType.REVIEW if document else JobType.GENERATE
-        plan = PLAN if document else ()
-        submission = Submission("acme", kind, body, document=document, matter=matter, plan=plan, **changes)
-        return self.lifecycle.submit(submission)[0]
-
-    def keep(self, held: Claim, document: str) -> str:
-        blob = self.blobs.put("acme", "text", CONTRACT.encode(), owners=(document,))
-        self.documents.keep_output("acme", document, f"text:{held.attempt}", blob)
-        return blob
-
-    def dump(self) -> bytes:
-        return dump_of(self.lifecycle.client, self.settings.prefix)
-
-    def settle(self) -> None:
-        """What the caretaker does until nothing is pending."""
-        wait_until(lambda: self.erasures.carry_on() == 0 and not self.erasures.pending(), 30, "the end of the erasure")
-
-
-def dump_of(raw: Any, prefix: str) -> bytes:
-    """Every key and value under a prefix, as the server gives them: what it compresses in its files among them."""
-    found: list[str] = []
-    for name in raw.scan_iter(f"{prefix}*"):
-        kind = raw.type(name)
-        read = {"hash": raw.hgetall, "string": raw.get, "stream": raw.xrange, "set": raw.smembers}
-        read |= {"zset": lambda key: raw.zrange(key, 0, -1), "list": lambda key: raw.lrange(key, 0, -1)}
-        found.append(f"{name} {read[kind](name)}")
-    return "\n".join(found).encode()
-
-
-def holding(folder: Path, *needles: str) -> list[Path]:
-    """Files below a folder with any of these in their bytes."""
-    wanted, found = [needle.encode() for needle in needles], list[Path]()
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and any(needle in path.read_bytes() for needle in wanted):
-                found.append(path)
-        except FileNotFoundError:  # the server's, while it rewrites its file
-            continue
-    return found
 
 
 def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -> None:
