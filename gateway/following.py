@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -43,7 +44,7 @@ def follow_job(
 def tenant_event_stream(
     gateway: Gateway, principal: Principal, last_event_id: str | None, shown: Callable[[Event], bool]
 ) -> StreamingResponse:
-    """The answer that follows the states of a tenant's jobs and runs, those that are ``shown``; has no end."""
+    """The answer that follows the states of a tenant's jobs, runs and batches, those that are ``shown``; has no end."""
     lifecycle, tenant, after = gateway.lifecycle, principal.tenant, stream_start(last_event_id)
 
     async def events() -> AsyncGenerator[Event]:
@@ -57,8 +58,12 @@ def tenant_event_stream(
         )
         async with aclosing(stream):
             async for event in stream:
-                if event.event in (READY, GAP, IDLE) or shown(event):
+                if event.event in (READY, GAP, IDLE):
                     yield event
+                elif shown(event):
+                    named = event.data.pop("named", False)
+                    name = await gateway.external_ids.of(tenant, event.data["job"]) if named else ""
+                    yield replace(event, data=event.data | {"external_id": name})
 
     return _response(gateway, principal, events())
 
@@ -109,7 +114,8 @@ async def wait_for_end(gateway: Gateway, tenant: str, job: str, seconds: float |
 def result_of(gateway: Gateway, job: Job) -> dict[str, Any]:
     """The result of a job that succeeded; raises what made it fail."""
     if job.state is State.SUCCEEDED and job.result:
-        return json.loads(gateway.blobs.get(job.tenant, job.result))
+        inline = job.result.startswith("{")
+        return json.loads(job.result if inline else gateway.blobs.get(job.tenant, job.result))
     if job.problem:
         raise from_problem(job.problem)
     raise InvalidRequest(f"the job was {job.state.value}", code=f"job_{job.state.value}", status=409)

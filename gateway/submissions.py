@@ -22,13 +22,12 @@ from services.models import CLAUSE_MODEL
 from services.playbooks import load_playbook, own_clauses
 from services.principal import Principal
 from services.sealed_records import owners_of
+from services.tokens import tokens_of
 
 # Larger inputs lie in the blob store, so that Redis holds records and not text.
 INLINE_BYTES = 16 * 1024
 # What workers have is not asked for anew for each of hundreds of submissions a second.
 MODELS_SECONDS = 1.0
-# Tokens: of an answer whose length is not asked for, of a review's questions with their answers, and bytes of one.
-ANSWER_TOKENS, REVIEW_TOKENS, TOKEN_BYTES = 256, 1000, 4
 
 Name = TypeVar("Name", bound=StrEnum)
 
@@ -71,7 +70,7 @@ def build_submission(
     data = json.dumps(body, ensure_ascii=False).encode()
     inline = len(data) <= INLINE_BYTES
     owners = owners_of(principal.tenant, request.document, request.matter)
-    gateway.rates.spend_tokens(principal, _tokens(job_type, body, len(data), generates=model is not None))
+    gateway.rates.spend_tokens(principal, tokens_of(job_type, body, len(data), generates=model is not None))
     return Submission(
         tenant=principal.tenant,
         type=job_type,
@@ -253,15 +252,6 @@ def _check_device(gateway: Gateway, device: Device, lanes: list[Lane]) -> None:
                 f"no live worker of the lane {lane} has the device {device}; ask for any, or start one",
                 code="device_unavailable",
             )
-
-
-def _tokens(job_type: JobType, body: dict[str, Any], size: int, *, generates: bool) -> int:
-    """Tokens that a job may take of a model, prompt and answer, reckoned before it runs; for the rates of keys."""
-    if job_type is JobType.GENERATE:
-        return size // TOKEN_BYTES + int(body.get("max_tokens") or ANSWER_TOKENS)
-    if job_type is JobType.EMBED:
-        return size // TOKEN_BYTES + 1
-    return REVIEW_TOKENS if job_type is JobType.REVIEW and generates else 0
 
 
 def _cost(gateway: Gateway, principal: Principal, job_type: JobType, body: dict[str, Any]) -> float:

@@ -13,7 +13,7 @@ from services.webhooks import EVENTS, GRACE_SECONDS, Webhook
 
 
 class WebhookRequest(BaseModel):
-    """An endpoint that is to be told of ends of jobs and runs."""
+    """An endpoint that is to be told of ends of jobs, runs and batches."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,7 +89,7 @@ class DeliveryView(BaseModel):
     id: str
     webhook: str
     event: str
-    subject: str | None = Field(description="the job or run that it tells of; null for a test")
+    subject: str | None = Field(description="the job, run or batch that it tells of; null for a test")
     state: str = Field(description="queued, running, scheduled (tried again later), succeeded, failed or cancelled")
     created_at: datetime
     finished_at: datetime | None

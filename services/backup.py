@@ -8,7 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.backup_folder import QUEUE, SECRET, BackupFolder, KeptBlob, Snapshot, copy_durably, mirror, sha256_of
+from services.audit_archive import AuditArchive
+from services.backup_folder import (
+    QUEUE,
+    SECRET,
+    BackupFolder,
+    KeptBlob,
+    Snapshot,
+    add_missing,
+    copy_durably,
+    mirror,
+    sha256_of,
+)
 from services.blobs import Blobs, StoredBlob
 from services.data_keys import matter_owner
 from services.erasure import MATTER
@@ -41,6 +52,7 @@ def take_backup(data_dir: Path, folder: BackupFolder, *, at: float, dump: Callab
             copy_durably(data_dir / SECRET, folder.secret)
         if (data_dir / "keys").exists():
             mirror(data_dir / "keys", folder.keys)
+        add_missing(AuditArchive(data_dir).folder, folder.audit)
         folder.log.merge(ErasureLog(data_dir))
         removed = _remove_erased(folder, kept)
         snapshot = Snapshot(

@@ -1,7 +1,7 @@
 """A folder of backups: snapshots of the queue in any number, and one pool of blobs and one set of keys for all of them.
 
 ``snapshots/<time>/`` holds ``queue.rdb`` and ``manifest.json``, which names every file with its SHA-256; it has its
-name once all of it is on the disk. ``blobs/`` has each file once. ``keys/`` is a mirror of the data keys and
+name once all of it is on the disk. ``blobs/`` and ``audit/`` have each file once. ``keys/`` mirrors the data keys and
 has no history: what is erased loses its key here with the next backup, and so in every snapshot before it.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from services.audit_archive import AuditArchive
 from services.durable_files import sync_folder, write_durably
 from services.erasure_log import ErasureLog
 from services.errors import NotFound, Permanent
@@ -58,6 +59,7 @@ class BackupFolder:
         self.blobs = root / "blobs"
         self.keys = root / "keys"
         self.secret = root / SECRET
+        self.audit = AuditArchive(root).folder
         self.log = ErasureLog(root)
 
     def names(self) -> list[str]:
@@ -138,6 +140,14 @@ def copy_durably(source: Path, target: Path) -> tuple[int, str]:
     if sha256_of(target) != digest.hexdigest():
         raise OSError(f"{target} was not written as it was read")
     return size, digest.hexdigest()
+
+
+def add_missing(source: Path, target: Path) -> None:
+    """Copy the files of a folder that another has not yet; their names stand for what they hold."""
+    for path in source.glob("*/[!.]*"):
+        copy = target / path.relative_to(source)
+        if not copy.exists():
+            copy_durably(path, copy)
 
 
 def mirror(source: Path, target: Path) -> None:

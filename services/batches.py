@@ -11,8 +11,11 @@ from services.errors import Conflict, NotFound, unknown
 from services.jobs import Claim, JobType, Priority, Submission, check_name, new_id
 from services.lifecycle import Lifecycle, acceptance, key_reused, record_fields
 from services.object_lists import object_page
+from services.principal import UNLIMITED, Limits
 from services.redis_client import redis_errors
+from services.run_limits import refuse_full, run_limits
 from services.scripts import pairs
+from services.tokens import TOKEN_BYTES
 
 ENDPOINTS: Final = {
     "/v1/chat/completions": JobType.GENERATE,
@@ -30,13 +33,17 @@ _ENDS: Final = {"succeeded": "completed", "failed": "failed", "cancelled": "canc
 
 @dataclass(frozen=True, slots=True)
 class BatchSubmission:
-    """A batch to be accepted. Its output lies in the room of the key ``owner``, for ``lasts`` seconds, if any."""
+    """A batch to be accepted.
+
+    The key ``owner`` has these ``limits``; the output lies in its room, for ``lasts`` seconds, if any.
+    """
 
     tenant: str
     endpoint: str
     file: str
     metadata: dict[str, str]
     owner: str = ""
+    limits: Limits = UNLIMITED
     lasts: float | None = None
     idempotency_key: str | None = None
     request_hash: str = ""
@@ -97,7 +104,8 @@ class Batches:
     def submit(self, submission: BatchSubmission) -> tuple[Batch, bool]:
         """Accept a batch; answers its record and whether it is new (``False``: the idempotency key was seen before).
 
-        Raises ``NotFound`` for an unknown file, ``Conflict`` when the key was used for another request.
+        Raises ``NotFound`` for an unknown file, ``Conflict`` when the key was used for another request, ``BacklogFull``
+        or ``PayloadTooLarge`` as ``services.run_limits`` says.
         """
         check_name(submission.tenant, "tenant")
         job_type, batch = ENDPOINTS[submission.endpoint], new_id("batch")
@@ -126,13 +134,17 @@ class Batches:
             "lasts": "" if submission.lasts is None else str(submission.lasts),
         }
         fields = self._records.seal_job(submission.tenant, fields, template=True)
-        argument: dict[str, Any] = {"fields": fields, "lasts": WINDOW_SECONDS} | acceptance(line, fields["input"])
-        verdict, value = self._scripts.run("batch_submit", argument)
+        argument: dict[str, Any] = {"fields": fields, "lasts": WINDOW_SECONDS} | acceptance(
+            self._records, line, fields["input"]
+        )
+        argument |= {"limits": run_limits(self._lifecycle.settings, submission.limits), "token_bytes": TOKEN_BYTES}
+        verdict, *value = self._scripts.run("batch_submit", argument)
+        refuse_full(verdict, value)
         if verdict == "missing":
-            raise unknown("file", value)
+            raise unknown("file", value[0])
         if verdict == "conflict":
             raise key_reused()
-        return _batch(self._records.open_job(pairs(value))), verdict == "accepted"
+        return _batch(self._records.open_job(pairs(value[0]))), verdict == "accepted"
 
     def get(self, tenant: str, batch: str) -> Batch:
         """The record of a batch; raises ``NotFound``."""

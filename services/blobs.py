@@ -8,19 +8,18 @@ bound to the tenant, the name and this line.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import re
-import secrets
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from services.durable_files import write_durably, write_once
+from services.durable_files import write_durably
 from services.errors import NotFound, Unavailable
 from services.seals import Seals
+from services.tenant_secrets import TenantSecrets
 
 _NAME = re.compile(r"[a-z]+_[0-9a-f]{64}")
 _MAGIC: Final = b"casemill-blob 1 "
@@ -77,7 +76,7 @@ class Blobs:
     def __init__(self, data_dir: Path, seals: Seals | None = None) -> None:
         self.root = data_dir / "blobs"
         self.seals = seals or Seals(None)
-        self._secret_file = data_dir / "blob-secret"
+        self.secrets = TenantSecrets(data_dir)
 
     def put(self, tenant: str, kind: str, data: bytes, *, owners: Collection[str] = (), scope: str = "") -> str:
         """Store bytes; answers the blob's name. Durable on return.
@@ -170,8 +169,8 @@ class Blobs:
         return f"{kind}_{self.keyed(tenant, f'{kind}:{of}'.encode())}"
 
     def keyed(self, tenant: str, data: bytes) -> str:
-        """HMAC-SHA256 of bytes under the tenant's key, in hexadecimal: names them and tells nobody else of them."""
-        return hmac.new(self._tenant_key(tenant), data, hashlib.sha256).hexdigest()
+        """See :meth:`services.tenant_secrets.TenantSecrets.keyed`."""
+        return self.secrets.keyed(tenant, data)
 
     def stored(self, tenant: str = "*") -> Iterator[StoredBlob]:
         """Every file of a tenant, or of all."""
@@ -233,15 +232,6 @@ class Blobs:
                 f"the blob store cannot be written ({error.strerror}); free space or check {self.root}",
                 code="storage_unavailable",
             ) from error
-
-    def _tenant_key(self, tenant: str) -> bytes:
-        return hmac.new(self._secret(), tenant.encode(), hashlib.sha256).digest()
-
-    def _secret(self) -> bytes:
-        try:
-            return self._secret_file.read_bytes()
-        except FileNotFoundError:
-            return write_once(self._secret_file, secrets.token_bytes(32))
 
 
 def _bound(tenant: str, name: str, header: Header) -> bytes:

@@ -10,15 +10,17 @@ import secrets
 import threading
 import time
 
+from services.audit import Audit
+from services.audit_archive import AuditArchive
 from services.blobs import Blobs
 from services.capacity import Capacity
 from services.documents import Documents
 from services.erasure import Erasures
-from services.errors import Unavailable
+from services.errors import CasemillError, Permanent, Unavailable
 from services.files import Files
 from services.lifecycle import Lifecycle
 from services.orphans import remove_orphans
-from services.redis_client import redis_errors
+from services.redis_client import redis_errors, server_time
 from services.schedules import Schedules
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
 LOCK_MILLISECONDS = 3000
 SWEEP_SECONDS = 3600
+DAY_SECONDS = 86400  # what leaves the audit logs leaves them in files of a day or more
 
 
 class Caretaker(threading.Thread):
@@ -39,6 +42,7 @@ class Caretaker(threading.Thread):
         self._files = Files(lifecycle, blobs)
         self._erasures = Erasures(lifecycle, Documents(lifecycle.client, lifecycle.keys, blobs))
         self._capacity = Capacity(lifecycle)
+        self._archive = AuditArchive(lifecycle.settings.data_dir)
         self._swept = 0.0
         self._me = secrets.token_hex(8)
         self._stop_event = threading.Event()
@@ -87,8 +91,22 @@ class Caretaker(threading.Thread):
                 log.info("caretaker: %d blobs of jobs that ended long ago removed", removed)
             if removed := remove_orphans(client, keys, self._blobs, time.time() - SWEEP_SECONDS):
                 log.info("caretaker: %d files of documents that are gone removed", removed)
-        except Unavailable as error:
-            log.warning("caretaker: %s", error)
+            self._shorten_audit_logs()
+        except CasemillError as error:
+            log.warning("caretaker: %s", error.detail)
+
+    def _shorten_audit_logs(self) -> None:
+        days = self._lifecycle.settings.audit_days
+        if days is None:
+            return
+        audit = Audit(self._lifecycle.client, self._lifecycle.keys)
+        before = server_time(self._lifecycle.client) - days * DAY_SECONDS
+        for tenant in audit.tenants():
+            try:
+                while taken := self._archive.take_out(audit, tenant, before, patience=DAY_SECONDS):
+                    log.info("caretaker: %d entries of an audit log are exported and taken out", taken)
+            except Permanent as broken:
+                log.error("caretaker: %s", broken.detail)
 
     def _holds_lock(self) -> bool:
         client, name = self._lifecycle.client, self._lifecycle.keys("caretaker")

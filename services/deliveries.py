@@ -34,7 +34,7 @@ class Attempt:
 class Delivery:
     """One message to one endpoint; ``id`` is its ``webhook-id``. Times are seconds since the epoch, 0.0 if not reached.
 
-    ``subject`` is the job or run that it tells of, empty for a test; ``due`` is when it is tried again.
+    ``subject`` is the job, run or batch that it tells of, empty for a test; ``due`` is when it is tried again.
     """
 
     id: str

@@ -86,7 +86,9 @@ class Documents:
             fields = self._client.hgetall(self._keys("document", tenant=tenant, id=document))
         if not fields:
             raise unknown("document", document)
-        return self._document(document, fields, SealedRecords(self._seals).name(tenant, fields["name"]))
+        return self._document(
+            document, fields, SealedRecords(self._seals, self.blobs.secrets).name(tenant, fields["name"])
+        )
 
     @staticmethod
     def _document(document: str, fields: dict[str, str], name: str) -> Document:

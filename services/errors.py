@@ -165,7 +165,12 @@ class RateLimited(Transient):
 def from_problem(problem: dict[str, Any]) -> CasemillError:
     """The error that :meth:`CasemillError.problem` wrote, for failures that cross a process boundary."""
     kind = Transient if problem.get("retryable") else Permanent
-    return kind(str(problem["detail"]), code=str(problem["code"]), status=int(problem["status"]))
+    return kind(
+        str(problem["detail"]),
+        code=str(problem["code"]),
+        status=int(problem["status"]),
+        retry_after=problem.get("retry_after"),
+    )
 
 
 def validation_reasons(found: Sequence[Any], *place: str) -> str:

@@ -77,11 +77,12 @@ async def follow_tenant(
     after: str | None,
     idle_seconds: float = 15.0,
 ) -> AsyncGenerator[Event]:
-    """Yield the states of a tenant's jobs and runs as they come after the id ``after``, or from now on; has no end.
+    """Yield the states of a tenant as they come after the id ``after``, or from now on; has no end.
 
     ``after`` 0 asks for all that are kept. The place is told by an event ``ready`` first and by ``idle`` after each
     idle period, so that whoever comes back with the last id misses nothing. ``gap`` in the place of ``ready`` says that
-    states after ``after`` are not kept any more; those that are follow. Raises ``Unavailable`` when Redis goes away.
+    states after ``after`` are not kept any more; those that are follow. ``named`` in an event's data says that its job
+    has an external id. Raises ``Unavailable`` when Redis goes away.
     """
     name = keys("tenant_events", tenant=tenant)
     oldest, newest = await streams.ends(name)

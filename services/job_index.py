@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -50,7 +49,7 @@ class JobIndex:
     def __init__(self, client: Redis, keys: Keys, records: SealedRecords) -> None:
         self._client = client
         self._keys = keys
-        self._opened = records.open_job
+        self._sealed = records
 
     def list(self, tenant: str, wanted: Wanted = ALL, *, cursor: str | None = None, limit: int = 50) -> Page[Job]:
         """The newest jobs that are wanted; steps are not listed. Raises code ``cursor_invalid``."""
@@ -91,7 +90,10 @@ class JobIndex:
         """The shortest index that has all that is wanted."""
         if wanted.run is not None:
             return self._keys("run_jobs", tenant=tenant, id=wanted.run)
-        names = [self._keys("label", tenant=tenant, digest=digest) for digest in digests(tenant, wanted.labels)]
+        names = [
+            self._keys("label", tenant=tenant, digest=digest)
+            for digest in label_digests(self._sealed, tenant, wanted.labels)
+        ]
         if len(names) < 2:
             return names[0] if names else self._keys("jobs", tenant=tenant)
         with redis_errors():
@@ -120,7 +122,7 @@ class JobIndex:
             pipeline = self._client.pipeline(transaction=False)
             for job in ids:
                 pipeline.hgetall(self._keys("job", tenant=tenant, id=job))
-            return [Job.from_fields(self._opened(fields)) if fields else None for fields in pipeline.execute()]
+            return [Job.from_fields(self._sealed.open_job(fields)) if fields else None for fields in pipeline.execute()]
 
 
 def labels(job: Job | Submission) -> dict[str, str]:
@@ -130,7 +132,6 @@ def labels(job: Job | Submission) -> dict[str, str]:
     return found | {METADATA + name: value for name, value in job.metadata.items()}
 
 
-def digests(tenant: str, wanted: Mapping[str, str]) -> list[str]:
-    """The names of the indexes of labels: values may be long and are nobody's business in a key."""
-    texts = (f"{tenant}|{name}|{value}" for name, value in wanted.items())
-    return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32] for text in texts]
+def label_digests(records: SealedRecords, tenant: str, wanted: Mapping[str, str]) -> list[str]:
+    """The names of the indexes of labels: values may be long, and nobody shall find out one by trying."""
+    return [records.digest(tenant, "label", f"{name}|{value}")[:32] for name, value in wanted.items()]

@@ -15,10 +15,10 @@ TEMPLATES: Final = {
     "job": "job:{tenant}:{id}",  # hash; result_ttl after the job ended
     "events": "events:{tenant}:{id}",  # stream of the job's events; result_ttl after the job ended
     "jobs": "jobs:{tenant}",  # zset id → time of submission; trimmed with the jobs
-    "label": "label:{tenant}:{digest}",  # zset id → time of submission, by one searchable value; trimmed with the jobs
+    "label": "label:{tenant}:{digest}",  # zset id → time of submission, by the HMAC of one value; trimmed with the jobs
     "labels": "labels:{tenant}",  # hash id → the digests that it stands under; trimmed with the jobs
-    "tenant_events": "tenant-events:{tenant}",  # stream of states of jobs and runs, bounded; 24 h, as each in it
-    "idempotency": "idempotency:{tenant}:{key}",  # string "id|payload hash"; 24 h
+    "tenant_events": "tenant-events:{tenant}",  # stream of states of jobs, runs, batches, bounded; 24 h, as each in it
+    "idempotency": "idempotency:{tenant}:{key}",  # string "id|HMAC of the request", by the HMAC of its key; 24 h
     "dead": "dead:{tenant}",  # zset id → time of failure; trimmed with the jobs
     "document": "document:{tenant}:{id}",  # hash; until the document is deleted
     "outputs": "outputs:{tenant}:{document}",  # hash "step:version" → blob; goes with the document
@@ -39,6 +39,7 @@ TEMPLATES: Final = {
     "run_items": "run-items:{tenant}:{id}",  # hash document → JSON, those that began; as the run
     "run_active": "run-active:{tenant}:{id}",  # set of the jobs under way; empty when the run has ended
     "run_jobs": "run-jobs:{tenant}:{id}",  # zset job → when its document began; as the run
+    "live_runs": "live-runs:{tenant}",  # set of runs and batches that have not ended; empty when idle
     "open_runs": "open-runs",  # zset tenant|id → when a run that may still get documents is sealed; empty when idle
     "batches": "batches:{tenant}",  # zset batch → time of creation; trimmed with the batches, which are as the runs
     "file": "file:{tenant}:{id}",  # hash; until the file is deleted or expires
@@ -57,6 +58,7 @@ TEMPLATES: Final = {
     "scheduled": "scheduled",  # zset tenant|id → due time; empty when idle
     "expiries": "expiries",  # zset tenant|id → time after which it shall not start; empty when idle
     "waiting": "waiting",  # hash "lane|tenant" → jobs, "lane|tenant|bytes" → input bytes; empty when idle
+    "model_waiting": "model-waiting",  # hash "lane|device|model" → jobs that need the model; empty when idle
     "service": "service",  # hash lane → measured seconds of a job, smoothed; permanent
     "tenants": "tenants",  # set of tenant names that ever submitted; permanent
     "counters": "counters",  # hash of totals shown as metrics; permanent
@@ -72,7 +74,7 @@ TEMPLATES: Final = {
     "apikey": "apikey:{id}",  # hash: hash of the secret, tenant, scopes, limits; until revoked
     "bucket": "bucket:{rate}",  # string, time at which a rate's bucket is full; until then
     "apikeys": "apikeys",  # set of key ids; until revoked
-    "audit": "audit:{tenant}",  # stream number-0 → entry, hash of services.audit; permanent, nothing is taken out
+    "audit": "audit:{tenant}",  # stream number-0 → entry, hash of services.audit; permanent unless audit_days is set
     "models_noted": "models-noted",  # hash model → SHA-256 as the audit log has it; permanent
     "login": "login:{token}",  # string, API key id; 10 min, read once
     "session": "session:{token}",  # string, API key id; 12 h

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from services.backlog_limits import backlog_limits, seconds_to_room
 from services.data_keys import Erased
 from services.errors import BacklogFull, CasemillError, Conflict, InvalidRequest, Unavailable, unknown
 from services.fleet import ANNOUNCEMENT_SECONDS, Fleet
-from services.job_index import digests, labels
+from services.job_index import label_digests, labels
 from services.jobs import (
     Claim,
     Completion,
@@ -30,6 +29,7 @@ from services.scripts import Scripts, pairs
 from services.sealed_records import SealedRecords, owners_of
 from services.seals import Seals
 from services.settings import Settings
+from services.tenant_secrets import TenantSecrets
 from services.tickets import ticket_envelope
 from services.timings import BOUNDS, Histogram, histograms
 
@@ -49,7 +49,7 @@ class Lifecycle:
         self.client = client or connect(settings)
         self.keys = Keys(settings.prefix)
         self._fleet = Fleet(self.client, self.keys)
-        self.records = SealedRecords(Seals.of(settings))
+        self.records = SealedRecords(Seals.of(settings), TenantSecrets(settings.data_dir))
         self.scripts = Scripts(
             self.client,
             {
@@ -100,9 +100,9 @@ class Lifecycle:
         fields = record_fields(submission) | {"tenant": submission.tenant, "id": new_id("job")}
         sealed = self.records.seal_job(submission.tenant, fields)
         argument: dict[str, Any] = {"fields": sealed} | backlog_limits(self.settings)
-        if found_by := digests(submission.tenant, labels(submission)):
+        if found_by := label_digests(self.records, submission.tenant, labels(submission)):
             argument["labels"] = found_by
-        return fields, argument | acceptance(submission, fields["input"])
+        return fields, argument | acceptance(self.records, submission, fields["input"])
 
     def _accepted(self, fields: dict[str, str], reply: Any) -> tuple[Job, bool]:
         if isinstance(reply, CasemillError):
@@ -232,6 +232,12 @@ class Lifecycle:
             raise unknown("job", job)
         return self._job(fields)
 
+    def external_id(self, tenant: str, job: str) -> str:
+        """What the client calls a job; empty where it has no name, or is gone."""
+        with redis_errors():
+            stored = self.client.hget(self.keys("job", tenant=tenant, id=job), "external_id")
+        return self.records.external_id(tenant, stored or "")
+
     def _job(self, fields: dict[str, str]) -> Job:
         return Job.from_fields(self.records.open_job(fields))
 
@@ -275,6 +281,16 @@ class Lifecycle:
             cell: (count, max(0.0, now - float(queued or now)))
             for (cell, count, _), queued in zip(filled, since, strict=True)
         }
+
+    def model_depths(self) -> dict[tuple[Lane, Device, str], int]:
+        """Jobs waiting that need a model, by lane, device and model; only where any wait."""
+        with redis_errors():
+            rows = self.client.hgetall(self.keys("model_waiting"))
+        found: dict[tuple[Lane, Device, str], int] = {}
+        for cell, count in rows.items():
+            lane, device, model = cell.split("|", 2)
+            found[Lane(lane), Device(device), model] = int(count)
+        return found
 
     def standing(self) -> dict[str, int]:
         """How many jobs are dead letters (of all tenants), scheduled, and held by a lease now."""
@@ -332,7 +348,7 @@ def record_fields(submission: Submission) -> dict[str, str]:
     return fields
 
 
-def acceptance(submission: Submission, payload: str) -> dict[str, Any]:
+def acceptance(records: SealedRecords, submission: Submission, payload: str) -> dict[str, Any]:
     """What the scripts that accept work need beside the record: times, and the idempotency key."""
     argument: dict[str, Any] = {}
     if submission.not_before is not None:
@@ -340,8 +356,9 @@ def acceptance(submission: Submission, payload: str) -> dict[str, Any]:
     if submission.expires_at is not None:
         argument["expires"] = submission.expires_at
     if submission.idempotency_key:
-        argument["idempotency_key"] = hashlib.sha256(submission.idempotency_key.encode()).hexdigest()
-        argument["payload_hash"] = submission.request_hash or hashlib.sha256(payload.encode()).hexdigest()
+        tenant, request = submission.tenant, submission.request_hash or payload
+        argument["idempotency_key"] = records.digest(tenant, "idempotency", submission.idempotency_key)
+        argument["payload_hash"] = records.digest(tenant, "request", request)
     return argument
 
 

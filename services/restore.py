@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from services.audit_archive import AuditArchive
 from services.backup import owner_of
-from services.backup_folder import QUEUE, SECRET, BackupFolder, Snapshot, copy_durably, mirror, sha256_of
+from services.backup_folder import QUEUE, SECRET, BackupFolder, Snapshot, add_missing, copy_durably, mirror, sha256_of
 from services.blobs import Blobs
 from services.documents import Documents
 from services.durable_files import write_durably
@@ -65,6 +66,7 @@ def copy_back(folder: BackupFolder, snapshot: Snapshot, data_dir: Path) -> None:
             copy_durably(folder.secret, data_dir / SECRET)
         if snapshot.master:
             mirror(folder.keys, data_dir / "keys")
+        add_missing(folder.audit, AuditArchive(data_dir).folder)
         ErasureLog(data_dir).merge(folder.log)
         if snapshot.queue:
             place = data_dir / "valkey" / _APPEND_ONLY

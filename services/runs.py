@@ -11,9 +11,12 @@ from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import Priority, State, Submission, check_name, new_id
 from services.lifecycle import Lifecycle, acceptance, key_reused, record_fields, refuse_barred
 from services.paging import Page, Place, newest, read_cursor, write_cursor
+from services.principal import UNLIMITED, Limits
 from services.redis_client import redis_errors
+from services.run_limits import refuse_full, run_limits, token_limits
 from services.scripts import pairs
 from services.sealed_records import owners_of
+from services.tokens import tokens_of
 
 MAX_DOCUMENTS = 50_000
 # Ids that one script adds; thousands more would keep an urgent job's script waiting.
@@ -26,13 +29,17 @@ class RunSubmission:
     """A run to be accepted.
 
     ``work`` is the job of each document, its input without the document. ``whole_matter``: the documents are those
-    that the matter has when the run begins; otherwise they are added until the run is sealed. ``schedule`` and ``due``
-    name the schedule's time that this run is for, ``next_due`` the time after it.
+    that the matter has when the run begins; otherwise they are added until the run is sealed, so many ``documents`` at
+    once after it was accepted. The key ``owner`` has these ``limits``. ``schedule`` and ``due`` name the schedule's
+    time that this run is for, ``next_due`` the time after it; such a run is accepted whatever the limits are.
     """
 
     name: str
     work: Submission
     whole_matter: bool = False
+    documents: int = 0
+    owner: str = ""
+    limits: Limits = UNLIMITED
     schedule: str | None = None
     due: str = ""
     next_due: str = ""
@@ -115,7 +122,8 @@ class Runs:
     def submit(self, submission: RunSubmission) -> tuple[Run, bool]:
         """Accept a run; answers its record and whether it is new (``False``: the idempotency key was seen before).
 
-        Raises ``Conflict`` when the key was used for another request, or when the schedule's time is past already.
+        Raises ``Conflict`` when the key was used for another request, or when the schedule's time is past already,
+        ``BacklogFull`` or ``PayloadTooLarge`` as ``services.run_limits`` says.
         """
         work = submission.work
         check_name(work.tenant, "tenant")
@@ -129,38 +137,47 @@ class Runs:
             "template": json.dumps(template),
             "source": "matter" if submission.whole_matter else "client",
             "window": str(self._lifecycle.settings.run_window),
+            "owner": submission.owner,
+            "tokens_each": str(tokens_of(work.type, {}, 0, generates=work.model is not None)),
             "schedule": submission.schedule or "",
             "due": submission.due,
             "request_id": work.request_id or "",
             "callback": work.callback or "",
         }
         fields.pop("plan", None)
-        argument: dict[str, Any] = {"fields": fields} | acceptance(work, fields["input"])
+        argument: dict[str, Any] = {"fields": fields} | acceptance(self._records, work, fields["input"])
         if submission.schedule:
             argument |= {"schedule": submission.schedule, "due": submission.due, "next": submission.next_due}
-        verdict, value = self._lifecycle.scripts.run("run_submit", argument)
+        else:
+            limits = run_limits(self._lifecycle.settings, submission.limits)
+            argument |= {"limits": limits, "documents": submission.documents}
+        verdict, *value = self._lifecycle.scripts.run("run_submit", argument)
+        refuse_full(verdict, value)
         if verdict == "conflict":
             raise key_reused()
         if verdict == "past":
-            raise Conflict(f"the schedule's time {value} was dealt with before", code="schedule_past")
-        refuse_barred(verdict, value)
-        return self._run(pairs(value)), verdict == "accepted"
+            raise Conflict(f"the schedule's time {value[0]} was dealt with before", code="schedule_past")
+        refuse_barred(verdict, value[0])
+        return self._run(pairs(value[0])), verdict == "accepted"
 
-    def add(self, tenant: str, run: str, documents: Sequence[str]) -> Run:
+    def add(self, tenant: str, run: str, documents: Sequence[str], *, limits: Limits | None = None) -> Run:
         """Add documents to a run that is not sealed; those it has already are left as they are.
 
-        Raises ``NotFound`` for unknown documents, of which none of their thousand is then added, ``Conflict`` for a run
-        that takes no more.
+        With the ``limits`` of the key that adds, so many may wait. Raises ``NotFound`` for unknown documents,
+        ``BacklogFull`` or ``PayloadTooLarge`` as ``services.run_limits`` says, of whose thousand none is then added;
+        ``Conflict`` for a run that takes no more.
         """
+        counted = {"limits": token_limits(self._lifecycle.settings, limits)} if limits else {}
         record: Run | None = None
         for start in range(0, len(documents), ADD_BATCH):
             batch = list(documents[start : start + ADD_BATCH])
-            argument = {"tenant": tenant, "id": run, "documents": batch, "most": MAX_DOCUMENTS}
+            argument = counted | {"tenant": tenant, "id": run, "documents": batch, "most": MAX_DOCUMENTS}
             verdict, *value = self._lifecycle.scripts.run("run_add", argument)
             if verdict == "unknown":
                 shown = ", ".join(value[:3]) + (f" and {len(value) - 3} more" if len(value) > 3 else "")
                 raise NotFound(f"there is no document {shown}", code="document_unknown")
-            if verdict == "full":
+            refuse_full(verdict, value)
+            if verdict == "many":
                 raise InvalidRequest(
                     f"a run takes {MAX_DOCUMENTS} documents at most; make a second run", code="run_full"
                 )

@@ -6,6 +6,7 @@ The scripts see ids, states and numbers. What they must take apart stays JSON an
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 from services.data_keys import Erased, matter_owner
 from services.jobs import Completion
 from services.seals import MARK, Seals
+from services.tenant_secrets import TenantSecrets
 
 _ERASED_NAME = "(erased)"
+_TEXTS = ("input", "metadata", "problem", "name", "external_id", "result")
 
 
 def owners_of(tenant: str, document: str | None, matter: str | None) -> tuple[str, ...]:
@@ -26,18 +29,31 @@ def owners_of(tenant: str, document: str | None, matter: str | None) -> tuple[st
 class SealedRecords:
     """Seals and opens records; without a master key they pass as they are."""
 
-    def __init__(self, seals: Seals) -> None:
+    def __init__(self, seals: Seals, secrets: TenantSecrets) -> None:
         self.seals = seals
+        self._secrets = secrets
+
+    def digest(self, tenant: str, kind: str, text: str) -> str:
+        """What stands in Redis for a text by which a client finds something again, 64 hexadecimal digits.
+
+        Whoever has not the tenant's key cannot find out the text by trying: with a master key that is the data key,
+        which no backup can open, else the secret by which blobs are named.
+        """
+        data, keys = f"casemill {kind} {text}".encode("utf-8", "surrogatepass"), self.seals.keys
+        if keys is None:
+            return self._secrets.keyed(tenant, data)
+        return hmac.digest(keys.get(tenant, (), make=True), data, "sha256").hex()
 
     def seal_job(self, tenant: str, fields: Mapping[str, str], *, template: bool = False) -> dict[str, str]:
         """The fields of a new record as they lie in Redis; the input of a ``template`` holds no text."""
         owners = owners_of(tenant, fields.get("document"), fields.get("matter"))
-        kinds = ("metadata",) if template else ("input", "metadata")
-        return {**fields, **{kind: self.seals.seal_text(tenant, kind, fields[kind], owners) for kind in kinds}}
+        kinds = ("metadata", "external_id") if template else ("input", "metadata", "external_id")
+        sealed = {kind: self.seals.seal_text(tenant, kind, fields[kind], owners) for kind in kinds if fields.get(kind)}
+        return {**fields, **sealed}
 
     def open_job(self, fields: Mapping[str, str]) -> dict[str, str]:
         """A record as it was before it was sealed; what belongs to something erased is empty."""
-        if not any(MARK in fields.get(name, "") for name in ("input", "metadata", "problem", "name")):
+        if not any(MARK in fields.get(name, "") for name in _TEXTS):
             return dict(fields)
         tenant, opened = fields["tenant"], dict(fields)
         for kind in ("input", "metadata"):
@@ -50,19 +66,29 @@ class SealedRecords:
             opened["problem"] = json.dumps(self.open_problem(tenant, json.loads(fields["problem"])))
         if "name" in fields:
             opened["name"] = self.name(tenant, fields["name"])
+        if MARK in fields.get("result", ""):
+            opened["result"] = self._text(tenant, "result", fields["result"], "")
+        if fields.get("external_id"):
+            opened["external_id"] = self.external_id(tenant, fields["external_id"])
         return opened
 
     def seal_completion(self, completion: Completion) -> dict[str, str]:
         """What became of a claim, as the script reads it."""
-        claim, problem = completion.claim, completion.problem
+        claim, problem, result = completion.claim, completion.problem, completion.result
+        owners = owners_of(claim.tenant, claim.document, claim.matter)
         if problem:
-            problem = self.seal_problem(claim.tenant, problem, owners_of(claim.tenant, claim.document, claim.matter))
+            problem = self.seal_problem(claim.tenant, problem, owners)
+        if result.startswith("{"):  # itself, and no blob's name
+            try:
+                result = self.seals.seal_text(claim.tenant, "result", result, owners)
+            except Erased:
+                result = ""
         return {
             "tenant": claim.tenant,
             "id": claim.id,
             "attempt": str(claim.attempt),
             "outcome": completion.outcome,
-            "result": completion.result,
+            "result": result,
             "problem": json.dumps(problem) if problem else "",
             "retry_after": str(completion.retry_after),
             "reused": "1" if completion.reused else "",
@@ -95,6 +121,10 @@ class SealedRecords:
     def name(self, tenant: str, stored: str) -> str:
         """The name of a file or a run."""
         return self._text(tenant, "name", stored, _ERASED_NAME)
+
+    def external_id(self, tenant: str, stored: str) -> str:
+        """What a client calls a job."""
+        return self._text(tenant, "external_id", stored, "")
 
     def detail(self, tenant: str, stored: str) -> str:
         """The detail of a problem."""

@@ -110,6 +110,7 @@ class Settings(BaseSettings):
         default=None, ge=1, description="of models, prompts and answers, of all keys of a tenant together"
     )
     tenant_stored_bytes: int | None = Field(default=None, ge=1, description="documents of one tenant")
+    max_tenant_runs: int = Field(default=200, ge=1, description="runs and batches of one tenant that have not ended")
     run_window: int = Field(default=64, ge=1, le=10_000, description="documents of one run that live side by side")
     max_wait_seconds: int = Field(default=60, ge=0, le=3600, description="longest `Prefer: wait` for a job's end")
     max_connections: int = Field(default=2000, ge=1, description="connections that one gateway process serves at once")
@@ -120,6 +121,10 @@ class Settings(BaseSettings):
         description="executions of a job before it fails for good",
     )
     result_ttl_seconds: int = Field(default=7 * 86400, ge=60, description="how long finished jobs are kept")
+
+    audit_days: int | None = Field(
+        default=None, ge=1, description="then entries of audit logs are taken out, into files in data_dir; unset: never"
+    )
 
     max_upload_bytes: int = Field(default=64 * 2**20, ge=1024, description="largest document")
     max_file_bytes: int = Field(default=200 * 2**20, ge=1024, description="largest file of requests for a batch")

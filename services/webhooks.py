@@ -1,4 +1,4 @@
-"""Endpoints that are told of the ends of jobs and runs, as an administrator registered them, with their secrets.
+"""Endpoints that are told of the ends of jobs, runs and batches, as an administrator registered them, with secrets.
 
 Which of them hears of an end is decided in the very script that makes it (``services/lua/deliveries.lua``).
 """
@@ -17,7 +17,10 @@ from services.runs import Runs
 from services.scripts import pairs
 from services.signatures import new_secret
 
-EVENTS: Final = ("job.succeeded", "job.failed", "job.cancelled", "job.expired", "run.finished")
+EVENTS: Final = (
+    *("job.succeeded", "job.failed", "job.cancelled", "job.expired", "run.finished"),
+    *("batch.completed", "batch.failed", "batch.expired", "batch.cancelled"),  # as OpenAI names them
+)
 MAX_WEBHOOKS = 50
 GRACE_SECONDS = 86_400
 

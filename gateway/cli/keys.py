@@ -15,6 +15,7 @@ from gateway.client_file import ClientFile
 from gateway.stack.valkey import reachable_settings
 from services.access import GRACE_SECONDS, MAX_GRACE_SECONDS, Access
 from services.audit import Audit
+from services.audit_archive import AuditArchive
 from services.errors import Unavailable
 from services.jobs import Priority
 from services.keys import Keys
@@ -131,17 +132,25 @@ def verify_audit(settings: Settings, tenant: str | None, anchor: str | None) -> 
     if anchor and not tenant:
         raise click.UsageError("--anchor goes with --tenant")
     log = Audit(_client(settings), Keys(settings.prefix))
-    verdicts = [(name, log.verify(name, anchor=anchor)) for name in _logs(log, tenant)]
+    exported = AuditArchive(settings.data_dir).before
+    verdicts = [(name, log.verify(name, anchor=anchor, exported=exported)) for name in _logs(log, tenant)]
     if wants_json():
         for name, verdict in verdicts:
             broken = verdict.broken and {"number": verdict.broken.number, "reason": verdict.broken.reason}
-            show_json({"tenant": name, "entries": verdict.entries, "head": verdict.head, "broken": broken})
+            view = {"tenant": name, "first": verdict.first, "entries": verdict.entries, "head": verdict.head}
+            show_json(view | {"broken": broken})
     else:
         rows = [
-            (name, found.entries, f"{found.broken.number}: {found.broken.reason}" if found.broken else "", found.head)
+            (
+                name,
+                found.first,
+                found.entries,
+                f"{found.broken.number}: {found.broken.reason}" if found.broken else "",
+                found.head,
+            )
             for name, found in verdicts
         ]
-        show_table(("tenant", "entries", "broken at", "last hash"), rows)
+        show_table(("tenant", "from", "to", "broken at", "last hash"), rows)
     if any(verdict.broken for _, verdict in verdicts):
         sys.exit(1)
 

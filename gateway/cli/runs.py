@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from gateway.cli.client import Client
 from gateway.cli.output import note, show_json, show_table, stderr, wants_json
 from gateway.cli.sources import Source, describe, sources
 from gateway.cli.work import PRIORITIES
-from services.errors import CasemillError, Conflict
+from services.errors import CasemillError, Conflict, Transient
 from services.settings import Settings
 
 # Documents that are named to the run in one request.
 ADD_BATCH = 50
+FULL_SECONDS = 60
 _CHOSEN = ("matter", "callback", "priority", "model", "playbook", "force")
 
 
@@ -174,11 +176,25 @@ def _upload(client: Client, settings: Settings, run_id: str, documents: list[Sou
                     click.secho(f"{source.name}: {error.detail} [{error.code}]", fg="red", err=True)
             progress.advance(task)
             if len(ids) >= ADD_BATCH:
-                client.post(f"/v1/runs/{run_id}/documents", {"documents": ids})
+                add_documents(client, run_id, ids)
                 ids.clear()
     if ids:
-        client.post(f"/v1/runs/{run_id}/documents", {"documents": ids})
+        add_documents(client, run_id, ids)
     return refused
+
+
+def add_documents(client: Client, run_id: str, ids: list[str]) -> None:
+    """Name documents to the run; where as many tokens wait as the key may have waiting, once some have ended."""
+    while True:
+        try:
+            client.post(f"/v1/runs/{run_id}/documents", {"documents": ids})
+            return
+        except Transient as full:
+            if full.code != "tokens_full":
+                raise
+            seconds = full.retry_after or FULL_SECONDS
+            note(f"{full.detail}; going on in {seconds:.0f} s")
+            time.sleep(seconds)
 
 
 def _follow(client: Client, run_id: str) -> dict[str, Any]:

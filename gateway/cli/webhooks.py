@@ -20,7 +20,7 @@ TEST_SECONDS = 60
 
 @click.group()
 def webhooks() -> None:
-    """Tell other systems of the ends of jobs and runs; docs/guides/webhooks.md shows how to receive that."""
+    """Tell other systems of the ends of jobs, runs and batches; docs/guides/webhooks.md shows how to receive that."""
 
 
 @webhooks.command("add")

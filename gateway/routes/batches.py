@@ -33,6 +33,7 @@ def create_batch(
         file=file.id,
         metadata=body.metadata,
         owner=principal.key_id,
+        limits=principal.limits,
         lasts=body.output_expires_after.seconds,
         idempotency_key=principal.idempotency(idempotency_key),
         request_hash=request_hash(body),

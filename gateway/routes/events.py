@@ -1,4 +1,4 @@
-"""``/v1/events``: the states of all jobs and runs of a tenant, as they come."""
+"""``/v1/events``: the states of all jobs, runs and batches of a tenant, as they come."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def follow_tenant(
     run: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
-    """Server-sent events: each state of each job and run of the tenant, from now on or after ``Last-Event-ID``.
+    """Server-sent events: each state of each job, run and batch of the tenant, from now on or after ``Last-Event-ID``.
 
     ``Last-Event-ID: 0`` asks for all that are kept: about 20,000, for 24 hours. The first event says ``ready``, or
     ``gap`` where states after the id are not kept any more: look at ``/v1/jobs`` then. ``idle`` comes when nothing

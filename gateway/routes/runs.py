@@ -62,7 +62,15 @@ def create_run(
         request_hash=request_hash(body),
         request_id=request.state.request_id,
     )
-    run, new = gateway.runs.submit(RunSubmission(body.name, work, whole_matter=whole_matter))
+    submission = RunSubmission(
+        body.name,
+        work,
+        whole_matter=whole_matter,
+        documents=len(body.documents or ()),
+        owner=principal.key_id,
+        limits=principal.limits,
+    )
+    run, new = gateway.runs.submit(submission)
     if new:
         gateway.audit.note(principal.tenant, principal.key_id, "run.created", run.id, matter=work.matter or "")
     if body.documents and not run.sealed and not run.state.final:
@@ -111,7 +119,7 @@ def add_run_documents(run_id: str, body: RunDocumentsRequest, gateway: Shared, p
     """Add documents to a run that is open; those it has already count once."""
     if principal.matters is not None:
         _check_documents(gateway, principal, body.documents)
-    return RunView.of(gateway.runs.add(principal.tenant, run_id, body.documents))
+    return RunView.of(gateway.runs.add(principal.tenant, run_id, body.documents, limits=principal.limits))
 
 
 @router.post("/{run_id}/seal", status_code=202)

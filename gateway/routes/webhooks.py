@@ -1,4 +1,4 @@
-"""``/v1/webhooks``: endpoints that are told of the ends of jobs and runs, and the log of what was sent to them."""
+"""``/v1/webhooks``: endpoints that are told of the ends of jobs, runs and batches, and the log of what was sent."""
 
 from __future__ import annotations
 

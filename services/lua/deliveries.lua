@@ -27,25 +27,44 @@ local function subscribed(tenant, webhook, event, matter)
   return h[2] == '' or h[2] == matter
 end
 
+-- What is said of a batch is in OpenAI's words.
+local BATCH_ENDS = {succeeded = 'completed', failed = 'failed', cancelled = 'cancelled', expired = 'expired'}
+
+-- The numbers of a run or batch, field of its record → name in the message.
+local function counts(tenant, id, names)
+  local found = {}
+  for field, name in pairs(names) do found[name] = tonumber(redis.call('HGET', key.job(tenant, id), field) or '0') end
+  return found
+end
+
+-- The event of an end and what the message says of it, beside what it says of every end.
+local function told_of(tenant, id, kind, state, h)
+  if kind == 'batch' then
+    return 'batch.' .. BATCH_ENDS[state], {status = BATCH_ENDS[state],
+      request_counts = counts(tenant, id, {total = 'total', succeeded = 'completed', failed = 'failed'})}
+  end
+  local message = {}
+  if kind == 'run' then
+    message = counts(tenant, id, {total = 'total', succeeded = 'succeeded', failed = 'failed', cancelled = 'cancelled',
+      expired = 'expired'})
+  end
+  message.state, message.type, message.run = state, h[3], h[4] or nil
+  return kind == 'run' and 'run.finished' or 'job.' .. state, message
+end
+
 tell_webhooks = function(tenant, id, state, problem)
   local kind = string.match(id, '^%a+')
-  if kind ~= 'job' and kind ~= 'run' then return end
+  if kind ~= 'job' and kind ~= 'run' and kind ~= 'batch' then return end
   local webhooks = redis.call('SMEMBERS', key.webhooks(tenant))
   if #webhooks == 0 then return end
   local h = redis.call('HMGET', key.job(tenant, id), 'callback', 'matter', 'type', 'run', 'created', 'priority',
     'request_id', 'replays')
-  local event = kind == 'run' and 'run.finished' or 'job.' .. state
   for _, webhook in ipairs(webhooks) do
+    local event, message = told_of(tenant, id, kind, state, h)
     if webhook == h[1] or subscribed(tenant, webhook, event, h[2]) then
-      local message = {event = event, subject = id, state = state, matter = h[2] or '', type = h[3], run = h[4] or nil,
-        created = h[5], life = h[8] or '0'}
+      message.event, message.subject, message.matter = event, id, h[2] or ''
+      message.created, message.life = h[5], h[8] or '0'
       if problem ~= '' then message.code = cjson.decode(problem).code end
-      if kind == 'run' then
-        local counts = {'total', 'succeeded', 'failed', 'cancelled', 'expired'}
-        for i, count in ipairs(redis.call('HMGET', key.job(tenant, id), unpack(counts))) do
-          message[counts[i]] = tonumber(count or '0')
-        end
-      end
       deliver(tenant, webhook, message, h[6], h[7] or '')
     end
   end

@@ -26,7 +26,8 @@ local function announce(tenant, id, event, data)
   local h = redis.call('HMGET', key.job(tenant, id), 'type', 'matter', 'run', 'external_id', 'template', 'batch', 'source')
   if h[6] then return end
   if data.problem then data.problem = {code = data.problem.code} end -- its detail may quote a document
-  data.type, data.matter, data.external_id = h[1], h[2] or '', h[4] or ''
+  data.type, data.matter = h[1], h[2] or ''
+  data.named = h[4] and h[4] ~= '' or nil -- by the client; the name itself stays in the record, which an erasure strips
   if h[7] == 'lines' then data.batch = id elseif h[5] then data.run = id else data.job, data.run = id, h[3] or '' end
   local name = key.tenant_events(tenant)
   redis.call('XADD', name, 'MAXLEN', '~', TENANT_EVENTS, '*', 'event', event, 'data', cjson.encode(data))

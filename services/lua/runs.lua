@@ -104,12 +104,17 @@ local function fill(tenant, id)
   conclude_run(tenant, id, h)
 end
 
+local function has_document(tenant, id, document)
+  return redis.call('ZSCORE', key.run_pending(tenant, id), document)
+    or redis.call('HEXISTS', key.run_items(tenant, id), document) == 1
+end
+
 -- Adds documents that the run does not have yet, at its end.
 local function add_documents(tenant, id, documents)
   local k, order, pending = key.job(tenant, id), key.run_order(tenant, id), key.run_pending(tenant, id)
   local total = tonumber(redis.call('HGET', k, 'total') or '0')
   for _, document in ipairs(documents) do
-    if not redis.call('ZSCORE', pending, document) and redis.call('HEXISTS', key.run_items(tenant, id), document) == 0 then
+    if not has_document(tenant, id, document) then
       total = total + 1
       redis.call('RPUSH', order, document)
       redis.call('ZADD', pending, total, document)
@@ -187,6 +192,7 @@ local function reopen(tenant, id)
   if redis.call('HGET', k, 'state') == 'waiting' then return end
   revive(tenant, id)
   redis.call('HDEL', k, 'paused')
+  redis.call('SADD', key.live_runs(tenant), id)
   redis.call('HSET', k, 'state', 'waiting', 'sealed', '1', 'last_end', stamp(NOW))
   for _, name in ipairs(run_keys(tenant, id)) do redis.call('PERSIST', name) end
   emit(tenant, id, 'waiting', {state = 'waiting', reason = 'retry'})

@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 
+from services import audit_archive
+from services import caretaker as caretaking
 from services.audit import Audit, Break
+from services.audit_archive import AuditArchive
+from services.blobs import Blobs
+from services.caretaker import Caretaker
+from services.errors import Permanent, Unavailable
 from services.keys import Keys
 from services.lifecycle import Lifecycle
+from services.settings import Settings
+from tests.conftest import wait_until
 
 
 @pytest.fixture
@@ -95,3 +103,102 @@ def test_a_chain_that_was_cut_lacks_the_hash_that_was_written_down(audit: Audit,
     raw.xdel(lifecycle.keys("audit", tenant="acme"), "4-0")
     assert audit.verify("acme").broken is None
     assert audit.verify("acme", anchor=hashes[3]).broken
+
+
+@pytest.fixture
+def archive(settings: Settings) -> AuditArchive:
+    return AuditArchive(settings.data_dir)
+
+
+def test_what_is_old_is_exported_and_the_rest_proves_it(audit: Audit, archive: AuditArchive) -> None:
+    hashes = fill(audit)
+    times = [float(entry.fields["at"]) for entry in audit.all("acme")]
+    assert archive.take_out(audit, "acme", times[0]) == 0
+    assert archive.take_out(audit, "acme", times[2], patience=times[2] - times[0]) == 0, "a day is not full"
+    assert not archive.folder.exists()
+    assert archive.take_out(audit, "acme", times[2]) == 2
+    assert [entry.number for entry in audit.all("acme")] == [3, 4, 5]
+    rest = list(audit.all("acme"))[-1].fields
+    assert (rest["action"], rest["details"]) == ("audit.trimmed", {"through": "2", "hash": hashes[1]})
+    (file,) = archive.folder.glob("acme/*.jsonl")
+    assert [json.loads(line)["hash"] for line in file.read_text().splitlines()] == hashes[:2]
+    # With the files the whole chain is computed again, without them what is left.
+    for exported, first in ((archive.before, 1), (None, 3)):
+        verdict = audit.verify("acme", exported=exported)
+        assert (verdict.broken, verdict.first, verdict.entries) == (None, first, 5)
+    assert audit.verify("acme", anchor=hashes[0], exported=archive.before).broken is None
+    assert audit.verify("acme", anchor=hashes[0]).broken
+    assert archive.take_out(audit, "acme", 9e9) == 3
+    assert [entry.number for entry in audit.all("acme")] == [6]
+    verdict = audit.verify("acme", exported=archive.before)
+    assert (verdict.broken, verdict.first, verdict.entries) == (None, 1, 6)
+    assert audit.verify("acme").broken is None
+    assert audit.page("acme", cursor=None, limit=10).rows[0].number == 6
+    fill(audit, 1)
+    assert audit.verify("acme", exported=archive.before).entries == 7
+
+
+def test_what_somebody_else_took_out_is_missed(audit: Audit, archive: AuditArchive, lifecycle: Lifecycle) -> None:
+    raw: Any = lifecycle.client
+    log = lifecycle.keys("audit", tenant="acme")
+    fill(audit)
+    archive.take_out(audit, "acme", float(audit.entries("acme")[2].fields["at"]))
+    fill(audit)
+    raw.xdel(log, "3-0")
+    broken = audit.verify("acme", exported=archive.before).broken
+    assert broken
+    assert broken.reason == "the entries before 4 are missing, and no entry says that they were taken out"
+    raw.xtrim(log, minid="6-0", approximate=False)
+    assert audit.verify("acme").broken, "the entry that told of it is gone too"
+
+
+def test_a_changed_file_is_found(audit: Audit, archive: AuditArchive) -> None:
+    fill(audit)
+    archive.take_out(audit, "acme", 9e9)
+    (file,) = archive.folder.glob("acme/*.jsonl")
+    file.write_text(file.read_text().replace("doc_1", "doc_9"))
+    broken = audit.verify("acme", exported=archive.before).broken
+    assert broken
+    assert (broken.number, broken.reason) == (2, "the entry is not what its hash is of")
+    for damaged in ("no JSON\n", "[]\n", "{}\n"):
+        file.write_text(damaged + file.read_text())
+        assert audit.verify("acme", exported=archive.before).broken
+
+
+def test_a_broken_chain_and_what_cannot_be_written_stay(
+    audit: Audit, archive: AuditArchive, lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(audit)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(Unavailable):
+        patch.setattr(audit_archive, "write_durably", full)
+        archive.take_out(audit, "acme", 9e9)
+    assert len(audit.entries("acme")) == 4
+    raw: Any = lifecycle.client
+    raw.xdel(lifecycle.keys("audit", tenant="acme"), "2-0")
+    with pytest.raises(Permanent) as refused:
+        archive.take_out(audit, "acme", 9e9)
+    assert refused.value.code == "audit_broken"
+    assert len(audit.entries("acme")) == 3
+
+
+def test_the_caretaker_takes_out_what_is_older_than_the_setting_says(
+    settings: Settings, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(audit)
+    monkeypatch.setattr(caretaking, "ROUND_SECONDS", 0.05)
+    monkeypatch.setattr(caretaking, "DAY_SECONDS", 0)
+    lifecycle = Lifecycle(settings.model_copy(update={"audit_days": 1}))
+    caretaker = Caretaker(lifecycle, Blobs(settings.data_dir))
+    caretaker.start()
+    try:
+        wait_until(lambda: [entry.fields["action"] for entry in audit.all("acme")] == ["audit.trimmed"], 10)
+    finally:
+        caretaker.stop()
+        caretaker.join()
+    raw: Any = lifecycle.client
+    raw.delete(lifecycle.keys("caretaker"))
+    raw.close()

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli.main import casemill
 from gateway.stack.valkey import EmbeddedValkey
+from services.audit_archive import AuditArchive
 from services.backup import take_backup
 from services.backup_folder import BackupFolder
 from services.blobs import Blobs
@@ -21,7 +22,7 @@ from services.errors import NotFound, Unavailable
 from services.jobs import State
 from services.seals import Seals
 from services.settings import Settings
-from tests.integration.test_erasure import CONTRACT, FILE_NAME, NEEDLE, Office, holding
+from tests.integration.test_erasure import CASE, CONTRACT, FILE_NAME, NEEDLE, TELLING, Office, holding
 
 
 class Machine:
@@ -113,18 +114,18 @@ def test_a_restored_installation_goes_on_where_it_was(machine: Machine) -> None:
 def test_what_was_erased_since_is_not_restored_and_gone_from_earlier_backups(machine: Machine) -> None:
     office = machine.office
     document, other = office.upload(matter="m-1"), office.upload("Another one.", "other.txt")
-    job = office.submit(document, "m-1")
+    job = office.submit(document, "m-1", external_id=CASE, idempotency_key=CASE)
     lone = office.submit(None, "m-2")
     first = machine.backup()["backup"]
     office.erasures.document("acme", document, actor="key1")
     office.erasures.matter("acme", "m-2", actor="key1")
     assert machine.backup()["erased"] == 1
     if office.sealed:
-        assert not holding(machine.root, NEEDLE, FILE_NAME)
+        assert not holding(machine.root, *TELLING)
         assert not list(machine.folder.keys.glob(f"*/{document}"))
     assert not holding(machine.folder.blobs, NEEDLE)
     data_dir = machine.restore("restored", "--backup", first)
-    assert not holding(data_dir, NEEDLE, FILE_NAME)
+    assert not holding(data_dir, *TELLING)
     with Restored(data_dir) as restored:
         with pytest.raises(NotFound):
             restored.documents.get("acme", document)
@@ -138,6 +139,22 @@ def test_what_was_erased_since_is_not_restored_and_gone_from_earlier_backups(mac
     machine.backup()
     with Restored(machine.restore("again")) as restored:
         assert restored.blobs.get("acme", document) == CONTRACT.encode()
+
+
+def test_what_was_taken_out_of_audit_logs_is_in_backups(machine: Machine) -> None:
+    archive = AuditArchive(machine.data_dir)
+    for number in range(3):
+        machine.office.audit.note("acme", "a1", "document.uploaded", f"doc_{number}")
+    archive.take_out(machine.office.audit, "acme", 9e9)
+    machine.backup()
+    data_dir = machine.restore("restored")
+    (file,) = archive.folder.glob("acme/*.jsonl")
+    file.unlink()
+    machine.backup()
+    with Restored(data_dir) as restored:
+        verdict = restored.audit.verify("acme", exported=AuditArchive(data_dir).before)
+        assert (verdict.broken, verdict.first, verdict.entries) == (None, 1, 4)
+    assert list(machine.folder.root.glob("audit/acme/*.jsonl")), "what is moved away stays in the backups"
 
 
 def test_a_snapshot_from_before_an_erasure_opens_for_nobody(tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from typing import Any
 import openai
 import pytest
 from openai.types import Batch
+from openai.types.webhooks import BatchCompletedWebhookEvent
 
 from services.keys import Keys
 from services.redis_client import connect
 from tests.conftest import leaked_keys, wait_until
 from tests.integration.conftest import Running, running
+from tests.receiver import receiving
 
 ENDS = ("completed", "failed", "expired", "cancelled")
 CHAT = "/v1/chat/completions"
@@ -233,6 +235,25 @@ def test_batches_are_listed_newest_first(client: openai.OpenAI) -> None:
     assert len(set(ids)) == len(ids)
     for batch in made:
         assert ended(client, batch).status == "completed"
+
+
+def test_openais_client_reads_the_webhook_of_a_batch(stack: Running, client: openai.OpenAI) -> None:
+    with receiving() as receiver:
+        body = {"url": receiver.url, "events": ["batch.completed"]}
+        webhook = stack.http.post("/v1/webhooks", json=body).json()
+        done = ended(client, started(client, [request("a secret")], metadata={"case": "a secret"}))
+        (message,) = wait_until(lambda: receiver.of(done.id), 30, "the message")
+        assert stack.http.delete(f"/v1/webhooks/{webhook['id']}").status_code == 204
+    event = client.webhooks.unwrap(message.body, message.headers, secret=webhook["secret"])
+    assert isinstance(event, BatchCompletedWebhookEvent)
+    assert BatchCompletedWebhookEvent.model_validate_json(message.body) == event
+    assert (event.id, event.object, event.data.id) == (message.headers["webhook-id"], "event", done.id)
+    assert event.created_at >= (done.completed_at or 0)
+    assert b"a secret" not in message.body
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        client.webhooks.unwrap(
+            message.body.replace(b"completed", b"completeb"), message.headers, secret=webhook["secret"]
+        )
 
 
 def test_nothing_of_a_batch_is_left_without_an_end(stack: Running, client: openai.OpenAI) -> None:

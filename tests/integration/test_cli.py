@@ -107,9 +107,9 @@ def test_a_key_for_a_matter_is_rotated_and_the_log_tells(shell: Shell, fake_stac
     entries = [json.loads(line) for line in shell("audit", "export", "--tenant", "walls").splitlines()]
     assert [(entry["actor"], entry["action"]) for entry in entries] == [("local", "key.made"), ("local", "key.rotated")]
     verdict = shell.json("audit", "verify", "--tenant", "walls", "--anchor", entries[0]["hash"])
-    assert verdict == {"tenant": "walls", "entries": 2, "head": entries[1]["hash"], "broken": None}
+    assert verdict == {"tenant": "walls", "first": 1, "entries": 2, "head": entries[1]["hash"], "broken": None}
     assert "no entry has the hash" in shell("audit", "verify", "--tenant", "walls", "--anchor", "0" * 64, status=1)
-    assert "walls\t2" in shell("audit", "verify")
+    assert "walls\t1\t2" in shell("audit", "verify")
 
 
 def test_models_are_added_verified_and_listed(tmp_path: Path) -> None:

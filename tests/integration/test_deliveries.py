@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.stack.valkey import EmbeddedValkey
 from services.blobs import Blobs
 from services.deliveries import Deliveries
 from services.documents import Documents
@@ -18,6 +20,7 @@ from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
 from services.webhooks import EVENTS, MAX_WEBHOOKS, Webhook, Webhooks
+from tests.batch_house import NEEDLE, made
 from tests.conftest import job_index
 from tests.integration.test_lifecycle import PROBLEM, claim, finish, submit, tidy
 
@@ -90,6 +93,46 @@ def test_the_script_that_ends_a_job_makes_its_delivery(
     assert deliveries.page("acme", webhook.id, limit=10).rows[0].attempts[0].status == 204
     # Its own end is told to nobody.
     assert len(deliveries.page("acme", webhook.id, limit=10).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "event", "counts"),
+    [
+        ("done", "batch.completed", {"total": 3, "completed": 2, "failed": 1}),
+        ("invalid", "batch.failed", {"total": 0, "completed": 0, "failed": 0}),
+        ("cancel", "batch.cancelled", {"total": 3, "completed": 1, "failed": 0}),
+        ("expire", "batch.expired", {"total": 3, "completed": 1, "failed": 0}),
+    ],
+)
+def test_the_script_that_ends_a_batch_makes_its_delivery(
+    server: EmbeddedValkey, tmp_path: Path, end: str, event: str, counts: dict[str, int]
+) -> None:
+    house = made(server, tmp_path)
+    webhooks = Webhooks(house.lifecycle)
+    ours, _ = webhooks.add("acme", URL, ("batch.completed", "batch.failed", "batch.cancelled", "batch.expired"), None)
+    others = [
+        webhooks.add("acme", f"{URL}/jobs", ("job.succeeded", "run.finished"), None)[0],
+        webhooks.add("acme", f"{URL}/matter", EVENTS, "m-1")[0],
+    ]
+    batch = house.submit(3, broken=(1,), **({"model": 7} if end == "invalid" else {}))
+    if end in ("cancel", "expire"):
+        house.work_off(2)  # the check and one line
+        house.lifecycle.cancel("acme", batch.id) if end == "cancel" else house.time_comes()
+    house.work_off()
+    log = Deliveries(house.lifecycle, webhooks)
+    (row,) = log.page("acme", ours.id, limit=10).rows
+    assert (row.event, row.subject) == (event, batch.id)
+    assert [log.page("acme", other.id, limit=10).rows for other in others] == [[], []]
+    (held,) = claim(house.lifecycle, Lane.DELIVER)
+    assert held.input["status"] == event.removeprefix("batch.") == house.batches.get("acme", batch.id).status
+    assert held.input["request_counts"] == counts
+    assert held.input.get("code") == ("batch_invalid" if end == "invalid" else None)
+    assert NEEDLE not in str(held.input)
+    finish(house.lifecycle, held, result="204")
+    raw: Any = house.lifecycle.client
+    raw.delete(house.lifecycle.keys("tickets", queue="deliver.any"))
+    house.tidy()
+    house.lifecycle.client.close()
 
 
 def test_a_second_life_of_a_job_has_a_message_of_its_own(

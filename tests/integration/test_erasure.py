@@ -9,24 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.stack.valkey import reachable_settings
 from services import caretaker as caretaking
 from services import erasure
-from services.audit import Audit
-from services.blobs import Blobs
 from services.caretaker import Caretaker
-from services.documents import Documents
-from services.erasure import Erasures
 from services.errors import NotFound, Permanent, Unavailable
-from services.jobs import Claim, Job, JobType, Lane, State, Step, Submission
-from services.lifecycle import Lifecycle
+from services.jobs import JobType, Lane, State, Submission
 from services.orphans import remove_orphans
 from services.recurrence import Missed, Recurrence
-from services.runs import Runs, RunSubmission
+from services.redis_client import connect
+from services.runs import RunSubmission
 from services.schedules import Schedules
 from services.sealed_records import owners_of
 from services.seals import Seals
@@ -34,16 +30,9 @@ from services.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.conftest import Running, running
 from tests.integration.test_lifecycle import claim, events, finish, tidy
+from tests.law_office import CASE, CONTRACT, FILE_NAME, NEEDLE, TELLING, Office, dump_of, holding
 
 __all__ = ["tidy"]  # an autouse fixture
-
-NEEDLE = "Quetzalcoatlus Holdings"
-FILE_NAME = "strictly-confidential-zymurgy.txt"
-CONTRACT = f"""SERVICES AGREEMENT between {NEEDLE} and the Supplier.
-
-The Supplier shall indemnify {NEEDLE} without limit. This Agreement is governed by the laws of England.
-"""
-PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("scan", "scan", Lane.ANALYZE))
 
 
 @pytest.fixture(params=["sealed", "plain"])
@@ -55,69 +44,9 @@ def office(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Offic
     office.lifecycle.client.close()
 
 
-class Office:
-    """The stores of one process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.lifecycle = Lifecycle(settings)
-        self.blobs = Blobs(settings.data_dir, self.lifecycle.records.seals)
-        self.documents = Documents(self.lifecycle.client, self.lifecycle.keys, self.blobs)
-        self.runs = Runs(self.lifecycle)
-        self.erasures = Erasures(self.lifecycle, self.documents)
-        self.audit = Audit(self.lifecycle.client, self.lifecycle.keys)
-
-    @property
-    def sealed(self) -> bool:
-        return self.blobs.seals.on
-
-    def upload(self, text: str = CONTRACT, name: str = FILE_NAME, matter: str | None = None) -> str:
-        return self.documents.add("acme", text.encode(), name=name, matter=matter).id
-
-    def submit(self, document: str | None, matter: str | None = None, **changes: Any) -> Job:
-        name = self.documents.get("acme", document).name if document else ""
-        body = {"document": document, "name": name} if document else {"prompt": NEEDLE}
-        kind = JobType.REVIEW if document else JobType.GENERATE
-        plan = PLAN if document else ()
-        submission = Submission("acme", kind, body, document=document, matter=matter, plan=plan, **changes)
-        return self.lifecycle.submit(submission)[0]
-
-    def keep(self, held: Claim, document: str) -> str:
-        blob = self.blobs.put("acme", "text", CONTRACT.encode(), owners=(document,))
-        self.documents.keep_output("acme", document, f"text:{held.attempt}", blob)
-        return blob
-
-    def dump(self) -> bytes:
-        """Every key and value under the installation's prefix, as the server gives them."""
-        raw: Any = self.lifecycle.client
-        found: list[str] = []
-        for name in raw.scan_iter(f"{self.settings.prefix}*"):
-            kind = raw.type(name)
-            read = {"hash": raw.hgetall, "string": raw.get, "stream": raw.xrange, "set": raw.smembers}
-            read |= {"zset": lambda key: raw.zrange(key, 0, -1), "list": lambda key: raw.lrange(key, 0, -1)}
-            found.append(f"{name} {read[kind](name)}")
-        return "\n".join(found).encode()
-
-    def settle(self) -> None:
-        """What the caretaker does until nothing is pending."""
-        wait_until(lambda: self.erasures.carry_on() == 0 and not self.erasures.pending(), 30, "the end of the erasure")
-
-
-def holding(folder: Path, *needles: str) -> list[Path]:
-    """Files below a folder with any of these in their bytes."""
-    wanted, found = [needle.encode() for needle in needles], list[Path]()
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and any(needle in path.read_bytes() for needle in wanted):
-                found.append(path)
-        except FileNotFoundError:  # the server's, while it rewrites its file
-            continue
-    return found
-
-
 def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -> None:
     document = office.upload(matter="m-1")
-    job = office.submit(document, "m-1", metadata={"reference": NEEDLE})
+    job = office.submit(document, "m-1", metadata={"reference": NEEDLE}, external_id=CASE, idempotency_key=CASE)
     plain = office.submit(None, "m-1")
     run, _ = office.runs.submit(RunSubmission(NEEDLE, Submission("acme", JobType.EXTRACT, {}, metadata={"a": NEEDLE})))
     office.runs.add("acme", run.id, [document])
@@ -128,11 +57,16 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
     problem = Permanent(f"it says {NEEDLE}", code="odd").problem()
     finish(office.lifecycle, child, "failed", problem=problem)
     office.runs.seal("acme", run.id)
+    answered = office.submit(None, "m-1")
+    result = {"text": f"an answer: {NEEDLE}"}
+    ends = {one.id: one for one in claim(office.lifecycle, Lane.GENERATE, n=2)}
+    finish(office.lifecycle, ends[answered.id], result=json.dumps(result))
     dump = office.dump()
-    for needle in (NEEDLE, FILE_NAME):
+    for needle in TELLING:
         assert (needle.encode() in dump) is not office.sealed
     assert office.documents.get("acme", document).name == FILE_NAME
     assert office.lifecycle.get("acme", job.id).metadata == {"reference": NEEDLE}
+    assert office.lifecycle.get("acme", job.id).external_id == CASE
     assert office.lifecycle.get("acme", plain.id).input == {"prompt": NEEDLE}
     assert office.lifecycle.get("acme", child.id).problem == problem
     assert office.runs.get("acme", run.id).name == NEEDLE
@@ -143,15 +77,22 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
     assert FILE_NAME in [data.get("name") for data in told]
     tokens = [event.data for event in events(office.settings, office.lifecycle, child.id)]
     assert tokens[-1]["problem"] == problem
+    assert json.loads(office.lifecycle.get("acme", answered.id).result or "") == result
     for one in held:
         office.lifecycle.cancel("acme", one.root)
     finish(office.lifecycle, next(one for one in held if one is not child), "cancelled")
+    finish(office.lifecycle, ends[plain.id], "released")
     office.lifecycle.cancel("acme", plain.id)
+    counts = office.erasures.matter("acme", "m-1", actor="key1")
+    assert counts["documents"] == 1
+    office.settle()
+    assert f"an answer: {NEEDLE}".encode() not in office.dump()
+    assert office.lifecycle.get("acme", answered.id).result is None
 
 
 def test_a_job_that_runs_on_it_can_write_nothing_afterwards(office: Office) -> None:
     document = office.upload()
-    job = office.submit(document)
+    job = office.submit(document, external_id=CASE, idempotency_key=CASE)
     (held,) = claim(office.lifecycle, Lane.EXTRACT)
     kept = office.keep(held, document)
     assert office.lifecycle.append(held, "token", {"text": NEEDLE})
@@ -174,15 +115,16 @@ def test_a_job_that_runs_on_it_can_write_nothing_afterwards(office: Office) -> N
     with pytest.raises(NotFound):
         office.submit(document)
     office.settle()
-    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
-    for needle in (NEEDLE, FILE_NAME):
+    assert not holding(office.settings.data_dir, *TELLING)
+    for needle in TELLING:
         assert needle.encode() not in office.dump()
 
 
 def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(office: Office) -> None:
     first, second = office.upload(matter="m-1"), office.upload(CONTRACT + "2", matter="m-1")
     other = office.upload("Nothing to see here.", "plain.txt", "m-2")
-    waiting, ended = office.submit(first, "m-1"), office.submit(None, "m-1", metadata={"client": NEEDLE})
+    waiting = office.submit(first, "m-1", external_id=CASE)
+    ended = office.submit(None, "m-1", metadata={"client": NEEDLE}, external_id=CASE)
     later = office.submit(None, "m-1", not_before=4e9)
     bystander = office.submit(other, "m-2")
     work = Submission("acme", JobType.EXTRACT, {}, matter="m-1", metadata={"client": NEEDLE})
@@ -211,8 +153,8 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
     assert office.lifecycle.get("acme", bystander.id).state is State.WAITING
     assert office.documents.of_matter("acme", "m-2") == [other]
     office.settle()
-    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
-    for needle in (NEEDLE, FILE_NAME):
+    assert not holding(office.settings.data_dir, *TELLING)
+    for needle in TELLING:
         assert needle.encode() not in office.dump()
     assert office.upload(matter="m-1") == first, "the matter may begin anew"
     assert office.blobs.get("acme", first) == CONTRACT.encode()
@@ -220,11 +162,12 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
         office.lifecycle.cancel("acme", one)
 
 
+class Died(Exception):
+    """Where an erasure is cut off."""
+
+
 def test_nothing_begins_on_what_is_being_erased(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     document = office.upload(matter="m-1")
-
-    class Died(Exception):
-        pass
 
     def die(*_: object) -> None:
         raise Died
@@ -243,6 +186,34 @@ def test_nothing_begins_on_what_is_being_erased(office: Office, monkeypatch: pyt
         assert why.value.code == "erasing"
     office.settle()
     assert office.upload(matter="m-1") == document
+
+
+def test_a_schedule_of_what_is_being_erased_keeps_no_other_from_firing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw: Any = office.lifecycle.client
+    schedules = Schedules(office.lifecycle)
+    due = int(schedules.now()) - 60
+    for number, matter in enumerate(("m-1", "m-2")):
+        office.upload(matter=matter)
+        work = Submission("acme", JobType.EXTRACT, {}, matter=matter)
+        kept = schedules.add("nightly", Recurrence("UTC", 0, cron="0 3 * * *"), Missed.ONCE, work)
+        raw.hset(office.lifecycle.keys("schedule", tenant="acme", id=kept.id), "next", str(due + number))
+        raw.zadd(office.lifecycle.keys("schedules"), {f"acme|{kept.id}": due + number})
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched, pytest.raises(Died):
+        patched.setattr(office.erasures, "_erase_jobs", die)
+        office.erasures.matter("acme", "m-1", actor="key1")
+    assert schedules.fire() == 1
+    (run,) = office.runs.list("acme").rows
+    assert run.matter == "m-2"
+    office.runs.cancel("acme", run.id)
+    office.settle()
+    (left,) = schedules.list("acme").rows
+    assert left.work.matter == "m-2"
 
 
 def dies_at(settings: Settings, step: str, document: str) -> int:
@@ -279,7 +250,7 @@ def test_an_erasure_that_was_killed_is_carried_on_by_the_caretaker(
         caretaker.stop()
         caretaker.join()
     assert office.lifecycle.get("acme", job.id).state is State.CANCELLED
-    assert not holding(office.settings.data_dir, NEEDLE, FILE_NAME)
+    assert not holding(office.settings.data_dir, *TELLING)
     assert NEEDLE.encode() not in office.dump()
     raw: Any = office.lifecycle.client
     raw.delete(office.lifecycle.keys("caretaker"))
@@ -317,9 +288,9 @@ def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Runnin
     ).json()["id"]
     run = stack.http.post("/v1/runs", json={"type": "analyze", "name": FILE_NAME, "matter": "m-1"}).json()
     jobs = [
-        stack.submit(type="review", document=document, matter="m-1", metadata={"file": FILE_NAME}),
+        stack.submit(type="review", document=document, matter="m-1", metadata={"file": FILE_NAME}, external_id=CASE),
         stack.submit(type="generate", input={"prompt": f"Who is {NEEDLE}? " + 20_000 * "x"}, matter="m-1"),
-        stack.submit(type="compare", input={"before": document, "after": other}),
+        stack.submit(type="compare", input={"before": document, "after": other}, external_id=CASE),
         stack.submit(type="duplicates", matter="m-1", input={}),
         stack.submit(type="search", matter="m-1", input={"queries": ["indemnify"], "matter": "m-1"}),
     ]
@@ -329,7 +300,7 @@ def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Runnin
     if stack.settings.master_key_file == "none":
         assert holding(stack.settings.data_dir, NEEDLE), "the search finds what is there"
     else:
-        assert not holding(stack.settings.data_dir, NEEDLE, FILE_NAME)
+        assert not holding(stack.settings.data_dir, *TELLING)
     done = subprocess.run(
         [sys.executable, "-m", "gateway.cli.main", "erase", "--matter", "m-1", "--yes", "--json"],
         env=os.environ | {"CASEMILL_DATA_DIR": str(stack.settings.data_dir), "CASEMILL_URL": stack.url},
@@ -339,9 +310,10 @@ def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Runnin
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["documents"] == 2
-    wait_until(
-        lambda: not holding(stack.settings.data_dir, NEEDLE, FILE_NAME), 60, "the rewrite of the append-only file"
-    )
+    wait_until(lambda: not holding(stack.settings.data_dir, *TELLING), 60, "the rewrite of the append-only file")
+    client = connect(reachable_settings(stack.settings))
+    assert not [needle for needle in TELLING if needle.encode() in dump_of(client, stack.settings.prefix)]
+    client.close()
     assert stack.http.get(f"/v1/documents/{document}").status_code == 404
     for job in jobs[:2]:
         assert stack.job(job["id"])["problem"]["code"] == "document_erased"

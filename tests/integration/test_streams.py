@@ -22,6 +22,7 @@ from services.sealed_records import SealedRecords
 from services.seals import Seals
 from services.settings import Settings
 from services.streams import Streams
+from services.tenant_secrets import TenantSecrets
 from tests.serving import settings_on
 
 FOLLOWERS = 50
@@ -170,7 +171,9 @@ def test_there_is_an_end_to_how_many_follow(settings: Settings, monkeypatch: pyt
 
 @asynccontextmanager
 async def states(streams: Streams, keys: Keys, after: str | None) -> AsyncGenerator[Any]:
-    stream = follow_tenant(streams, keys, "acme", records=SealedRecords(Seals(None)), after=after, idle_seconds=0.2)
+    stream = follow_tenant(
+        streams, keys, "acme", records=SealedRecords(Seals(None), TenantSecrets(Path())), after=after, idle_seconds=0.2
+    )
     yield stream
     await stream.aclose()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,23 @@ def test_a_key_for_a_matter_follows_that_matter_alone(served: Served) -> None:
             assert next(stream)[1] == "ready"
             served.submit(matter="M-8")
             assert next(stream)[1] == "idle"
+
+
+def test_the_clients_own_name_is_told_until_it_is_erased(served: Served) -> None:
+    job = served.submit(matter="M-3", external_id="2031-17")["id"]
+    unnamed = served.submit(matter="M-3")["id"]
+
+    def told() -> dict[str, str]:
+        headers = {"Last-Event-ID": "0"}
+        with served.http.stream("GET", "/v1/events", params={"matter": "M-3"}, headers=headers) as answer:
+            lines = (line for line in answer.iter_lines() if line.startswith("data: ") and "job" in line)
+            found = [json.loads(next(lines).removeprefix("data: ")) for _ in range(2)]
+        assert not any("named" in data for data in found)
+        return {data["job"]: data["external_id"] for data in found}
+
+    assert told() == {job: "2031-17", unnamed: ""}
+    assert served.http.delete("/v1/matters/M-3").status_code == 200
+    wait_until(lambda: told() == {job: "", unnamed: ""}, 10, "what was known a second ago")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")

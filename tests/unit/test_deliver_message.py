@@ -45,6 +45,32 @@ def test_a_message_says_what_and_where() -> None:
     }
 
 
+def test_a_message_of_a_batch_is_openais_event_and_holds_counts_alone() -> None:
+    told = TOLD | {
+        "event": "batch.completed",
+        "subject": "batch_1",
+        "status": "completed",
+        "request_counts": {"total": 3, "completed": 2, "failed": 1},
+    }
+    for name in ("state", "type", "code"):
+        del told[name]
+    body = message(told, None, {"case": "C-1"}, None, event="dlv_9")
+    assert json.loads(body) == {
+        "id": "dlv_9",
+        "object": "event",
+        "created_at": 1700000001,
+        "type": "batch.completed",
+        "timestamp": "2023-11-14T22:13:21.000Z",
+        "data": {
+            "id": "batch_1",
+            "status": "completed",
+            "request_counts": {"total": 3, "completed": 2, "failed": 1},
+            "url": "/v1/batches/batch_1",
+            "created_at": "2023-11-14T22:13:20.500Z",
+        },
+    }
+
+
 def test_metadata_that_is_too_large_is_left_out_and_that_is_said() -> None:
     body = message(TOLD, None, {f"field {n}": "🏛" * 512 for n in range(16)}, None)
     assert len(body) < MAX_BODY

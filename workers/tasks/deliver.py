@@ -24,7 +24,9 @@ JITTER = 0.1
 MOST_SECONDS = 86_400.0
 REST_SECONDS = 30.0
 _resting: dict[str, float] = {}  # webhook → until when, on this process's clock
-_SNAPSHOT = ("type", "state", "matter", "run", "code", "total", "succeeded", "failed", "cancelled", "expired")
+_COUNTS = ("total", "succeeded", "failed", "cancelled", "expired", "request_counts")
+_SNAPSHOT = ("type", "state", "status", "matter", "run", "code", *_COUNTS)
+_PATHS = {"job": "/v1/jobs/", "run": "/v1/runs/", "batch": "/v1/batches/"}
 
 
 def send_webhook(webhooks: Webhooks, settings: Settings, execution: Execution) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def send_webhook(webhooks: Webhooks, settings: Settings, execution: Execution) -
     _check_rest(claim)
     webhook = _endpoint(webhooks, execution)
     external_id, metadata = webhooks.known_as(claim.tenant, claim.input["subject"])
-    body = message(claim.input, external_id, metadata, settings.public_url)
+    body = message(claim.input, external_id, metadata, settings.public_url, event=claim.id)
     secrets, now = webhooks.secrets(claim.tenant, webhook.id)
     headers = signed_headers(claim.id, int(now), body, secrets)
     try:
@@ -66,20 +68,30 @@ def _check_rest(claim: Claim) -> None:
     _resting.pop(claim.input["webhook"], None)
 
 
-def message(told: dict[str, Any], external_id: str | None, metadata: dict[str, str], public_url: str | None) -> bytes:
-    """The body: what happened to which job or run, by what names its client knows it, and where its result is.
+def message(
+    told: dict[str, Any],
+    external_id: str | None,
+    metadata: dict[str, str],
+    public_url: str | None,
+    *,
+    event: str = "",
+) -> bytes:
+    """The body: what happened to which job, run or batch, by what names its client knows it, and where its result is.
 
-    Metadata that would make it larger than receivers take is left out and ``omitted`` says so.
+    Metadata that would make it larger than receivers take is left out and ``omitted`` says so. Of a batch it is
+    OpenAI's event with the id ``event``, which names nothing but the batch.
     """
     subject = str(told["subject"])
     data: dict[str, Any] = {"id": subject or None}
     data |= {name: told[name] for name in _SNAPSHOT if told.get(name) not in (None, "")}
     data |= {"external_id": external_id} if external_id else {}
+    kind = told["event"].partition(".")[0]
     if subject:
-        path = f"/v1/runs/{subject}" if told["event"].startswith("run.") else f"/v1/jobs/{subject}"
-        data["url"] = (public_url or "").rstrip("/") + path
+        data["url"] = (public_url or "").rstrip("/") + _PATHS[kind] + subject
         data["created_at"] = _moment(told["created"])
     body = {"type": told["event"], "timestamp": _moment(told["at"]), "data": data}
+    if kind == "batch":
+        return _encoded({"id": event, "object": "event", "created_at": int(float(told["at"]))} | body)
     whole = _encoded(body | {"data": data | {"metadata": metadata}})
     return whole if len(whole) < MAX_BODY else _encoded(body | {"data": data | {"omitted": ["metadata"]}})
 
