@@ -15,8 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
+import gateway.cli.client
+from casemill import RetryPolicy
 from gateway.cli import doctor
 from gateway.cli.client import Client
+from gateway.cli.work import following
+from services.errors import Transient
 from services.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.conftest import Running
@@ -195,6 +199,14 @@ def test_doctor_outlives_a_driver_that_hangs(tmp_path: Path, monkeypatch: pytest
     assert checks["workers"].state == "broken"
     assert "did not answer" in checks["workers"].detail
     assert "nvidia-smi" in checks["workers"].fix
+
+
+def test_a_gateway_that_stays_away_does_not_take_the_job_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.cli.client, "_FOLLOWING", RetryPolicy(attempts=2, first=0.01))
+    away = Client(Settings.model_validate({"url": "http://127.0.0.1:1", "key": "cm_x_y"}))
+    with pytest.raises(Transient, match="`casemill watch job_1` goes on") as raised:
+        list(following(away, "job_1"))
+    assert raised.value.code == "gateway_away"
 
 
 def test_a_stream_that_ends_before_its_job_is_followed_on() -> None:

@@ -48,7 +48,7 @@ class Desk:
         done = subprocess.run(
             command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120, check=False
         )
-        assert done.returncode == status, done.stderr
+        assert done.returncode == status, done.stderr + done.stdout
         return done.stdout
 
     @contextmanager
