@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 import httpx
 
@@ -38,7 +38,7 @@ class Client(Resource[D]):
 
     @operation
     def review(
-        self, source: str | os.PathLike[str] | bytes, *, timeout: float | None = None, **options: Unpack[JobOptions]
+        self, source: str | os.PathLike[str] | bytes, /, *, timeout: float | None = None, **options: Unpack[JobOptions]
     ) -> Flow[dict[str, Any]]:
         """Upload a document, review it, and answer the review; options as :class:`casemill.JobOptions`.
 
@@ -115,7 +115,7 @@ class Casemill(Client[Blocking]):
         """Close its connections."""
         self.driver.http.close()
 
-    def __enter__(self) -> Casemill:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -123,7 +123,7 @@ class Casemill(Client[Blocking]):
 
 
 class AsyncCasemill(Client[Awaiting]):
-    """The same for asyncio and trio: calls are awaited, lists and events are iterated by ``async for``.
+    """The same for asyncio: calls are awaited, lists and events are iterated by ``async for``.
 
     Arguments as :class:`Casemill`. A file that is uploaded by its path is read at once; where that would hold up the
     event loop, read it elsewhere and upload its bytes.
@@ -146,7 +146,7 @@ class AsyncCasemill(Client[Awaiting]):
         """Close its connections."""
         await self.driver.http.aclose()
 
-    async def __aenter__(self) -> AsyncCasemill:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -21,6 +21,7 @@ class Documents(Resource[D]):
     def upload(
         self,
         source: str | os.PathLike[str] | bytes,
+        /,
         *,
         name: str | None = None,
         matter: str | None = None,
@@ -45,13 +46,13 @@ class Documents(Resource[D]):
         return (yield from view_of(Document, asked, self.retry.begin()))
 
     @operation
-    def get(self, document: str) -> Flow[Document]:
+    def get(self, document: str, /) -> Flow[Document]:
         """What is known of a document, by its id. Raises ``NotFound``."""
         asked = request("GET", path_of("documents", document))
         return (yield from view_of(Document, asked, self.retry.begin()))
 
     @operation
-    def text(self, document: str) -> Flow[dict[str, Any]]:
+    def text(self, document: str, /) -> Flow[dict[str, Any]]:
         """The extracted text with its pages and paragraphs, whose offsets count Unicode code points.
 
         Raises ``Conflict`` (``text_missing``) where the document has not been read yet.

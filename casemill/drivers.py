@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import aclosing, closing
 from typing import Any, TypeVar
 
-import anyio
 import httpx
 
 from casemill.steps import Answer, Emit, Emitting, Flow, Lost, Open, Pause, Read, Request
@@ -81,7 +81,7 @@ class _Connection:
 
 
 class Awaiting:
-    """Carries flows out without blocking the event loop, of asyncio or trio."""
+    """Carries flows out without blocking the event loop."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
@@ -122,7 +122,7 @@ class _AsyncConnection:
         try:
             match step:
                 case Pause():
-                    return await anyio.sleep(step.seconds)
+                    return await asyncio.sleep(step.seconds)
                 case Request():
                     return _whole(await self._http.send(_built(self._http, step)))
                 case Open():

@@ -10,7 +10,7 @@ from uuid import uuid4
 from casemill.calls import answered, pages, view_of
 from casemill.models import Job
 from casemill.operations import D, iteration, operation
-from casemill.problems import JobFailed, Problem, problem_in
+from casemill.problems import Problem, problem_in
 from casemill.requests import JobOptions, JobRequest
 from casemill.steps import Emitting, Flow, encoded, path_of, request
 from casemill.work import WorkResource
@@ -67,12 +67,11 @@ class Jobs(WorkResource[D, Job]):
         return outcomes
 
     @operation
-    def result(self, job: str | Job, *, timeout: float | None = None) -> Flow[dict[str, Any]]:
+    def result(self, job: str | Job, /, *, timeout: float | None = None) -> Flow[dict[str, Any]]:
         """Wait for a job's end and answer its result; raises ``JobFailed`` where it has none, else as :meth:`wait`."""
         ended = yield from WorkResource[D, Job].wait.flow(self, job, timeout=timeout)
-        if ended.problem is None and ended.result is not None:
-            return ended.result
-        raise failure(ended)
+        ended.raise_for_state()
+        return ended.result or {}
 
     @iteration
     def list(
@@ -97,25 +96,6 @@ class Jobs(WorkResource[D, Job]):
 def new_key() -> str:
     """An idempotency key that nobody else has."""
     return uuid4().hex
-
-
-def failure(job: Job) -> JobFailed:
-    """Why a job that has ended has no result."""
-    problem = job.problem or {
-        "code": f"job_{job.state}",
-        "detail": f"the job {job.id} ended as {job.state}; submit it again",
-        "status": 409,
-    }
-    found = problem_in(problem, int(problem["status"]))
-    return JobFailed(
-        found.detail,
-        job=job,
-        code=found.code,
-        status=found.status,
-        retryable=found.retryable,
-        request_id=job.request_id,
-        body=problem,
-    )
 
 
 def _bodies(jobs: Iterable[JobRequest]) -> Iterator[bytes]:

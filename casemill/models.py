@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from casemill.problems import JobFailed
+
 FINAL = frozenset(("succeeded", "failed", "cancelled", "expired"))
 
 
@@ -88,6 +90,23 @@ class Job(Work):
     step: str | None = None
     position: int | None = None
     result: dict[str, Any] | None = None
+
+    def raise_for_state(self) -> None:
+        """Raise :class:`casemill.JobFailed` where it has no result: its problem, or ``job_cancelled`` and the like."""
+        problem = self.problem
+        if problem is None and self.state != "succeeded":
+            detail = f"the job {self.id} ended as {self.state}; submit it again"
+            problem = {"code": f"job_{self.state}", "detail": detail, "status": 409}
+        if problem:
+            raise JobFailed(
+                str(problem["detail"]),
+                job=self,
+                code=str(problem["code"]),
+                status=int(problem["status"]),
+                retryable=bool(problem.get("retryable")),
+                request_id=self.request_id,
+                body=problem,
+            )
 
 
 class Run(Work):

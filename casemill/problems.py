@@ -55,6 +55,10 @@ class Problem(Exception):
         self.request_id = request_id
         self.body = dict(body or {})
 
+    def __reduce__(self) -> Any:
+        """So that it crosses to another process."""
+        return _restored, (type(self), self.args), vars(self)
+
 
 class Unauthorized(Problem):
     """The request carries no key, or one that is not known or has ended."""
@@ -98,6 +102,10 @@ class JobFailed(Problem):
 
 class Unfinished(Problem, TimeoutError):
     """The time that you gave has passed. The work goes on: wait again, or cancel it."""
+
+
+def _restored(kind: type[Problem], args: tuple[Any, ...]) -> Problem:
+    return kind.__new__(kind, *args)
 
 
 _BY_STATUS: dict[int, type[Problem]] = {

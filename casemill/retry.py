@@ -11,7 +11,7 @@ from casemill.problems import Problem, Unfinished
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long a client goes on asking.
+    """How long a client goes on asking. The last try begins within ``seconds`` and ends by the client's ``timeout``.
 
     Attributes:
         attempts: requests that are made at most; 1 never asks again.

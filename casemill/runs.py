@@ -37,7 +37,7 @@ class Runs(WorkResource[D, Run]):
         yield from pages(PATH, {"schedule": schedule}, Run, self.retry)
 
     @iteration
-    def results(self, run: str | Run) -> Emitting[dict[str, Any], None]:
+    def results(self, run: str | Run, /) -> Emitting[dict[str, Any], None]:
         """A dict for each document that has ended so far: ``document``, ``name``, ``state`` and the job's ``result``.
 
         Where that is ``None``, ``code`` and ``detail`` say why. A connection that breaks off raises ``Unreachable``.

@@ -21,17 +21,17 @@ class WorkResource(Resource[D], Generic[D, W]):
     view: type[W]
 
     @operation
-    def get(self, work: str | W) -> Flow[W]:
+    def get(self, work: str | W, /) -> Flow[W]:
         """Where it stands now. Raises ``NotFound``."""
         return (yield from view_of(self.view, request("GET", self._path(work)), self.retry.begin()))
 
     @operation
-    def cancel(self, work: str | W) -> Flow[W]:
+    def cancel(self, work: str | W, /) -> Flow[W]:
         """Cancel it: at once what waits, at its next step what runs; one that has ended stays as it is."""
         return (yield from view_of(self.view, request("DELETE", self._path(work)), self.retry.begin()))
 
     @operation
-    def wait(self, work: str | W, *, timeout: float | None = None) -> Flow[W]:
+    def wait(self, work: str | W, /, *, timeout: float | None = None) -> Flow[W]:
         """Wait until it has ended, however it has; answers it as it ended.
 
         Raises ``Unfinished`` after ``timeout`` seconds; the work goes on. A gateway that restarts meanwhile does no
@@ -40,7 +40,9 @@ class WorkResource(Resource[D], Generic[D, W]):
         return self.view.model_validate((yield from self._following(work, None, timeout).flow()))
 
     @iteration
-    def events(self, work: str | W, *, after: str | None = None, timeout: float | None = None) -> Emitting[Event, Any]:
+    def events(
+        self, work: str | W, /, *, after: str | None = None, timeout: float | None = None
+    ) -> Emitting[Event, Any]:
         """Its events from the first on, or behind the one with the id ``after``, until it has ended.
 
         No event is missed or told twice when the connection breaks off, and the last one tells the final state. Raises

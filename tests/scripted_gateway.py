@@ -36,7 +36,7 @@ class Clock:
             self.sleep(seconds)
 
         patch.setattr(casemill.drivers, "time", SimpleNamespace(sleep=self.sleep))
-        patch.setattr(casemill.drivers, "anyio", SimpleNamespace(sleep=sleep))
+        patch.setattr(casemill.drivers, "asyncio", SimpleNamespace(sleep=sleep))
         for module in (casemill.retry, casemill.following, casemill.work):
             patch.setattr(module, "monotonic", lambda: self.now)
 

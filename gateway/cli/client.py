@@ -34,37 +34,37 @@ class Client:
 
     def get(self, path: str, **parameters: Any) -> Any:
         """JSON of a GET."""
-        with _our_errors():
+        with our_errors():
             return self._casemill.request("GET", path, params=parameters)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """JSON of a POST."""
-        with _our_errors():
+        with our_errors():
             return self._casemill.request("POST", path, body=body)
 
     def post_text(self, path: str, text: bytes) -> Any:
         """JSON of a POST whose body is a text as it is."""
-        with _our_errors():
+        with our_errors():
             return self._casemill.request("POST", path, content=text, content_type="application/yaml")
 
     def patch(self, path: str, body: dict[str, Any]) -> Any:
         """JSON of a PATCH."""
-        with _our_errors():
+        with our_errors():
             return self._casemill.request("PATCH", path, body=body)
 
     def delete(self, path: str) -> Any:
         """JSON of a DELETE."""
-        with _our_errors():
+        with our_errors():
             return self._casemill.request("DELETE", path)
 
     def upload(self, data: bytes, name: str, matter: str | None = None, *, read: bool = True) -> str:
         """Upload a document; answers its id. ``read`` waits for its text, and has one without text refused."""
-        with _our_errors():
+        with our_errors():
             return self._casemill.documents.upload(data, name=name, matter=matter, read=read).id
 
     def download(self, path: str, target: BinaryIO, **parameters: Any) -> None:
         """Write the body of a GET as it arrives."""
-        with _our_errors():
+        with our_errors():
             for piece in self._casemill.download(path, params=parameters):
                 target.write(piece)
 
@@ -82,13 +82,14 @@ class Client:
 
 
 def _told(events: Iterator[Event]) -> Iterator[tuple[str, dict[str, Any]]]:
-    with _our_errors():
+    with our_errors():
         for event in events:
             yield event.event, event.data
 
 
 @contextmanager
-def _our_errors() -> Generator[None]:
+def our_errors() -> Generator[None]:
+    """Raises what the client raises as ours, with the command that mends it."""
     try:
         yield
     except Unreachable as away:

@@ -11,10 +11,11 @@ from typing import Any
 import click
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from gateway.cli.client import Client
+from casemill import Job
+from gateway.cli.client import Client, our_errors
 from gateway.cli.output import note, show_json, show_table, stderr, wants_json
 from gateway.cli.review_text import print_review
-from services.errors import CasemillError, Conflict, Transient, from_problem
+from services.errors import CasemillError, Transient
 from services.jobs import JobType, Priority
 from services.settings import Settings
 
@@ -231,10 +232,8 @@ def _watch(client: Client, job: str) -> None:
 
 def check_success(job: dict[str, Any]) -> None:
     """Raise the problem of a job that has not succeeded."""
-    if job["problem"]:
-        raise from_problem(job["problem"])
-    if job["state"] != "succeeded":
-        raise Conflict(f"the job {job['id']} ended as {job['state']}; submit it again", code=f"job_{job['state']}")
+    with our_errors():
+        Job.model_validate(job).raise_for_state()
 
 
 COMMANDS = (review, submit, watch, jobs, show, cancel, dead, retry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -121,6 +122,8 @@ def test_other_refusals_are_final_and_typed(gateway: Gateway, status: int, kind:
     assert type(raised.value) is kind
     assert (raised.value.code, raised.value.status, raised.value.detail) == ("why", status, "what to do")
     assert raised.value.body["request_id"] == "req_1"
+    elsewhere = pickle.loads(pickle.dumps(raised.value))
+    assert (type(elsewhere), str(elsewhere), vars(elsewhere)) == (kind, str(raised.value), vars(raised.value))
     assert len(gateway.asked) == 1
 
 
