@@ -2,7 +2,7 @@
 
 ``snapshots/<time>/`` holds ``queue.rdb`` and ``manifest.json``, which names every file with its SHA-256; it has its
 name once all of it is on the disk. ``blobs/`` and ``audit/`` have each file once. ``keys/`` mirrors the data keys and
-has no history: what is erased loses its key here, with the next backup at the latest, and so in every snapshot before it.
+has no history: what is erased loses its key here, with the next backup at the latest, and in every snapshot before it.
 """
 
 from __future__ import annotations
