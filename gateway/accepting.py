@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
@@ -13,12 +15,15 @@ from gateway.job_views import whole_view
 from gateway.prefer import Preference, read_preference
 from gateway.schemas import JobRequest, JobView
 from gateway.state import Gateway, MatterSubmitter, Shared
-from gateway.submissions import build_submission
+from gateway.submissions import INLINE_BYTES, build_submission
 from services.errors import CasemillError
-from services.jobs import Job
+from services.jobs import Job, JobType, Submission
+from services.lifecycle import Lifecycle
 from services.principal import Principal
 
 POLL_SECONDS = 1
+# Built from the request alone, and many a second: others look documents up, and are submitted each in a thread.
+PROMPTS = (JobType.GENERATE, JobType.EMBED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +35,19 @@ class Accepting:
     request_id: str
     idempotency_key: str | None
     preference: Preference
+    small: bool
 
     async def __call__(self, job_request: JobRequest, *, playbook_text: str | None = None) -> Response:
         """Submit the job and answer its :class:`JobView`. Raises as :func:`build_submission` does.
 
         With ``Prefer: wait=N`` the answer is 200 with the job once it has ended, or 202 when it has not in time.
         """
-        job = await run_in_threadpool(self._submit, job_request, playbook_text)
+        build = partial(self._build, job_request, playbook_text)
+        # The record is what the script answers: a call after it could fail and make an accepted job look refused.
+        if self.small and job_request.type in PROMPTS:
+            job, _ = await self.gateway.submitting(build)
+        else:
+            job, _ = await run_in_threadpool(lambda: self.gateway.lifecycle.submit(build()))
         headers = {"Location": f"/v1/jobs/{job.id}"}
         ended = await self._ended(job)
         if applied := self.preference.applied(ended=ended is not None):
@@ -46,14 +57,12 @@ class Accepting:
         view = ended or JobView.of(job)
         return Response(view.model_dump_json(), 200 if ended else 202, headers, media_type="application/json")
 
-    def _submit(self, job_request: JobRequest, playbook_text: str | None) -> Job:
-        submission = replace(
+    def _build(self, job_request: JobRequest, playbook_text: str | None) -> Submission:
+        return replace(
             build_submission(self.gateway, self.principal, job_request, playbook_text=playbook_text),
             idempotency_key=self.principal.idempotency(self.idempotency_key),
             request_id=self.request_id,
         )
-        # The script answers the record: a call after it could fail and make an accepted job look refused.
-        return self.gateway.lifecycle.submit(submission)[0]
 
     async def _ended(self, job: Job) -> JobView | None:
         """The view of the job that has ended while the client waited, and ``None`` if that cannot be known."""
@@ -66,6 +75,22 @@ class Accepting:
             return None
 
 
+def submit_each(
+    lifecycle: Lifecycle, builders: Sequence[Callable[[], Submission]]
+) -> list[tuple[Job, bool] | Exception]:
+    """Build jobs and submit them together, as :meth:`Lifecycle.submit_each`; what one raises stands in its place."""
+
+    def built(build: Callable[[], Submission]) -> Submission | Exception:
+        try:
+            return build()
+        except Exception as error:  # for whoever asked for this one
+            return error
+
+    wanted = [built(build) for build in builders]
+    accepted = iter(lifecycle.submit_each([one for one in wanted if isinstance(one, Submission)]))
+    return [next(accepted) if isinstance(one, Submission) else one for one in wanted]
+
+
 async def accepting(
     request: Request,
     gateway: Shared,
@@ -75,7 +100,9 @@ async def accepting(
 ) -> Accepting:
     """The dependency."""
     preference = read_preference(", ".join(prefer or ()), gateway.settings.max_wait_seconds)
-    return Accepting(gateway, principal, request.state.request_id, idempotency_key, preference)
+    length = request.headers.get("content-length", "")
+    small = length.isdecimal() and int(length) <= INLINE_BYTES
+    return Accepting(gateway, principal, request.state.request_id, idempotency_key, preference, small)
 
 
 Acceptor = Annotated[Accepting, Depends(accepting)]

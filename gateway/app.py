@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from gateway.accepting import submit_each
 from gateway.external_ids import ExternalIds
 from gateway.limits import RequestGuard
 from gateway.problems import install_problem_handlers
@@ -37,6 +39,7 @@ from gateway.routes import (
     webhooks,
 )
 from gateway.state import Gateway
+from gateway.together import Together
 from services.access import Access
 from services.audit import Audit
 from services.batches import Batches
@@ -72,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.tenant_requests_per_minute, settings.tenant_tokens_per_minute, settings.tenant_stored_bytes
     )
     refusals = Refusals(Audit(client, names))
-    endpoints = Webhooks(lifecycle)
+    access, endpoints = Access(client, names, limits), Webhooks(lifecycle)
     fleet, catalog = Fleet(client, names), Catalog(settings.models_folder)
     documents_kept = Documents(client, names, blobs, tenant_limit=limits.stored_bytes)
     gateway = Gateway(
@@ -81,7 +84,8 @@ def create_app(settings: Settings) -> FastAPI:
         jobs=JobIndex(lifecycle.client, lifecycle.keys, lifecycle.records),
         runs=Runs(lifecycle),
         schedules=Schedules(lifecycle),
-        access=Access(client, names, limits),
+        access=access,
+        admitting=Together(access.check_each),
         rates=Rates(client, names, limits),
         audit=refusals.audit,
         blobs=blobs,
@@ -96,6 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         files=Files(lifecycle, blobs, tenant_limit=limits.stored_bytes),
         batches=Batches(lifecycle),
         events=Streams(settings),
+        submitting=Together(partial(submit_each, lifecycle)),
         external_ids=ExternalIds(lifecycle.external_id),
     )
 
@@ -122,6 +127,8 @@ def create_app(settings: Settings) -> FastAPI:
         description="A law firm's documents through local AI. Results are screening, not advice.",
         lifespan=lifespan,
         openapi_url=None,  # served with the documentation, behind the key
+        # Who called what is in our own metrics and audit log; no exporter of the machine's is told of it.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.gateway = gateway
     install_problem_handlers(app, refusals)

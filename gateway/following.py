@@ -114,7 +114,8 @@ async def wait_for_end(gateway: Gateway, tenant: str, job: str, seconds: float |
 def result_of(gateway: Gateway, job: Job) -> dict[str, Any]:
     """The result of a job that succeeded; raises what made it fail."""
     if job.state is State.SUCCEEDED and job.result:
-        return json.loads(gateway.blobs.get(job.tenant, job.result))
+        inline = job.result.startswith("{")
+        return json.loads(job.result if inline else gateway.blobs.get(job.tenant, job.result))
     if job.problem:
         raise from_problem(job.problem)
     raise InvalidRequest(f"the job was {job.state.value}", code=f"job_{job.state.value}", status=409)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from starlette.routing import Match
 from starlette.types import Scope
 
+from gateway.accepting import submit_each
 from gateway.schemas import JobRequest, JobView
 from gateway.state import Gateway
 from gateway.submissions import build_submission
@@ -59,7 +60,10 @@ def submit_lines(
         raise InvalidRequest("the body has no line; send one JSON object a line, each a job", code="lines_missing")
 
     def build(number: int, line: bytes) -> Submission:
-        wanted = JobLine.model_validate_json(line)
+        try:
+            wanted = JobLine.model_validate_json(line)
+        except ValidationError as error:
+            raise CasemillError(validation_reasons(error.errors()), code="request_invalid", status=422) from None
         shared = f"\0{number}\0{idempotency_key}" if idempotency_key else None  # as no client's own key can be
         return replace(
             build_submission(gateway, principal, wanted.job()),
@@ -67,24 +71,15 @@ def submit_lines(
             request_id=request_id,
         )
 
-    built = [_or_error(build, number, line) for number, line in lines]
-    accepted = iter(gateway.lifecycle.submit_each([one for one in built if isinstance(one, Submission)]))
-    results = [next(accepted) if isinstance(one, Submission) else one for one in built]
+    results = submit_each(gateway.lifecycle, [partial(build, number, line) for number, line in lines])
     return "".join(_answer(number, result) for (number, _), result in zip(lines, results, strict=True))
 
 
-def _or_error(build: Callable[[int, bytes], Submission], number: int, line: bytes) -> Submission | CasemillError:
-    try:
-        return build(number, line)
-    except ValidationError as error:
-        return CasemillError(validation_reasons(error.errors()), code="request_invalid", status=422)
-    except CasemillError as error:
-        return error
-
-
-def _answer(number: int, result: tuple[Job, bool] | CasemillError) -> str:
+def _answer(number: int, result: tuple[Job, bool] | Exception) -> str:
     if isinstance(result, CasemillError):
         told: dict[str, Any] = {"line": number, "status": result.http_status, "problem": result.problem()}
+    elif isinstance(result, Exception):
+        raise result
     else:
         told = {"line": number, "status": 202, "job": JobView.of(result[0]).model_dump(mode="json")}
     return json.dumps(told, ensure_ascii=False) + "\n"

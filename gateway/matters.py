@@ -31,8 +31,6 @@ def check_path(gateway: Gateway, principal: Principal, parameters: dict[str, str
 
     Raises ``NotFound`` for things of other matters, ``Forbidden`` where the path does not tell.
     """
-    if principal.matters is None:
-        return
     if not parameters or not parameters.keys() <= _MATTER_OF.keys():
         raise Forbidden(
             "this key is for named matters, and this is about more than one; use a key without matters",

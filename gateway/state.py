@@ -18,18 +18,21 @@ Whatever a route reads or changes it names by ``principal.tenant``; what changes
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from gateway.external_ids import ExternalIds
 from gateway.matters import check_path
+from gateway.together import Together
 from services.access import Access
 from services.audit import Audit
 from services.batches import Batches
 from services.blobs import Blobs
+from services.credentials import Credential
 from services.deliveries import Deliveries
 from services.documents import Documents
 from services.erasure import Erasures
@@ -37,6 +40,7 @@ from services.errors import RateLimited, Unauthorized
 from services.files import Files
 from services.fleet import Fleet
 from services.job_index import JobIndex
+from services.jobs import Job, Submission
 from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import Catalog
@@ -62,6 +66,7 @@ class Gateway:
     runs: Runs
     schedules: Schedules
     access: Access
+    admitting: Together[Credential, Principal]
     rates: Rates
     audit: Audit
     blobs: Blobs
@@ -76,6 +81,7 @@ class Gateway:
     files: Files
     batches: Batches
     events: Streams
+    submitting: Together[Callable[[], Submission], tuple[Job, bool]]
     external_ids: ExternalIds
 
 
@@ -84,13 +90,30 @@ async def gateway_of(request: Request) -> Gateway:
     return request.app.state.gateway
 
 
-def principal_of(request: Request) -> Principal:
-    """Who calls: ``Authorization: Bearer <key>``, the key as Basic password, or the session cookie of a log-in link.
+def credential_of(request: Request) -> Credential:
+    """``Authorization: Bearer <key>``, the key as Basic password, or the session cookie of a log-in link.
 
-    Raises ``Unauthorized`` or ``RateLimited``. Later in the request the principal is ``request.state.principal``.
+    Raises ``Unauthorized`` where there is none.
     """
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return Credential(value.strip())
+    if scheme.lower() == "basic":
+        try:
+            _, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except ValueError:  # not base64, or not UTF-8
+            raise Unauthorized("the Basic credentials are not base64 of user:key") from None
+        return Credential(password)
+    if session := request.cookies.get(SESSION_COOKIE):
+        return Credential(session, session=True)
+    raise Unauthorized("an API key is needed; send it as `Authorization: Bearer cm_…`")
+
+
+async def principal_of(request: Request) -> Principal:
+    """Who calls; raises ``Unauthorized`` or ``RateLimited``. Later in the request it is ``request.state.principal``."""
+    gateway: Gateway = request.app.state.gateway
     try:
-        principal = _admit(request)
+        principal = await gateway.admitting(credential_of(request))
     except RateLimited as error:
         request.state.rates = list(error.rates)
         raise
@@ -98,31 +121,14 @@ def principal_of(request: Request) -> Principal:
     return principal
 
 
-def _admit(request: Request) -> Principal:
-    gateway: Gateway = request.app.state.gateway
-    access = gateway.access
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return access.check(value.strip())
-    if scheme.lower() == "basic":
-        try:
-            _, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except ValueError:  # not base64, or not UTF-8
-            raise Unauthorized("the Basic credentials are not base64 of user:key") from None
-        return access.check(password)
-    if session := request.cookies.get(SESSION_COOKIE):
-        return access.check_session(session)
-    raise Unauthorized("an API key is needed; send it as `Authorization: Bearer cm_…`")
-
-
-def scoped(scope: str, *, of_any_matter: bool = False) -> Callable[[Request], Principal]:
+def scoped(scope: str, *, of_any_matter: bool = False) -> Callable[[Request], Awaitable[Principal]]:
     """A dependency that answers the principal and refuses keys without ``scope``, or for other matters."""
 
-    def check(request: Request) -> Principal:
-        principal = principal_of(request)
+    async def check(request: Request) -> Principal:
+        principal = await principal_of(request)
         principal.require(scope)
-        if not of_any_matter:
-            check_path(request.app.state.gateway, principal, request.path_params)
+        if principal.matters is not None and not of_any_matter:
+            await run_in_threadpool(check_path, request.app.state.gateway, principal, request.path_params)
         return principal
 
     return check

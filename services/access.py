@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from services.audit import Audit
-from services.errors import InvalidRequest, NotFound, Unauthorized
+from services.credentials import Credential, digest
+from services.errors import CasemillError, InvalidRequest, NotFound, Unauthorized
 from services.jobs import Priority, check_name
 from services.keys import Keys
 from services.principal import SCOPES, UNLIMITED, Limits, Principal
-from services.rates import limited, rates_of
 from services.redis_client import Redis, redis_errors, server_time
-from services.scripts import Scripts, pairs
+from services.scripts import Scripts
 
 LOGIN_SECONDS: Final = 600
 SESSION_SECONDS: Final = 12 * 3600
@@ -33,7 +32,7 @@ class Access:
     def __init__(self, client: Redis, keys: Keys, tenant: Limits = UNLIMITED) -> None:
         self._client = client
         self._keys = keys
-        self._tenant = tenant
+        self._tenant: dict[str, Any] = {} if tenant.requests is None else {"tenant_requests": tenant.requests}
         self._audit = Audit(client, keys)
         self._scripts = Scripts(client, {"prefix": keys.prefix})
 
@@ -57,7 +56,7 @@ class Access:
         key_id, secret = secrets.token_hex(6), secrets.token_hex(24)
         record: dict[str, str] = {
             "name": name,
-            "hash": _digest(secret),
+            "hash": digest(secret),
             "tenant": tenant,
             "scopes": " ".join(scope for scope in SCOPES if scope in scopes),
             "ceiling": ceiling.value,
@@ -105,7 +104,7 @@ class Access:
             raise InvalidRequest(f"the grace is 0 to {MAX_GRACE_SECONDS} seconds", code="grace_invalid")
         tenant, secret = self.find(key_id)["tenant"], secrets.token_hex(24)
         self._audit.note(tenant, actor, "key.rotated", key_id, grace_seconds=str(grace_seconds))
-        argument = {"id": key_id, "digest": _digest(secret), "grace": grace_seconds}
+        argument = {"id": key_id, "digest": digest(secret), "grace": grace_seconds}
         if not self._scripts.run("key_rotate", argument):
             raise key_unknown(key_id)
         return f"cm_{key_id}_{secret}"
@@ -119,17 +118,22 @@ class Access:
             pipeline.srem(self._keys("apikeys"), key_id)
             pipeline.execute()
 
-    def check(self, secret: str) -> Principal:
-        """Who holds this secret, as one request of theirs; raises ``Unauthorized`` or ``RateLimited``."""
-        prefix, _, rest = secret.partition("_")
-        key_id, _, random = rest.partition("_")
-        if prefix == "cm" and key_id.isalnum() and key_id.isascii() and random:
-            verdict, *found = self._admit({"id": key_id, "digest": _digest(random)})
-            if verdict == "expired":
-                raise Unauthorized("this key has expired; ask an admin for another", code="key_expired")
-            if verdict != "unknown":
-                return _admitted(verdict, *found)
-        raise Unauthorized("the API key is not known; send it as `Authorization: Bearer cm_…`")
+    def check(self, secret: str, *, session: bool = False) -> Principal:
+        """Who holds this key or session, as one request of theirs; raises ``Unauthorized`` or ``RateLimited``."""
+        principal = self.check_each([Credential(secret, session)])[0]
+        if isinstance(principal, CasemillError):
+            raise principal
+        return principal
+
+    def check_each(self, credentials: Sequence[Credential]) -> list[Principal | CasemillError]:
+        """As :meth:`check` for each of them, asked together; an error stands in the place of who is not let in."""
+        asked = [credential.asked() for credential in credentials]
+        answers = iter(self._scripts.run_each("admit", [self._tenant | one for one in asked if one is not None]))
+        found = [["unknown"] if one is None else next(answers) for one in asked]
+        return [
+            answer if isinstance(answer, CasemillError) else credential.judged(*answer)
+            for credential, answer in zip(credentials, found, strict=True)
+        ]
 
     def start_login(self, key_id: str) -> str:
         """A token that opens one browser session within ten minutes, for the link that `casemill up` prints."""
@@ -153,24 +157,11 @@ class Access:
             self._client.set(self._keys("session", token=session), key_id, ex=SESSION_SECONDS)
         return session
 
-    def check_session(self, session: str) -> Principal:
-        """Who a session acts for; raises ``Unauthorized`` when it or its key has ended, or ``RateLimited``."""
-        verdict, *found = self._admit({"session": session})
-        if verdict in ("unknown", "expired"):
-            raise Unauthorized("the session has ended; `casemill keys login` prints a new log-in link")
-        return _admitted(verdict, *found)
-
     def holds(self, principal: Principal) -> bool:
         """Whether the key, secret and session that somebody was admitted by are still good."""
         with redis_errors():
             known = self._scripts.run("admit", {"id": principal.key_id, "peek": True})[0] == "admitted"
         return known and (principal.until is None or server_time(self._client) < principal.until)
-
-    def _admit(self, way: dict[str, str]) -> list[Any]:
-        argument: dict[str, Any] = way | {}
-        if self._tenant.requests is not None:
-            argument["tenant_requests"] = self._tenant.requests
-        return self._scripts.run("admit", argument)
 
     def _check(self, scopes: Collection[str], matters: Collection[str] | None, limits: Limits) -> None:
         if unknown := set(scopes) - set(SCOPES):
@@ -194,39 +185,10 @@ def key_unknown(key_id: str) -> NotFound:
     return NotFound(f"there is no key {key_id!r}; `casemill keys list` shows them", code="key_unknown")
 
 
-def _admitted(verdict: str, key_id: str, flat: list[str], until: str, wait: str, told: list[Any]) -> Principal:
-    record = pairs(flat)
-    scopes = frozenset(record["scopes"].split())
-    # Before there were operators, an admin was one; records of that time have no field `matters`.
-    legacy = "matters" not in record and "admin" in scopes
-    limits = Limits(*(_read(record, name) for name in ("requests", "tokens", "stored_bytes")))
-    principal = Principal(
-        key_id=key_id,
-        tenant=record["tenant"],
-        scopes=scopes | {"operator"} if legacy else scopes,
-        ceiling=Priority(record["ceiling"]),
-        matters=frozenset(record["matters"].split()) if record.get("matters") else None,
-        limits=limits,
-        until=float(until) if until else None,
-        rates=rates_of("requests", limits.requests, told),
-    )
-    if verdict == "limited":
-        raise limited("requests", float(wait), principal.rates)
-    return principal
-
-
 def _shown(key_id: str, record: dict[str, str]) -> dict[str, str]:
     hidden = ("hash", "old_hash")
     return {"id": key_id} | {name: value for name, value in record.items() if name not in hidden}
 
 
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
 def _number(value: float | None) -> str:
     return "" if value is None else str(value)
-
-
-def _read(record: dict[str, str], name: str) -> int | None:
-    return int(record[name]) if record.get(name) else None

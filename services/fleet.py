@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,7 +94,6 @@ class Fleet:
         self._client = client
         self._keys = keys
         self._placed = placed
-        self._models: tuple[float, list[WorkerModel]] = (-math.inf, [])
 
     def announce(self, announcement: Announcement) -> None:
         """Say that a worker lives; holds for ten seconds."""
@@ -140,14 +137,9 @@ class Fleet:
             texts = self._client.mget([self._keys("worker", id=worker) for worker in ids]) if ids else []
         return [_announcement(json.loads(text)) for text in texts if text]
 
-    def models(self, *, within: float = 0.0) -> list[WorkerModel]:
-        """Models that some live worker can serve, each name and kind once, as they were ``within`` so many seconds."""
-        read, models = self._models
-        if time.monotonic() - read > within:
-            found = {(model.name, model.kind): model for worker in self.workers() for model in worker.models}
-            models = list(found.values())
-            self._models = time.monotonic(), models
-        return models
+    def models(self) -> list[WorkerModel]:
+        """Models that some live worker can serve, each name and kind once."""
+        return list({(model.name, model.kind): model for worker in self.workers() for model in worker.models}.values())
 
 
 def _announcement(raw: dict[str, Any]) -> Announcement:

@@ -227,8 +227,9 @@ Outcome = Literal["succeeded", "failed", "retry", "released", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What became of a claim. ``result`` is a blob's name; ``problem`` tells why it failed or is retried.
+    """What became of a claim. ``problem`` tells why it failed or is retried.
 
+    ``result`` is a blob's name or, where it is small, the JSON object itself.
     ``reused`` says that nothing was computed: all of the job's work had been done before.
     """
 

@@ -58,6 +58,7 @@ TEMPLATES: Final = {
     "scheduled": "scheduled",  # zset tenant|id → due time; empty when idle
     "expiries": "expiries",  # zset tenant|id → time after which it shall not start; empty when idle
     "waiting": "waiting",  # hash "lane|tenant" → jobs, "lane|tenant|bytes" → input bytes; empty when idle
+    "model_waiting": "model-waiting",  # hash "lane|device|model" → jobs that need the model; empty when idle
     "service": "service",  # hash lane → measured seconds of a job, smoothed; permanent
     "tenants": "tenants",  # set of tenant names that ever submitted; permanent
     "counters": "counters",  # hash of totals shown as metrics; permanent

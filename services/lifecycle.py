@@ -282,6 +282,16 @@ class Lifecycle:
             for (cell, count, _), queued in zip(filled, since, strict=True)
         }
 
+    def model_depths(self) -> dict[tuple[Lane, Device, str], int]:
+        """Jobs waiting that need a model, by lane, device and model; only where any wait."""
+        with redis_errors():
+            rows = self.client.hgetall(self.keys("model_waiting"))
+        found: dict[tuple[Lane, Device, str], int] = {}
+        for cell, count in rows.items():
+            lane, device, model = cell.split("|", 2)
+            found[Lane(lane), Device(device), model] = int(count)
+        return found
+
     def standing(self) -> dict[str, int]:
         """How many jobs are dead letters (of all tenants), scheduled, and held by a lease now."""
         with redis_errors():

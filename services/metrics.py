@@ -16,6 +16,7 @@ from services.capacity import Capacity
 from services.fleet import Announcement, EngineView, Fleet
 from services.jobs import Device, Lane, Priority, State
 from services.lifecycle import Lifecycle
+from services.models import FAKE
 from services.redis_client import redis_errors, server_info
 from services.tickets import ticket_queue
 from services.timings import TOKEN_BOUNDS
@@ -90,6 +91,7 @@ class _Installation(Collector):
         workers = self._fleet.workers()
         yield from self._jobs()
         yield from self._backlog()
+        yield from self._models(workers)
         yield from self._timings()
         yield from _fleet(workers)
         yield from _engines([(worker.id, view) for worker in workers for view in worker.engines])
@@ -131,6 +133,19 @@ class _Installation(Collector):
             tickets.add_metric([queue], count)
         yield tickets
 
+    def _models(self, workers: list[Announcement]) -> Iterable[Metric]:
+        labels = ["lane", "device", "model"]
+        depth = GaugeMetricFamily("casemill_model_jobs", "Jobs waiting that need a model.", labels=labels)
+        having = GaugeMetricFamily(
+            "casemill_model_workers", "Live workers that have a model which jobs wait for.", labels=labels
+        )
+        for (lane, device, model), count in self._lifecycle.model_depths().items():
+            depth.add_metric([lane, device, model], count)
+            able = [worker for worker in _able(workers, lane, device) if _has(worker, lane, model)]
+            having.add_metric([lane, device, model], len(able))
+        yield depth
+        yield having
+
     def _timings(self) -> Iterable[Metric]:
         # Without sums: those would cost each claim and each end a second write.
         families = {
@@ -167,14 +182,22 @@ class _Installation(Collector):
         )
 
 
+def _able(workers: list[Announcement], lane: Lane, device: Device) -> list[Announcement]:
+    return [worker for worker in workers if lane in worker.lanes and worker.device in _SERVING[device]]
+
+
+def _has(worker: Announcement, lane: Lane, model: str) -> bool:
+    """Whether it can load a model; a kind of model has the name of its lane, and the fake engine plays any."""
+    return worker.engine == FAKE or any(known.name == model and known.kind == lane for known in worker.models)
+
+
 def _fleet(workers: list[Announcement]) -> Iterable[Metric]:
     serving = GaugeMetricFamily(
         "casemill_lane_workers", "Live workers that serve what waits in a lane for a device.", labels=["lane", "device"]
     )
     for lane in Lane:
         for device in Device:
-            able = [worker for worker in workers if lane in worker.lanes and worker.device in _SERVING[device]]
-            serving.add_metric([lane, device], len(able))
+            serving.add_metric([lane, device], len(_able(workers, lane, device)))
     yield serving
     for name, (text, value) in _WORKERS.items():
         family = GaugeMetricFamily(name, text, labels=["worker", "device"])

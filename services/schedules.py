@@ -149,8 +149,9 @@ class Schedules:
             tenant, _, schedule = member.partition("|")
             try:
                 fired += self._fire(self.get(tenant, schedule), now)
-            except Unavailable:
-                raise
+            except Unavailable as error:
+                if error.code != "erasing":  # that schedule goes with its matter; others have their time
+                    raise
             except (NotFound, Conflict):  # removed, or dealt with by another caretaker
                 continue
             except CasemillError as error:

@@ -17,7 +17,7 @@ from services.seals import MARK, Seals
 from services.tenant_secrets import TenantSecrets
 
 _ERASED_NAME = "(erased)"
-_TEXTS = ("input", "metadata", "problem", "name", "external_id")
+_TEXTS = ("input", "metadata", "problem", "name", "external_id", "result")
 
 
 def owners_of(tenant: str, document: str | None, matter: str | None) -> tuple[str, ...]:
@@ -66,21 +66,29 @@ class SealedRecords:
             opened["problem"] = json.dumps(self.open_problem(tenant, json.loads(fields["problem"])))
         if "name" in fields:
             opened["name"] = self.name(tenant, fields["name"])
+        if MARK in fields.get("result", ""):
+            opened["result"] = self._text(tenant, "result", fields["result"], "")
         if fields.get("external_id"):
             opened["external_id"] = self.external_id(tenant, fields["external_id"])
         return opened
 
     def seal_completion(self, completion: Completion) -> dict[str, str]:
         """What became of a claim, as the script reads it."""
-        claim, problem = completion.claim, completion.problem
+        claim, problem, result = completion.claim, completion.problem, completion.result
+        owners = owners_of(claim.tenant, claim.document, claim.matter)
         if problem:
-            problem = self.seal_problem(claim.tenant, problem, owners_of(claim.tenant, claim.document, claim.matter))
+            problem = self.seal_problem(claim.tenant, problem, owners)
+        if result.startswith("{"):  # itself, and no blob's name
+            try:
+                result = self.seals.seal_text(claim.tenant, "result", result, owners)
+            except Erased:
+                result = ""
         return {
             "tenant": claim.tenant,
             "id": claim.id,
             "attempt": str(claim.attempt),
             "outcome": completion.outcome,
-            "result": completion.result,
+            "result": result,
             "problem": json.dumps(problem) if problem else "",
             "retry_after": str(completion.retry_after),
             "reused": "1" if completion.reused else "",

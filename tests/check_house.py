@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("services", "shaders", "gateway", "workers")
+PACKAGES = ("casemill", "services", "shaders", "gateway", "workers")
 MAX_LINES = 400
 FORBIDDEN_NAMES = {"manager", "helper", "helpers", "utils", "util", "common", "misc"}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -111,3 +113,17 @@ def serving(settings: Settings) -> Generator[Served]:
         listener.close()
         fleet.leave("w1")
         lifecycle.client.close()
+
+
+@contextmanager
+def gateway_process(settings: Settings) -> Generator[subprocess.Popen[bytes]]:
+    """A gateway as a process of its own, which is killed at the end of the block."""
+    names = ("data_dir", "prefix", "port")
+    env = os.environ | {f"CASEMILL_{name.upper()}": str(getattr(settings, name)) for name in names}
+    env["REDIS_URL"] = settings.redis_url
+    command = [sys.executable, "-m", "gateway.cli.main", "gateway"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

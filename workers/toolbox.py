@@ -13,7 +13,7 @@ from services.blobs import Blobs
 from services.documents import RESULT, Documents
 from services.errors import NotFound, Transient
 from services.files import Files
-from services.jobs import Claim, Lane
+from services.jobs import Claim, JobType, Lane
 from services.known_models import KnownModels
 from services.playbook_store import PlaybookStore
 from services.playbooks import Playbook
@@ -22,6 +22,10 @@ from services.settings import Settings
 from services.texts import DocumentText
 from workers.documents.reader import reader_version
 from workers.engines.registry import Engines
+
+# Of a prompt's result so much goes into its record, which costs the disk less than two files' syncs.
+INLINE_BYTES = 4096
+_PROMPTS = (JobType.GENERATE, JobType.EMBED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Toolbox:
     def keep_result(self, claim: Claim, result: dict[str, Any]) -> str:
         """Store a job's result; one about a document, or with several under ``documents``, is erased with any of them.
 
+        Answers what stands for it in the record: a blob's name, or the small result of a prompt itself, as JSON.
         Raises ``NotFound`` when the job's document or matter was erased meanwhile, ``Transient`` when one of several
         documents was.
         """
@@ -87,6 +92,8 @@ class Toolbox:
             return str(result["status"])
         document = str(self.input(claim).get("document", ""))
         data = json.dumps(result, ensure_ascii=False).encode()
+        if claim.parent is None and claim.task in _PROMPTS and len(data) <= INLINE_BYTES:
+            return data.decode()
         about = owners_of(claim.tenant, document or None, claim.matter)
         owners = {*about, *result.get("documents", ())}
         blob = self.blobs.put(claim.tenant, "res", data, owners=owners, scope=claim.member)

@@ -95,7 +95,7 @@ def _cut(place: dict[str, Any], start: int, end: int) -> str:
 def _document(client: Client, name: str, matter: str | None = None) -> str:
     """The id of a document that is named by it, or of the file of that name, which is uploaded."""
     file = Path(name)
-    return client.upload(file.read_bytes(), file.name, matter)["id"] if file.is_file() else name
+    return client.upload(file.read_bytes(), file.name, matter) if file.is_file() else name
 
 
 COMMANDS = (search, compare)

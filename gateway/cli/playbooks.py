@@ -85,7 +85,7 @@ def test(settings: Settings, playbook: str, document: Path) -> None:
     """Run a playbook, a file or one that is kept, over a document and print what it finds; the file is not kept."""
     client = Client(settings)
     body = {"text": _checked_text(Path(playbook))} if Path(playbook).is_file() else {"playbook": playbook}
-    body["document"] = client.upload(document.read_bytes(), document.name)["id"]
+    body["document"] = client.upload(document.read_bytes(), document.name)
     result = finished(client, client.post("/v1/playbooks/test", body)["id"])["result"]
     if wants_json():
         show_json(result)

@@ -165,7 +165,7 @@ def _upload(client: Client, settings: Settings, run_id: str, documents: list[Sou
             progress.update(task, description=source.name)
             try:
                 data = source.read(settings.max_upload_bytes)
-                ids.append(client.upload(data, source.name, matter, read=False)["id"])
+                ids.append(client.upload(data, source.name, matter, read=False))
             except CasemillError as error:
                 if error.code in ("gateway_away", "unauthorized", "forbidden"):
                     raise
@@ -211,7 +211,7 @@ def _follow(client: Client, run_id: str) -> dict[str, Any]:
     try:
         with Progress(*columns, transient=True, disable=not terminal, console=stderr()) as progress:
             task = progress.add_task("", total=None)
-            for event, data in client.follow(path):
+            for event, data in client.follow_run(run_id):
                 if wants_json():
                     show_json({"event": event, "data": data})
                 if "total" not in data:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from gateway.cli.client import Client
 from gateway.cli.output import note, show_json, show_table, stderr, wants_json
 from gateway.cli.review_text import print_review
-from services.errors import CasemillError, Conflict, Unavailable, from_problem
+from services.errors import CasemillError, Conflict, Transient, from_problem
 from services.jobs import JobType, Priority
 from services.settings import Settings
 
@@ -30,7 +30,7 @@ def review_one(client: Client, file: Path, **options: str | None) -> dict[str, A
     with Progress(*columns, transient=True, disable=not sys.stderr.isatty(), console=stderr()) as progress:
         task = progress.add_task(f"{file.name}: upload", total=None)
         document = client.upload(file.read_bytes(), file.name, options.get("matter"))
-        request = {"type": "review", "document": document["id"], **options}
+        request = {"type": "review", "document": document, **options}
         job = client.post("/v1/jobs", {name: value for name, value in request.items() if value is not None})
         steps: list[str] = job["steps"]
         progress.update(task, total=len(steps), description=f"{file.name}: {steps[0]}")
@@ -94,7 +94,7 @@ def submit(
     client = Client(settings)
     body: dict[str, Any] = {"type": job_type} | {name: value for name, value in options.items() if value is not None}
     if file:
-        body["document"] = client.upload(file.read_bytes(), file.name, options["matter"])["id"]
+        body["document"] = client.upload(file.read_bytes(), file.name, options["matter"])
     if input_json:
         try:
             body["input"] = json.loads(input_json)
@@ -182,9 +182,9 @@ def finished(client: Client, job: str) -> dict[str, Any]:
 def following(client: Client, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The job's events; a gateway that stays away does not take the job along, and the message says so."""
     try:
-        yield from client.follow(f"/v1/jobs/{job}")
-    except Unavailable as error:
-        raise Unavailable(f"{error.detail}; {job} is kept: `casemill watch {job}` goes on", code=error.code) from None
+        yield from client.follow_job(job)
+    except Transient as error:
+        raise Transient(f"{error.detail}; {job} is kept: `casemill watch {job}` goes on", code=error.code) from None
 
 
 def _show_jobs(found: list[dict[str, Any]]) -> None:
@@ -211,7 +211,7 @@ def _show_jobs(found: list[dict[str, Any]]) -> None:
 
 def _watch(client: Client, job: str) -> None:
     streamed = False
-    for event, data in client.follow(f"/v1/jobs/{job}"):
+    for event, data in client.follow_job(job):
         if wants_json():
             show_json({"event": event, "data": data})
         elif event == "token":

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from gateway.schemas import BoundsRequest
-from gateway.state import MatterReader, Operator, Shared, principal_of
+from gateway.state import MatterReader, Operator, Shared, credential_of
 from services.audit import SYSTEM
 from services.capacity import Capacity
 from services.errors import CasemillError, Unavailable
@@ -44,7 +44,8 @@ def readyz(request: Request, gateway: Shared) -> Response:
     status = 200 if ready else 503
     headers = {} if ready else {"Retry-After": "2"}
     try:
-        principal_of(request)
+        credential = credential_of(request)
+        gateway.access.check(credential.secret, session=credential.session)
     except CasemillError:
         return JSONResponse({"ready": ready}, status_code=status, headers=headers)
     return JSONResponse({"ready": ready, "checks": checks}, status_code=status, headers=headers)

@@ -86,8 +86,12 @@ for _, tenant in ipairs(redis.call('SMEMBERS', key.tenants())) do
   for _, webhook in ipairs(redis.call('SMEMBERS', key.webhooks(tenant))) do
     indexes[#indexes + 1] = key.deliveries(tenant, webhook)
   end
+  local ended = stamp(NOW - tonumber(O.result_ttl))
   for _, index in ipairs(indexes) do
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', stamp(NOW - tonumber(O.result_ttl)), 'LIMIT', 0, C.batch)) do
+    -- Any one batch of those that may have ended, as the oldest may live on for long.
+    local batches = math.ceil(redis.call('ZCOUNT', index, '-inf', ended) / C.batch)
+    local from = tonumber(T[2]) % math.max(batches, 1) * C.batch
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', ended, 'LIMIT', from, C.batch)) do
       if redis.call('EXISTS', key.job(tenant, id)) == 0 then
         redis.call('ZREM', index, id)
         local digests = redis.call('HGET', key.labels(tenant), id) or ''

@@ -11,19 +11,22 @@ local part_ended, stop_batch
 -- Defined in deliveries.lua: endpoints are told of an end, in the same transaction.
 local tell_webhooks, note_attempt
 
--- What waits, by lane and tenant: jobs and bytes of input, for the limits at submission.
-local function account(lane, tenant, jobs, bytes)
-  local field = lane .. '|' .. tenant
-  if redis.call('HINCRBY', key.waiting(), field, jobs) == 0 then redis.call('HDEL', key.waiting(), field) end
-  field = field .. '|bytes'
-  if redis.call('HINCRBY', key.waiting(), field, bytes) == 0 then redis.call('HDEL', key.waiting(), field) end
+local function count(name, field, n)
+  if redis.call('HINCRBY', name, field, n) == 0 then redis.call('HDEL', name, field) end
+end
+
+-- What waits: jobs and bytes of input by lane and tenant, for the limits at submission; jobs by model, for the metrics.
+local function account(lane, device, tenant, model, jobs, bytes)
+  count(key.waiting(), lane .. '|' .. tenant, jobs)
+  count(key.waiting(), lane .. '|' .. tenant .. '|bytes', bytes)
+  if model and model ~= '' then count(key.model_waiting(), table.concat({lane, device, model}, '|'), jobs) end
 end
 
 -- Puts a job into its backlog. A first entry takes the tenant's virtual time (start-time fair queuing);
 -- a job that comes back keeps the score it had, so that a crash does not send it to the end.
 local function enqueue(tenant, id)
   local k = key.job(tenant, id)
-  local h = redis.call('HMGET', k, 'lane', 'device', 'priority', 'cost', 'score', 'bytes')
+  local h = redis.call('HMGET', k, 'lane', 'device', 'priority', 'cost', 'score', 'bytes', 'model')
   local lane, device, priority, score = h[1], h[2], h[3], h[5]
   if not score then
     local clock = key.clock(lane, priority)
@@ -34,15 +37,15 @@ local function enqueue(tenant, id)
   end
   redis.call('HSET', k, 'state', 'queued', 'entered', stamp(NOW))
   redis.call('ZADD', key.backlog(lane, device, priority), score, tenant .. '|' .. id)
-  account(lane, tenant, 1, tonumber(h[6] or '0'))
+  account(lane, device, tenant, h[7], 1, tonumber(h[6] or '0'))
   wake(lane, device, priority == 'critical' or priority == 'high')
 end
 
 -- Takes a job out of its backlog; answers its priority and how long it was there, nothing when it was not.
 local function leave(tenant, id)
-  local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'device', 'priority', 'bytes', 'entered')
+  local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'device', 'priority', 'bytes', 'entered', 'model')
   if not h[1] or redis.call('ZREM', key.backlog(h[1], h[2], h[3]), tenant .. '|' .. id) == 0 then return nil end
-  account(h[1], tenant, -1, 0 - tonumber(h[4] or '0')) -- not a negation: -0 is no integer to the server
+  account(h[1], h[2], tenant, h[6], -1, 0 - tonumber(h[4] or '0')) -- not a negation: -0 is no integer to the server
   return h[3], NOW - tonumber(h[5] or NOW)
 end
 

@@ -62,6 +62,19 @@ def test_a_worker_that_is_stopped_and_comes_back_cannot_deliver(queue: Lifecycle
     assert [queue.get("acme", job).result for job in jobs] == ["res_2"] * 4
 
 
+def test_a_worker_that_comes_back_while_another_does_its_jobs_takes_none_from_it(queue: Lifecycle) -> None:
+    with worker(queue, "sleeper", 4) as sleeper:
+        jobs = [submit(queue, seconds=3) for _ in range(4)]
+        wait_until(lambda: running(queue) == 4, 30, "four running jobs")
+        sleeper.send_signal(signal.SIGSTOP)
+        with worker(queue, "awake", 4):
+            wait_until(lambda: {queue.get("acme", job).attempt for job in jobs} == {2}, 30, "the second attempts")
+            sleeper.send_signal(signal.SIGCONT)
+            wait_until(lambda: queue.counters().get("stale_results", 0) == 4, 30, "the first attempts' refusal")
+            records = ended_once(queue, jobs)
+    assert {(record.state.value, record.attempt, record.result) for record in records} == {("succeeded", 2, "res_2")}
+
+
 def test_a_job_that_kills_its_worker_ends_as_a_dead_letter(queue: Lifecycle) -> None:
     poison = submit(queue, die=True)
     for number in range(3):

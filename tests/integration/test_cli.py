@@ -153,6 +153,7 @@ def test_without_a_stack_the_fix_is_named(tmp_path: Path) -> None:
     assert "casemill up" in lonely("jobs", status=1)
     problem = Shell(CASEMILL_DATA_DIR=str(tmp_path), CASEMILL_PORT="1", CASEMILL_KEY="cm_x_y").json("jobs", status=1)
     assert problem["problem"]["code"] == "gateway_away"
+    assert "url_invalid" in Shell(CASEMILL_URL="gateway:8700", CASEMILL_KEY="cm_x_y")("jobs", status=1)
 
 
 def test_a_cancelled_job_is_no_success(shell: Shell, fake_stack: Running, tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_a_stream_that_ends_before_its_job_is_followed_on() -> None:
         def do_GET(self) -> None:
             asked.append(self.path)
             if not self.path.endswith("/events"):
-                body = b'{"state": "running"}'
+                body = b'{"state": "running"}' if len(asked) < 3 else b'{"state": "succeeded"}'
             elif self.headers["Last-Event-ID"] == "1-0":
                 body = b"id: 2-0\nevent: succeeded\ndata: {}\n\n"
             else:
@@ -222,9 +223,9 @@ def test_a_stream_that_ends_before_its_job_is_followed_on() -> None:
         try:
             url = f"http://127.0.0.1:{server.server_port}"
             client = Client(Settings.model_validate({"url": url, "key": "cm_x_y"}))
-            events = [event for event, _ in client.follow("/v1/jobs/job_1")]
+            events = [event for event, _ in client.follow_job("job_1")]
         finally:
             server.shutdown()
             thread.join()
     assert events == ["running", "interrupted", "succeeded"]
-    assert asked == ["/v1/jobs/job_1/events", "/v1/jobs/job_1", "/v1/jobs/job_1/events"]
+    assert asked == ["/v1/jobs/job_1/events", "/v1/jobs/job_1"] * 2

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,18 +16,13 @@ import pytest
 from gateway.stack.valkey import reachable_settings
 from services import caretaker as caretaking
 from services import erasure
-from services.audit import Audit
-from services.blobs import Blobs
 from services.caretaker import Caretaker
-from services.documents import Documents
-from services.erasure import Erasures
 from services.errors import NotFound, Permanent, Unavailable
-from services.jobs import Claim, Job, JobType, Lane, State, Step, Submission
-from services.lifecycle import Lifecycle
+from services.jobs import JobType, Lane, State, Submission
 from services.orphans import remove_orphans
 from services.recurrence import Missed, Recurrence
 from services.redis_client import connect
-from services.runs import Runs, RunSubmission
+from services.runs import RunSubmission
 from services.schedules import Schedules
 from services.sealed_records import owners_of
 from services.seals import Seals
@@ -36,18 +30,9 @@ from services.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.conftest import Running, running
 from tests.integration.test_lifecycle import claim, events, finish, tidy
+from tests.law_office import CASE, CONTRACT, FILE_NAME, NEEDLE, TELLING, Office, dump_of, holding
 
 __all__ = ["tidy"]  # an autouse fixture
-
-NEEDLE = "Quetzalcoatlus Holdings"
-FILE_NAME = "strictly-confidential-zymurgy.txt"
-CASE = "divorce of Zebedee 2031-17"  # what a client calls a job
-TELLING = (NEEDLE, FILE_NAME, CASE)
-CONTRACT = f"""SERVICES AGREEMENT between {NEEDLE} and the Supplier.
-
-The Supplier shall indemnify {NEEDLE} without limit. This Agreement is governed by the laws of England.
-"""
-PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("scan", "scan", Lane.ANALYZE))
 
 
 @pytest.fixture(params=["sealed", "plain"])
@@ -57,69 +42,6 @@ def office(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Offic
     office = Office(settings)
     yield office
     office.lifecycle.client.close()
-
-
-class Office:
-    """The stores of one process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.lifecycle = Lifecycle(settings)
-        self.blobs = Blobs(settings.data_dir, self.lifecycle.records.seals)
-        self.documents = Documents(self.lifecycle.client, self.lifecycle.keys, self.blobs)
-        self.runs = Runs(self.lifecycle)
-        self.erasures = Erasures(self.lifecycle, self.documents)
-        self.audit = Audit(self.lifecycle.client, self.lifecycle.keys)
-
-    @property
-    def sealed(self) -> bool:
-        return self.blobs.seals.on
-
-    def upload(self, text: str = CONTRACT, name: str = FILE_NAME, matter: str | None = None) -> str:
-        return self.documents.add("acme", text.encode(), name=name, matter=matter).id
-
-    def submit(self, document: str | None, matter: str | None = None, **changes: Any) -> Job:
-        name = self.documents.get("acme", document).name if document else ""
-        body = {"document": document, "name": name} if document else {"prompt": NEEDLE}
-        kind = JobType.REVIEW if document else JobType.GENERATE
-        plan = PLAN if document else ()
-        submission = Submission("acme", kind, body, document=document, matter=matter, plan=plan, **changes)
-        return self.lifecycle.submit(submission)[0]
-
-    def keep(self, held: Claim, document: str) -> str:
-        blob = self.blobs.put("acme", "text", CONTRACT.encode(), owners=(document,))
-        self.documents.keep_output("acme", document, f"text:{held.attempt}", blob)
-        return blob
-
-    def dump(self) -> bytes:
-        return dump_of(self.lifecycle.client, self.settings.prefix)
-
-    def settle(self) -> None:
-        """What the caretaker does until nothing is pending."""
-        wait_until(lambda: self.erasures.carry_on() == 0 and not self.erasures.pending(), 30, "the end of the erasure")
-
-
-def dump_of(raw: Any, prefix: str) -> bytes:
-    """Every key and value under a prefix, as the server gives them: what it compresses in its files among them."""
-    found: list[str] = []
-    for name in raw.scan_iter(f"{prefix}*"):
-        kind = raw.type(name)
-        read = {"hash": raw.hgetall, "string": raw.get, "stream": raw.xrange, "set": raw.smembers}
-        read |= {"zset": lambda key: raw.zrange(key, 0, -1), "list": lambda key: raw.lrange(key, 0, -1)}
-        found.append(f"{name} {read[kind](name)}")
-    return "\n".join(found).encode()
-
-
-def holding(folder: Path, *needles: str) -> list[Path]:
-    """Files below a folder with any of these in their bytes."""
-    wanted, found = [needle.encode() for needle in needles], list[Path]()
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and any(needle in path.read_bytes() for needle in wanted):
-                found.append(path)
-        except FileNotFoundError:  # the server's, while it rewrites its file
-            continue
-    return found
 
 
 def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -> None:
@@ -135,6 +57,10 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
     problem = Permanent(f"it says {NEEDLE}", code="odd").problem()
     finish(office.lifecycle, child, "failed", problem=problem)
     office.runs.seal("acme", run.id)
+    answered = office.submit(None, "m-1")
+    result = {"text": f"an answer: {NEEDLE}"}
+    ends = {one.id: one for one in claim(office.lifecycle, Lane.GENERATE, n=2)}
+    finish(office.lifecycle, ends[answered.id], result=json.dumps(result))
     dump = office.dump()
     for needle in TELLING:
         assert (needle.encode() in dump) is not office.sealed
@@ -151,10 +77,17 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
     assert FILE_NAME in [data.get("name") for data in told]
     tokens = [event.data for event in events(office.settings, office.lifecycle, child.id)]
     assert tokens[-1]["problem"] == problem
+    assert json.loads(office.lifecycle.get("acme", answered.id).result or "") == result
     for one in held:
         office.lifecycle.cancel("acme", one.root)
     finish(office.lifecycle, next(one for one in held if one is not child), "cancelled")
+    finish(office.lifecycle, ends[plain.id], "released")
     office.lifecycle.cancel("acme", plain.id)
+    counts = office.erasures.matter("acme", "m-1", actor="key1")
+    assert counts["documents"] == 1
+    office.settle()
+    assert f"an answer: {NEEDLE}".encode() not in office.dump()
+    assert office.lifecycle.get("acme", answered.id).result is None
 
 
 def test_a_job_that_runs_on_it_can_write_nothing_afterwards(office: Office) -> None:
@@ -229,11 +162,12 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
         office.lifecycle.cancel("acme", one)
 
 
+class Died(Exception):
+    """Where an erasure is cut off."""
+
+
 def test_nothing_begins_on_what_is_being_erased(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     document = office.upload(matter="m-1")
-
-    class Died(Exception):
-        pass
 
     def die(*_: object) -> None:
         raise Died
@@ -252,6 +186,34 @@ def test_nothing_begins_on_what_is_being_erased(office: Office, monkeypatch: pyt
         assert why.value.code == "erasing"
     office.settle()
     assert office.upload(matter="m-1") == document
+
+
+def test_a_schedule_of_what_is_being_erased_keeps_no_other_from_firing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw: Any = office.lifecycle.client
+    schedules = Schedules(office.lifecycle)
+    due = int(schedules.now()) - 60
+    for number, matter in enumerate(("m-1", "m-2")):
+        office.upload(matter=matter)
+        work = Submission("acme", JobType.EXTRACT, {}, matter=matter)
+        kept = schedules.add("nightly", Recurrence("UTC", 0, cron="0 3 * * *"), Missed.ONCE, work)
+        raw.hset(office.lifecycle.keys("schedule", tenant="acme", id=kept.id), "next", str(due + number))
+        raw.zadd(office.lifecycle.keys("schedules"), {f"acme|{kept.id}": due + number})
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched, pytest.raises(Died):
+        patched.setattr(office.erasures, "_erase_jobs", die)
+        office.erasures.matter("acme", "m-1", actor="key1")
+    assert schedules.fire() == 1
+    (run,) = office.runs.list("acme").rows
+    assert run.matter == "m-2"
+    office.runs.cancel("acme", run.id)
+    office.settle()
+    (left,) = schedules.list("acme").rows
+    assert left.work.matter == "m-2"
 
 
 def dies_at(settings: Settings, step: str, document: str) -> int:

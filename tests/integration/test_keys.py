@@ -245,13 +245,13 @@ def test_a_session_follows_its_key(gateway: Served) -> None:
     key = gateway.access.create("k", tenant="acme")
     key_id = key.split("_")[1]
     session = gateway.access.open_session(gateway.access.start_login(key_id))
-    assert gateway.access.check_session(session).key_id == key_id
-    assert gateway.access.check_session(session).until
+    assert gateway.access.check(session, session=True).key_id == key_id
+    assert gateway.access.check(session, session=True).until
     gateway.access.rotate(key_id, grace_seconds=0)
-    assert gateway.access.check_session(session).tenant == "acme"
+    assert gateway.access.check(session, session=True).tenant == "acme"
     gateway.access.revoke(key_id)
     with pytest.raises(Unauthorized):
-        gateway.access.check_session(session)
+        gateway.access.check(session, session=True)
     gateway.lifecycle.client.delete(gateway.lifecycle.keys("session", token=session))
 
 

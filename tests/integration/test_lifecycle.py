@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,7 @@ from services.errors import BacklogFull, Conflict, NotFound
 from services.events import Event, follow
 from services.jobs import Claim, Completion, Device, JobType, Lane, Priority, State, Step, Submission
 from services.lifecycle import Lifecycle
+from services.scripts import pairs
 from services.settings import Settings
 from services.streams import Streams
 from tests.conftest import job_index, wait_until
@@ -90,7 +92,7 @@ def release_all(lifecycle: Lifecycle) -> None:
             lifecycle.client.delete(lifecycle.keys("tickets", queue=f"{lane}.{device}"))
             for priority in Priority:
                 lifecycle.client.delete(lifecycle.keys("backlog", lane=lane, device=device, priority=priority))
-    raw.delete(lifecycle.keys("waiting"), lifecycle.keys("expiries"))
+    raw.delete(*(lifecycle.keys(name) for name in ("waiting", "model_waiting", "expiries")))
     raw.delete(*[lifecycle.keys("clock", lane=lane, priority=priority) for lane in Lane for priority in Priority])
 
 
@@ -132,6 +134,15 @@ def test_lost_tickets_are_written_again(lifecycle: Lifecycle) -> None:
     lifecycle.client.delete(lifecycle.keys("tickets", queue="generate.any"))
     assert lifecycle.care()[2] == 1
     assert lifecycle.care()[2] == 0
+
+
+def test_records_that_are_gone_leave_the_lists_behind_however_many_old_ones_that_live(lifecycle: Lifecycle) -> None:
+    raw: Any = lifecycle.client
+    index = lifecycle.keys("jobs", tenant="acme")
+    alive = [lifecycle.submit(Submission("acme", JobType.GENERATE, {}))[0].id for _ in range(501)]
+    raw.zadd(index, dict.fromkeys(alive, 1) | {"job_gone": 2})
+    wait_until(lambda: lifecycle.care() and raw.zscore(index, "job_gone") is None, what="the trim")
+    assert raw.zcard(index) == 501
 
 
 def test_a_crashed_workers_job_runs_again_and_its_late_result_is_discarded(
@@ -279,6 +290,16 @@ def test_a_failed_step_fails_its_parent_with_the_same_problem(lifecycle: Lifecyc
     assert (record.state, record.problem) == (State.FAILED, PROBLEM)
 
 
+def test_the_feed_of_a_tenant_has_the_code_of_a_failure_and_not_its_detail(lifecycle: Lifecycle) -> None:
+    raw: Any = lifecycle.client
+    submit(lifecycle)
+    (held,) = claim(lifecycle)
+    finish(lifecycle, held, "failed", problem=PROBLEM | {"detail": "it says Zymurgy Holdings"})
+    feed = raw.xrange(lifecycle.keys("tenant_events", tenant="acme"))
+    assert json.loads(feed[-1][1]["data"])["problem"] == {"code": "broken"}
+    assert "Zymurgy" not in str(feed)
+
+
 def test_fifty_equal_submissions_at_once_make_one_job(lifecycle: Lifecycle) -> None:
     def one(_: int) -> tuple[str, bool]:
         job, new = lifecycle.submit(Submission("acme", JobType.EMBED, {"texts": ["x"]}, idempotency_key="same"))
@@ -290,6 +311,18 @@ def test_fifty_equal_submissions_at_once_make_one_job(lifecycle: Lifecycle) -> N
     assert sum(new for _, new in answers) == 1
     with pytest.raises(Conflict):
         lifecycle.submit(Submission("acme", JobType.EMBED, {"texts": ["y"]}, idempotency_key="same"))
+
+
+def test_a_submission_that_is_sent_again_after_its_answer_was_lost_is_the_same_job(lifecycle: Lifecycle) -> None:
+    """The client of Redis repeats a command whose connection broke, in the very words."""
+    _, argument = lifecycle._acceptance(Submission("acme", JobType.GENERATE, {"prompt": "hi"}))
+    job = argument["fields"]["id"]
+    for _ in range(2):
+        verdict, record = lifecycle.scripts.run("submit", argument)
+        assert (verdict, pairs(record)["state"]) == ("accepted", "queued")
+    assert [row.id for row in job_index(lifecycle).list("acme").rows] == [job]
+    assert [held.id for held in claim(lifecycle, n=2)] == [job]
+    assert lifecycle.counters()["jobs.submitted"] == 1
 
 
 def test_a_full_lane_refuses_and_queues_nothing(settings: Settings, lifecycle: Lifecycle) -> None:

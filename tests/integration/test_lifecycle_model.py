@@ -67,9 +67,8 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
         )
         def submit(self, tenant: str, priority: Priority, parent: bool, late: bool) -> Any:
             kind = JobType.REVIEW if parent else JobType.EMBED
-            submission = Submission(
-                tenant, kind, {}, priority=priority, plan=PLAN if parent else (), not_before=9e9 if late else None
-            )
+            rest: dict[str, Any] = {"plan": PLAN} if parent else {"model": "minilm"}
+            submission = Submission(tenant, kind, {}, priority=priority, not_before=9e9 if late else None, **rest)
             try:
                 job, _ = self.lifecycle.submit(submission)
             except BacklogFull:
@@ -190,6 +189,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
         def what_is_kept_beside_the_records_agrees_with_them(self) -> None:
             keys = self.lifecycle.keys
             queued: dict[str, int] = {}
+            for_models = 0
             in_backlogs: set[str] = set()
             for name in self.raw.scan_iter(f"{keys.prefix}backlog:*"):
                 in_backlogs |= set(self.raw.zrange(name, 0, -1))
@@ -201,11 +201,14 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                 if fields["state"] == "queued":
                     slot = f"{fields['lane']}|{fields['tenant']}"
                     queued[slot] = queued.get(slot, 0) + 1
+                    for_models += fields["model"] == "minilm"
             assert in_backlogs == {member for member, state in states.items() if state == "queued"}
             waiting = {
                 name: int(count) for name, count in self.raw.hgetall(keys("waiting")).items() if "bytes" not in name
             }
             assert waiting == queued
+            counted = {"embed|any|minilm": str(for_models)} if for_models else {}
+            assert self.raw.hgetall(keys("model_waiting")) == counted
             leased = {member.rpartition("|")[0] for member in self.raw.zrange(keys("leases"), 0, -1)}
             assert leased == {member for member, state in states.items() if state == "running"}
             assert leased == {f"{claim.tenant}|{claim.id}" for claim in self.running.values()}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.fleet import Announcement, Fleet
+from services.fleet import Announcement, Fleet, WorkerModel
 from services.jobs import Device, JobType, Lane, Priority
 from services.lifecycle import Lifecycle
 from services.metrics import exposition
@@ -117,6 +117,33 @@ def test_gauges_say_how_it_stands(lifecycle: Lifecycle) -> None:
     assert found["casemill_redis_durable"][()] == 1
     assert found["casemill_data_free_bytes"][()] > 0
     fleet.leave("w1")
+
+
+def test_jobs_wait_for_models_that_workers_have_or_have_not(lifecycle: Lifecycle) -> None:
+    fleet = Fleet(lifecycle.client, lifecycle.keys)
+    lanes, models = ("generate", "embed"), (WorkerModel("llm", "generate", "", 1, loaded=False),)
+    fleet.announce(Announcement("w1", "here", 1, "cpu", "", lanes, 1, 0, (), models, 0, "llama", "0", 0.0))
+    for _ in range(2):
+        submit(lifecycle, model="llm")
+    submit(lifecycle, model="llm", device=Device.GPU)
+    submit(lifecycle, type=JobType.EMBED, model="llm")
+    submit(lifecycle, model="a|b")
+    submit(lifecycle)
+    claim(lifecycle)
+    found = samples(lifecycle)
+    assert found["casemill_model_jobs"] == {  # labels in order: device, lane, model
+        ("any", "generate", "llm"): 1,
+        ("gpu", "generate", "llm"): 1,
+        ("any", "embed", "llm"): 1,
+        ("any", "generate", "a|b"): 1,
+    }
+    workers = found["casemill_model_workers"]
+    assert {cell for cell, count in workers.items() if count} == {("any", "generate", "llm")}
+    assert workers.keys() == found["casemill_model_jobs"].keys()
+    fleet.announce(Announcement("w2", "here", 1, "gpu", "", lanes, 1, 0, (), (), 0, "fake", "0", 0.0))
+    assert set(samples(lifecycle)["casemill_model_workers"].values()) == {1, 2}
+    for worker in ("w1", "w2"):
+        fleet.leave(worker)
 
 
 def test_a_claim_and_an_end_cost_one_count_each(lifecycle: Lifecycle) -> None:

@@ -244,9 +244,9 @@ def test_the_wheel_has_what_is_no_python(installed: Installed) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     here = [
         path.relative_to(ROOT).as_posix()
-        for package in ("gateway", "services", "shaders", "workers")
+        for package in ("casemill", "gateway", "services", "shaders", "workers")
         for path in (ROOT / package).rglob("*")
-        if path.suffix in (".lua", ".wgsl", ".yaml", ".html", ".pdf")
+        if path.suffix in (".lua", ".wgsl", ".yaml", ".html", ".pdf", ".typed")
     ]
     assert {".lua", ".wgsl"} <= {Path(name).suffix for name in here}
     assert set(here) <= names

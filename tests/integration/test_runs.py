@@ -115,6 +115,8 @@ def test_documents_follow_until_the_run_is_sealed(
     assert runs.get("acme", run.id).total == 2
     runs.add("acme", run.id, [third])
     assert runs.seal("acme", run.id).state is State.WAITING
+    with pytest.raises(Conflict, match="sealed"):
+        runs.add("acme", run.id, upload(1, "late"))
     work_off(lifecycle)
     assert runs.get("acme", run.id).state is State.SUCCEEDED
     with pytest.raises(Conflict):
@@ -216,7 +218,8 @@ def test_replaying_a_document_twice_while_its_run_is_paused_runs_it_once(
     lifecycle.replay("acme", dead.id)
     runs.resume("acme", run.id)
     assert work_off(lifecycle) == 4
-    assert runs.get("acme", run.id).succeeded == 2
+    ended = runs.get("acme", run.id)
+    assert (ended.succeeded, ended.failed) == (2, 0)
 
 
 def test_a_document_of_a_run_that_is_being_cancelled_is_not_replayed(
@@ -296,7 +299,7 @@ def test_a_crash_of_a_worker_costs_a_document_an_attempt_and_no_more(
     (late,) = claim(lifecycle, Lane.EXTRACT)
     lifecycle.care(dead_workers=["w1"])
     work_off(lifecycle)
-    finish(lifecycle, late, result="res_late")
+    assert not finish(lifecycle, late, result="res_late")
     record = runs.get("acme", run.id)
     assert (record.state, record.succeeded) == (State.SUCCEEDED, 3)
     assert {row.result for row in runs.documents("acme", run.id)} == {"res_x"}
@@ -326,12 +329,17 @@ def test_each_due_time_makes_one_run_whoever_looks(
     runs.cancel("acme", run.id)
     schedules.remove("acme", kept.id)
     assert schedules.list("acme").rows == []
+    assert not raw.exists(lifecycle.keys("schedules"))
 
 
 def test_a_pause_of_a_schedule_is_no_missed_time(lifecycle: Lifecycle) -> None:
+    raw: Any = lifecycle.client
     schedules = Schedules(lifecycle)
     kept = schedules.add("daily", Recurrence(zone="UTC", start=schedules.now(), cron="0 3 * * *"), Missed.ALL, WORK)
     assert schedules.pause("acme", kept.id).next_times(3) == []
+    # As if it had been made, and paused, days ago.
+    raw.hset(lifecycle.keys("schedule", tenant="acme", id=kept.id), "created", str(kept.created - 3 * 86400))
     resumed = schedules.resume("acme", kept.id)
     assert resumed.next_due == kept.next_due
+    assert schedules.fire() == 0
     schedules.remove("acme", kept.id)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +18,7 @@ from services.jobs import JobType, Submission
 from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.conftest import wait_until
-from tests.serving import CPU, Served, serving, settings_on
+from tests.serving import CPU, Served, gateway_process, serving, settings_on
 
 Seen = tuple[str, str, str]  # id, event, job or run
 
@@ -111,19 +109,6 @@ def test_the_clients_own_name_is_told_until_it_is_erased(served: Served) -> None
     assert told() == {job: "2031-17", unnamed: ""}
     assert served.http.delete("/v1/matters/M-3").status_code == 200
     wait_until(lambda: told() == {job: "", unnamed: ""}, 10, "what was known a second ago")
-
-
-@contextmanager
-def gateway_process(settings: Settings) -> Generator[subprocess.Popen[bytes]]:
-    names = ("data_dir", "prefix", "port")
-    env = os.environ | {f"CASEMILL_{name.upper()}": str(getattr(settings, name)) for name in names}
-    env["REDIS_URL"] = settings.redis_url
-    command = [sys.executable, "-m", "gateway.cli.main", "gateway"]
-    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")

@@ -302,11 +302,10 @@ def test_a_key_for_one_matter_may_name_its_webhook_and_the_log_says_who_register
         job = http.post("/v1/jobs", json=body | {"callback": ours}).json()
     assert job["matter"] == "m-9"
     arrived(receiver, job["id"])[0].verified(secret)
-    log, after = "", dict[str, str]()
-    while after is not None:
-        page = fake_stack.http.get("/v1/audit", params=after)
-        cursor = page.json()["next_cursor"]
-        log, after = log + page.text, {"cursor": cursor} if cursor else None
+    log, cursor = "", ""
+    while cursor is not None:
+        page = fake_stack.http.get("/v1/audit", params={"cursor": cursor} if cursor else {})
+        log, cursor = log + page.text, page.json()["next_cursor"]
     assert '"webhook.created"' in log
     assert ours in log
     assert secret not in log

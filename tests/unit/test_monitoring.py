@@ -39,6 +39,7 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
         counters=dict,
         standing=lambda: {"dead_letters": 0, "scheduled": 0, "leases": 0},
         depths=lambda: {cell: (1, 1.0)},
+        model_depths=lambda: {(Lane.EMBED, Device.ANY, "minilm"): 1},
         tickets=lambda queues: dict.fromkeys(queues, 0),
         timings=lambda: {(what, Lane.EMBED, Priority.LOW): [(float("inf"), 1)] for what in ("wait", "run")},
         client=SimpleNamespace(

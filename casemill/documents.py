@@ -1,0 +1,65 @@
+"""Documents: upload, look, read the text."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from casemill.calls import json_of, pages, view_of
+from casemill.models import Document
+from casemill.operations import D, Resource, iteration, operation
+from casemill.steps import Emitting, Flow, Request, path_of, request
+
+PATH = path_of("documents")
+
+
+class Documents(Resource[D]):
+    """``client.documents``."""
+
+    @operation
+    def upload(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        *,
+        name: str | None = None,
+        matter: str | None = None,
+        read: bool = True,
+    ) -> Flow[Document]:
+        """Store a document: a file by its path, or its bytes.
+
+        ``name`` is what the document is called, for a file the file's own name. The answer waits for the document to
+        be read, 20 seconds at most, and has ``pages`` then; ``read=False`` leaves that to the job that it is for.
+
+        The same bytes in the same matter are the same document, so uploading twice stores once. A document that nobody
+        can read raises ``Invalid`` with a code that says why, such as ``document_type_unknown``, and is not kept.
+        """
+        if isinstance(source, bytes):
+            data = source
+        else:
+            file = Path(source)
+            data, name = file.read_bytes(), name or file.name
+        params = {"name": name, "matter": matter, "read": read}
+        given = {key: value for key, value in params.items() if value is not None}
+        asked = Request("POST", PATH, given, content=data, repeatable=True)
+        return (yield from view_of(Document, asked, self.retry.begin()))
+
+    @operation
+    def get(self, document: str) -> Flow[Document]:
+        """What is known of a document, by its id. Raises ``NotFound``."""
+        asked = request("GET", path_of("documents", document))
+        return (yield from view_of(Document, asked, self.retry.begin()))
+
+    @operation
+    def text(self, document: str) -> Flow[dict[str, Any]]:
+        """The extracted text with its pages and paragraphs, whose offsets count Unicode code points.
+
+        Raises ``Conflict`` (``text_missing``) where the document has not been read yet.
+        """
+        asked = request("GET", path_of("documents", document, "text"))
+        return (yield from json_of(asked, self.retry.begin()))
+
+    @iteration
+    def list(self, *, matter: str | None = None) -> Emitting[Document, None]:
+        """The documents, newest first, without what was read of them; ``matter`` keeps those of one."""
+        yield from pages(PATH, {"matter": matter}, Document, self.retry)
