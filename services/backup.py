@@ -20,6 +20,7 @@ from services.backup_folder import (
     mirror,
     sha256_of,
 )
+from services.backup_places import BackupPlaces
 from services.blobs import Blobs, StoredBlob
 from services.data_keys import matter_owner
 from services.erasure import MATTER
@@ -50,6 +51,7 @@ def take_backup(data_dir: Path, folder: BackupFolder, *, at: float, dump: Callab
         kept, copied = _copy_blobs(Blobs(data_dir), folder)
         if (data_dir / SECRET).exists():
             copy_durably(data_dir / SECRET, folder.secret)
+        BackupPlaces(data_dir).note(folder.root)  # before the keys: an erasure from now on reaches them there
         if (data_dir / "keys").exists():
             mirror(data_dir / "keys", folder.keys)
         add_missing(AuditArchive(data_dir).folder, folder.audit)

@@ -2,7 +2,7 @@
 
 ``snapshots/<time>/`` holds ``queue.rdb`` and ``manifest.json``, which names every file with its SHA-256; it has its
 name once all of it is on the disk. ``blobs/`` and ``audit/`` have each file once. ``keys/`` mirrors the data keys and
-has no history: what is erased loses its key here with the next backup, and so in every snapshot before it.
+has no history: what is erased loses its key here, with the next backup at the latest, and in every snapshot before it.
 """
 
 from __future__ import annotations
@@ -151,14 +151,24 @@ def add_missing(source: Path, target: Path) -> None:
 
 
 def mirror(source: Path, target: Path) -> None:
-    """Make a folder of small files the same as another: what the source lacks is removed, durably."""
+    """Make a folder of small files the same as another: what the source lacks is removed, durably.
+
+    What is removed from the source meanwhile is removed too.
+    """
     wanted = {path.relative_to(source) for path in source.glob("**/*") if path.is_file() and path.name[0] != "."}
     for name in sorted(wanted):
-        data = (source / name).read_bytes()
-        if not (target / name).exists() or (target / name).read_bytes() != data:
+        data = _bytes_of(source / name)
+        if data is not None and _bytes_of(target / name) != data:
             (target / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_durably(target / name, data)
     for path in list(target.glob("**/*")):
-        if path.is_file() and path.relative_to(target) not in wanted:
-            path.unlink()
+        if path.is_file() and not (source / path.relative_to(target)).exists():
+            path.unlink(missing_ok=True)
             sync_folder(path.parent)
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.audit import Audit
+from services.backup_places import BackupPlaces
 from services.data_keys import matter_owner
 from services.documents import Documents
 from services.erasure_log import ErasureLog
@@ -68,6 +69,7 @@ class Erasures:
         self._schedules = Schedules(lifecycle)
         self._audit = Audit(lifecycle.client, lifecycle.keys)
         self._log = ErasureLog(lifecycle.settings.data_dir)
+        self._backups = BackupPlaces(lifecycle.settings.data_dir)
         self._rewriting = Rewriting(lifecycle.client)
         self._me = secrets.token_hex(8)
 
@@ -150,6 +152,7 @@ class Erasures:
         seals = self._documents.blobs.seals
         if matter and seals.keys:
             seals.keys.destroy(tenant, owners[-1])
+        self._backups.erase(float(erasure.entry["at"]), tenant, mine, owners)
         counts["blobs"] += self._documents.blobs.erase(tenant, owners)
         with redis_errors():
             pipeline = self._client.pipeline()

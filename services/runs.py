@@ -256,7 +256,8 @@ class Runs:
 
     def _rows(self, tenant: str, run: str, start: int, count: int) -> list[RunDocument]:
         """By number, ``start`` from 0, those that have not begun among them."""
-        self.get(tenant, run)
+        state = self.get(tenant, run).state
+        never_begun = state.value if state.final else "waiting"
         with redis_errors():
             ids: list[str] = self._client.lrange(
                 self._keys("run_order", tenant=tenant, id=run), start, start + count - 1
@@ -265,7 +266,7 @@ class Runs:
                 self._client.hmget(self._keys("run_items", tenant=tenant, id=run), ids) if ids else []
             )
         return [
-            self._document(tenant, document, json.loads(text) if text else {"n": start + place, "state": "waiting"})
+            self._document(tenant, document, json.loads(text) if text else {"n": start + place, "state": never_begun})
             for place, (document, text) in enumerate(zip(ids, items, strict=True), 1)
         ]
 

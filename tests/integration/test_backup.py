@@ -13,9 +13,10 @@ from click.testing import CliRunner, Result
 
 from gateway.cli.main import casemill
 from gateway.stack.valkey import EmbeddedValkey
+from services import backup_folder
 from services.audit_archive import AuditArchive
 from services.backup import take_backup
-from services.backup_folder import BackupFolder
+from services.backup_folder import BackupFolder, mirror
 from services.blobs import Blobs
 from services.data_keys import Erased
 from services.errors import NotFound, Unavailable
@@ -155,6 +156,51 @@ def test_what_was_taken_out_of_audit_logs_is_in_backups(machine: Machine) -> Non
         verdict = restored.audit.verify("acme", exported=AuditArchive(data_dir).before)
         assert (verdict.broken, verdict.first, verdict.entries) == (None, 1, 4)
     assert list(machine.folder.root.glob("audit/acme/*.jsonl")), "what is moved away stays in the backups"
+
+
+def test_an_erasure_destroys_the_keys_in_the_folder_of_backups_at_once(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    office, away = machine.office, machine.root / "not mounted"
+    document, later = office.upload(matter="m-1"), office.upload("Another one.", "other.txt")
+    job, lone = office.submit(document, "m-1"), office.submit(None, "m-2")
+    first = machine.backup()["backup"]
+    office.erasures.document("acme", document, actor="key1")
+    office.erasures.matter("acme", "m-2", actor="key1")
+    assert not list(machine.folder.keys.glob(f"*/{document}"))
+    assert len(list(machine.folder.keys.glob("*/matter_*"))) == (1 if office.sealed else 0), "that of m-1"
+    with Restored(machine.restore("restored", "--backup", first)) as restored:
+        with pytest.raises(NotFound):
+            restored.documents.get("acme", document)
+        for gone in (job, lone):
+            record = restored.lifecycle.get("acme", gone.id)
+            assert record.problem and record.problem["code"] == "document_erased"
+    machine.folder.root.rename(away)
+    office.erasures.document("acme", later, actor="key1")
+    assert "until the next backup" in caplog.text
+    away.rename(machine.folder.root)
+    assert len(list(machine.folder.keys.glob(f"*/{later}"))) == (1 if office.sealed else 0)
+    machine.backup()
+    assert not list(machine.folder.keys.glob(f"*/{later}"))
+
+
+def test_a_key_that_is_destroyed_while_a_backup_runs_is_in_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, copies = tmp_path / "keys", tmp_path / "copies"
+    for name in ("doc_1", "doc_2", "doc_3"):
+        (keys / "acme").mkdir(parents=True, exist_ok=True)
+        (keys / "acme" / name).write_bytes(name.encode())
+    written = backup_folder.write_durably
+
+    def erase_meanwhile(target: Path, data: bytes) -> None:
+        for name in ("doc_1", "doc_2"):  # the one that is just written, and the one that is read next
+            (keys / "acme" / name).unlink(missing_ok=True)
+        written(target, data)
+
+    monkeypatch.setattr(backup_folder, "write_durably", erase_meanwhile)
+    mirror(keys, copies)
+    assert [path.name for path in copies.glob("acme/*")] == ["doc_3"]
 
 
 def test_a_snapshot_from_before_an_erasure_opens_for_nobody(tmp_path: Path) -> None:

@@ -89,6 +89,18 @@ def test_a_run_goes_through_all_documents_a_window_at_a_time(
     assert job_index(lifecycle).list("acme").rows == []
 
 
+def test_what_a_run_never_began_is_shown_as_the_run_ended(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    documents = upload(4)
+    run = started(runs, documents)
+    raw: Any = lifecycle.client
+    assert runs.cancel("acme", run.id).state is State.CANCELLED
+    # As runs were kept that were cancelled before what never began was noted document by document.
+    raw.hdel(lifecycle.keys("run_items", tenant="acme", id=run.id), documents[3])
+    assert [row.state for row in runs.documents("acme", run.id)] == ["cancelled"] * 4
+
+
 def test_documents_follow_until_the_run_is_sealed(
     lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
 ) -> None:
