@@ -39,7 +39,14 @@ def main() -> int:
     """Print a table and one JSON line."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
     found = {length: measure(count, times) for length, times in LENGTHS.items()}
-    for row in ("bytes of a text", "documents/s", "Redis, bytes/document", "known vectors, MB", "gateway, MB", "growth, MB"):
+    for row in (
+        "bytes of a text",
+        "documents/s",
+        "Redis, bytes/document",
+        "known vectors, MB",
+        "gateway, MB",
+        "growth, MB",
+    ):
         print(f"{row:26s}" + "".join(f"{figures[row]:>14}" for figures in found.values()))
     short, long = found.values()
     print(

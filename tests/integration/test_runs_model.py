@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
@@ -252,9 +253,10 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
     return RunMachine
 
 
-def test_random_lives_of_runs_agree_with_the_model(server: EmbeddedValkey) -> None:
+@pytest.mark.parametrize("lives", [25, pytest.param(100, marks=pytest.mark.slow)])
+def test_random_lives_of_runs_agree_with_the_model(server: EmbeddedValkey, lives: int) -> None:
     profile = settings(
-        max_examples=25,
+        max_examples=lives,
         stateful_step_count=40,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
