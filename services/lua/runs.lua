@@ -93,7 +93,7 @@ local function fill(tenant, id)
   local raw, h = redis.call('HGETALL', key.job(tenant, id)), {}
   for i = 1, #raw, 2 do h[raw[i]] = raw[i + 1] end
   if h.state ~= 'waiting' then return end
-  if not h.paused and (h.cancel or '') == '' then
+  if not h.paused then -- one that is cancelled has none that wait
     local template = cjson.decode(h.template)
     while redis.call('SCARD', key.run_active(tenant, id)) < tonumber(h.window) do
       local head = redis.call('ZPOPMIN', key.run_pending(tenant, id))
@@ -151,7 +151,7 @@ document_ended = function(tenant, id, child, state, result, problem)
   if redis.call('EXISTS', key.job(tenant, id)) == 0 then return end
   local h = redis.call('HMGET', key.job(tenant, child), 'document', 'started', 'reused', 'batch', 'line')
   local document = h[1] or h[5]
-  if redis.call('SREM', key.run_active(tenant, id), child) == 0 then return end
+  redis.call('SREM', key.run_active(tenant, id), child)
   local before = cjson.decode(redis.call('HGET', key.run_items(tenant, id), document))
   local item = {n = before.n, name = before.name, state = state, job = child, result = result}
   if h[2] then item.seconds = NOW - tonumber(h[2]) end

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
@@ -45,6 +46,8 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             self.raw: Any = self.lifecycle.client
             self.added: dict[str, list[str]] = {}
             self.sealed: set[str] = set()
+            self.paused: set[str] = set()
+            self.under_way: set[str] = set()
             self.documents = [f"doc_{number}" for number in range(DOCUMENTS)]
             for document in self.documents:
                 self.raw.hset(self.keys("document", tenant="acme", id=document), mapping={"name": document})
@@ -123,6 +126,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             except Conflict:
                 assert before.cancelling and not before.state.final
                 return
+            assert after.succeeded == before.succeeded
             if before.state.final:
                 self.sealed.add(run)
                 undone = before.total - before.succeeded
@@ -131,18 +135,31 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
         def _deleted(self, run: str) -> bool:
             return any(not self.raw.exists(self.keys("document", tenant="acme", id=name)) for name in self.added[run])
 
-        @rule(target=held, worker=st.sampled_from(["w1", "w2"]))
-        def claim(self, worker: str) -> Any:
+        def _claim(self, worker: str) -> Claim | None:
             for lane in LANES:
                 for claim in self.lifecycle.work([], lane=lane, devices=DEVICES, worker=worker, n=1)[1]:
                     return claim
-            return multiple()
+            return None
+
+        @rule(target=held, worker=st.sampled_from(["w1", "w2"]))
+        def claim(self, worker: str) -> Any:
+            return self._claim(worker) or multiple()
+
+        @rule(outcomes=st.lists(st.sampled_from(["succeeded", "succeeded", "succeeded", "failed"]), max_size=12))
+        def a_worker_goes_on(self, outcomes: list[Any]) -> None:
+            """Claims and ends step after step, so that runs come to their own end too."""
+            for outcome in outcomes:
+                if claim := self._claim("w1"):
+                    self._end(claim, outcome)
 
         @rule(
             claim=held, outcome=st.sampled_from(["succeeded", "succeeded", "failed", "retry", "released", "cancelled"])
         )
         def end(self, claim: Claim, outcome: Any) -> None:
             """Also repeats ends and delivers late ones: a claim stays in the bundle."""
+            self._end(claim, outcome)
+
+        def _end(self, claim: Claim, outcome: Any) -> None:
             completion = Completion(claim, outcome, result=f"res_{claim.attempt}", problem=PROBLEM, retry_after=9e9)
             self.lifecycle.work([completion], lane=claim.lane, devices=DEVICES, worker="w", n=0)
 
@@ -173,6 +190,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                 except Conflict:
                     assert cancelling
                     continue
+                assert not cancelling
                 self.sealed.add(run)
 
         @invariant()
@@ -194,6 +212,29 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                         assert self.lifecycle.get("acme", row.job).state.value == row.state, row
 
         @invariant()
+        def only_what_may_begin_begins(self) -> None:
+            under_way: set[str] = set()
+            for run in self.added:
+                live = {str(row.job): row for row in self.store.documents("acme", run) if row.state == "running"}
+                held = run in self.paused and self.store.get("acme", run).paused
+                for row in (live[job] for job in live.keys() - self.under_way):
+                    assert not held, "a paused run begins a document"
+                    assert self.raw.exists(self.keys("document", tenant="acme", id=row.document)), "one that is gone"
+                under_way |= live.keys()
+            self.under_way = under_way
+            self.paused = {run for run in self.added if self.store.get("acme", run).paused}
+
+        @invariant()
+        def what_is_kept_beside_the_record_lives_as_long(self) -> None:
+            records = {run: self.store.get("acme", run) for run in self.added}
+            still_open = {f"acme|{run}" for run, record in records.items() if not (record.sealed or record.state.final)}
+            assert set(self.raw.zrange(self.keys("open_runs"), 0, -1)) == still_open
+            for run, record in records.items():
+                for name in ("job", "run_order", "run_items", "run_jobs"):
+                    ttl = self.raw.ttl(self.keys(name, tenant="acme", id=run))
+                    assert ttl == -2 or (ttl > 0) == record.state.final, name
+
+        @invariant()
         def a_run_ends_exactly_when_nothing_is_left(self) -> None:
             for run in self.added:
                 record = self.store.get("acme", run)
@@ -208,14 +249,14 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                 names = [row[1]["event"] for row in self.raw.xrange(self.keys("events", tenant="acme", id=run))]
                 ends = [name for name in names if name in ENDS]
                 assert ends == ([record.state.value] if record.state.final else [])
-                assert (self.raw.ttl(self.keys("job", tenant="acme", id=run)) > 0) == record.state.final
 
     return RunMachine
 
 
-def test_random_lives_of_runs_agree_with_the_model(server: EmbeddedValkey) -> None:
+@pytest.mark.parametrize("lives", [25, pytest.param(100, marks=pytest.mark.slow)])
+def test_random_lives_of_runs_agree_with_the_model(server: EmbeddedValkey, lives: int) -> None:
     profile = settings(
-        max_examples=25,
+        max_examples=lives,
         stateful_step_count=40,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
