@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.batches import Batch
@@ -12,6 +13,9 @@ from services.jobs import Metadata
 
 LASTS = 30 * 86400
 """Seconds for which OpenAI keeps files of batches where nobody says how long."""
+
+
+After = Annotated[str | None, Query(description="the last id of the page before")]
 
 
 class ExpiresAfter(BaseModel):

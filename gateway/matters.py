@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from gateway.openapi.raises import raises
 from services.documents import Document
 from services.errors import Forbidden, unknown
 from services.principal import Principal
@@ -43,6 +44,7 @@ def check_path(gateway: Gateway, principal: Principal, parameters: dict[str, str
             raise unknown(parameter.removesuffix("_id"), name)
 
 
+@raises("document_unknown")
 def visible_document(gateway: Gateway, principal: Principal, document: str) -> Document:
     """A document that a request's body names; raises ``NotFound``."""
     found = gateway.documents.get(principal.tenant, document)

@@ -18,13 +18,13 @@ Whatever a route reads or changes it names by ``principal.tenant``; what changes
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from gateway.matters import check_path
+from gateway.openapi.raises import raises
 from services.access import Access
 from services.audit import Audit
 from services.batches import Batches
@@ -82,6 +82,7 @@ async def gateway_of(request: Request) -> Gateway:
     return request.app.state.gateway
 
 
+@raises("unauthorized", "key_expired", "rate_limited", "redis_away", "redis_refuses", "data_key_damaged")
 def principal_of(request: Request) -> Principal:
     """Who calls: ``Authorization: Bearer <key>``, the key as Basic password, or the session cookie of a log-in link.
 
@@ -113,23 +114,26 @@ def _admit(request: Request) -> Principal:
     raise Unauthorized("an API key is needed; send it as `Authorization: Bearer cm_…`")
 
 
-def scoped(scope: str, *, of_any_matter: bool = False) -> Callable[[Request], Principal]:
+@dataclass(frozen=True, slots=True)
+class Scoped:
     """A dependency that answers the principal and refuses keys without ``scope``, or for other matters."""
 
-    def check(request: Request) -> Principal:
+    scope: str
+    of_any_matter: bool = False
+
+    def __call__(self, request: Request) -> Principal:
+        """Who calls; raises ``Unauthorized``, ``RateLimited``, ``Forbidden`` or ``NotFound``."""
         principal = principal_of(request)
-        principal.require(scope)
-        if not of_any_matter:
+        principal.require(self.scope)
+        if not self.of_any_matter:
             check_path(request.app.state.gateway, principal, request.path_params)
         return principal
 
-    return check
-
 
 Shared = Annotated[Gateway, Depends(gateway_of)]
-Reader = Annotated[Principal, Depends(scoped("read"))]
-Submitter = Annotated[Principal, Depends(scoped("submit"))]
-MatterReader = Annotated[Principal, Depends(scoped("read", of_any_matter=True))]
-MatterSubmitter = Annotated[Principal, Depends(scoped("submit", of_any_matter=True))]
-Admin = Annotated[Principal, Depends(scoped("admin"))]
-Operator = Annotated[Principal, Depends(scoped("operator"))]
+Reader = Annotated[Principal, Depends(Scoped("read"))]
+Submitter = Annotated[Principal, Depends(Scoped("submit"))]
+MatterReader = Annotated[Principal, Depends(Scoped("read", of_any_matter=True))]
+MatterSubmitter = Annotated[Principal, Depends(Scoped("submit", of_any_matter=True))]
+Admin = Annotated[Principal, Depends(Scoped("admin"))]
+Operator = Annotated[Principal, Depends(Scoped("operator"))]
