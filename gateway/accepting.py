@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from gateway.following import wait_for_end
 from gateway.job_views import whole_view
-from gateway.openapi.answers import answer
+from gateway.openapi.answers import Answers, answer
 from gateway.openapi.raises import raises
 from gateway.prefer import Preference, read_preference
 from gateway.request_headers import IdempotencyKey
@@ -22,7 +22,7 @@ from services.jobs import Job
 from services.principal import Principal
 
 POLL_SECONDS = 1
-ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
+ACCEPTED: Final[Answers] = {
     202: answer("Location", "Retry-After", "Preference-Applied", description="The job is accepted, and on the disk"),
     200: answer(
         "Location",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from gateway.limits import RequestGuard
+from gateway.openapi.describe import describe
 from gateway.problems import install_problem_handlers
 from gateway.rates import RateHeaders
 from gateway.refusals import Refusals
@@ -117,10 +119,10 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Casemill",
         version=importlib.metadata.version("casemill"),
-        description="A law firm's documents through local AI. Results are screening, not advice.",
         lifespan=lifespan,
         openapi_url=None,  # served with the documentation, behind the key
     )
+    app.openapi = partial(describe, app)
     app.state.gateway = gateway
     install_problem_handlers(app, refusals)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)

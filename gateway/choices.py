@@ -32,12 +32,13 @@ class Piece:
 
 
 @raises(
-    *ANY_WORK,
-    *ANY_MODEL,
     ("model_unknown", 404),
+    "catalog_damaged",
+    "priority_unknown",
+    "priority_forbidden",
+    "matter_forbidden",
     "input_invalid",
     "text_invalid",
-    "rate_limited",
     "backlog_full",
     "storage_unavailable",
 )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import Depends, Header, Response
 from pydantic import BaseModel
 
-from gateway.openapi.answers import answer
+from gateway.openapi.answers import Answers, answer
 
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 # A copy may be kept by the client alone, and is asked about before it is used.
 CACHE_CONTROL = "private, no-cache"
-TAGGED: Final[dict[int | str, dict[str, Any]]] = {
+TAGGED: Final[Answers] = {
     200: answer("ETag", "Cache-Control"),
     304: answer("ETag", "Cache-Control", description="The copy that `If-None-Match` names is still right"),
 }

@@ -16,6 +16,7 @@ from services.job_inputs import checked_input
 from services.jobs import JobType, Metadata, check_name
 from services.principal import Principal
 
+
 class _SetRequest(BaseModel):
     """What every job can be told."""
 

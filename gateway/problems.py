@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 2
 _OPENAI = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
 _CODES = {
+    400: "body_unreadable",
     404: "route_unknown",
     405: "method_not_allowed",
     408: "request_timeout",
@@ -36,10 +37,15 @@ _CODES = {
 }
 
 
+def speaks_openai(path: str) -> bool:
+    """Whether a path is one of OpenAI's, whose clients look for the reason in ``error``."""
+    return path.startswith(_OPENAI)
+
+
 def problem_response(problem: dict[str, Any], request: Request, headers: dict[str, str] | None = None) -> JSONResponse:
     """A problem as an HTTP answer, with the request's id."""
     body = problem | {"instance": request.url.path, "request_id": getattr(request.state, "request_id", None)}
-    if request.url.path.startswith(_OPENAI):
+    if speaks_openai(request.url.path):
         body["error"] = openai_answers.error(problem["detail"], problem["code"])
     return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
 

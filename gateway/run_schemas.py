@@ -39,7 +39,9 @@ class RunRequest(BaseModel):
     name: Name = "run"
     type: Annotated[str, named(("review", "analyze", "extract"))] = "review"
     documents: DocumentIds | None = Field(default=None, description="ids from POST /v1/documents")
-    matter: MatterName | None = Field(default=None, description="without `documents` and `open`: all documents of this matter")
+    matter: MatterName | None = Field(
+        default=None, description="without `documents` and `open`: all documents of this matter"
+    )
     open: bool = Field(default=False, description="more documents follow; the run ends only once it is sealed")
     priority: PriorityName = "bulk"
     device: DeviceName = "any"

@@ -11,7 +11,6 @@ from gateway.schemas import JobProblem, MatterName, NextCursor, StateName, momen
 from services.deliveries import Delivery
 from services.webhooks import EVENTS, GRACE_SECONDS, Webhook
 
-
 EventName = Annotated[str, named(EVENTS)]
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from gateway.openapi.headers import header_refs
 
 Answer = dict[str, Any]
+Answers = dict[int | str, Answer]
 REFERRED: Final[set[type[BaseModel]]] = set()
 """Models that only this description refers to, in streams and lines."""
 
@@ -48,6 +49,11 @@ def lines(media_type: str, model: type[BaseModel], description: str, *headers: s
 def text(media_type: str, description: str, *headers: str) -> Answer:
     """Text of another kind."""
     return _body(media_type, description, *headers)
+
+
+def either(one: Answer, other: Answer) -> Answer:
+    """An answer that is the one or the other, by what the request asks for."""
+    return one | {"content": one["content"] | other["content"]}
 
 
 def _body(media_type: str, description: str, *headers: str, **more: Any) -> Answer:

@@ -32,7 +32,9 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "an API key is needed; send it as `Authorization: Bearer cm_…`",
     ),
     "key_expired": Code(
-        401, "The key's own time is over; an administrator makes another.", "this key has expired; ask an admin for another"
+        401,
+        "The key's own time is over; an administrator makes another.",
+        "this key has expired; ask an admin for another",
     ),
     "key_ended": Code(
         401,
@@ -61,7 +63,9 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
     "route_unknown": Code(404, "No operation has this path.", "Not Found"),
     "job_unknown": Code(404, "No job of this key's has the id.", f"there is no job '{_ID['job_id']}'"),
     "document_unknown": Code(
-        404, "No document of this key's has the id; it may have been erased.", f"there is no document '{_ID['document_id']}'"
+        404,
+        "No document of this key's has the id; it may have been erased.",
+        f"there is no document '{_ID['document_id']}'",
     ),
     "run_unknown": Code(404, "No run of this key's has the id.", f"there is no run '{_ID['run_id']}'"),
     "schedule_unknown": Code(
@@ -87,9 +91,7 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "No playbook has this name, and no version begins with it; `/v1/playbooks` lists them.",
         "unknown playbook 'leases'; there is: default, employment, lease",
     ),
-    "after_unknown": Code(
-        404, "`after` is no id of this list.", f"there is no '{_ID['file_id']}' to go on after"
-    ),
+    "after_unknown": Code(404, "`after` is no id of this list.", f"there is no '{_ID['file_id']}' to go on after"),
     "blob_missing": Code(
         404,
         "The content was erased while it was asked for, or is lost.",
@@ -101,15 +103,15 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "The document was stored and nobody has read it yet.",
         "the document has not been read yet; submit an extract job",
     ),
-    "job_is_step": Code(
-        409, "The id is of one step of a job.", "a step cannot be replayed alone; replay its parent"
-    ),
+    "job_is_step": Code(409, "The id is of one step of a job.", "a step cannot be replayed alone; replay its parent"),
     "job_state": Code(
         409,
         "The job waits, runs or has succeeded.",
         "the job is running; only failed, cancelled and expired jobs run again",
     ),
-    "run_state": Code(409, "The run is in a state that does not allow this.", "the run is succeeded, which does not allow this"),
+    "run_state": Code(
+        409, "The run is in a state that does not allow this.", "the run is succeeded, which does not allow this"
+    ),
     "batch_state": Code(409, "The batch has ended, or is about to.", "cannot cancel a batch with status 'completed'"),
     "delivery_state": Code(
         409, "The message is still being sent.", "the delivery is queued; only one that has ended is sent again"
@@ -127,7 +129,9 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         409, "A batch still reads the file.", "a batch reads this file; cancel the batch or wait for its end"
     ),
     # Bodies
-    "body_unreadable": Code(400, "The body is not what its `Content-Type` says.", "There was an error parsing the body"),
+    "body_unreadable": Code(
+        400, "The body is not what its `Content-Type` says.", "There was an error parsing the body"
+    ),
     "method_not_allowed": Code(405, "The path has no such method; `Allow` names those it has.", "Method Not Allowed"),
     "request_timeout": Code(408, "The body came too slowly.", "the body came too slowly; send it again"),
     "payload_too_large": Code(
@@ -135,7 +139,9 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "The body is larger than the gateway takes.",
         "the body is larger than 8388608 bytes; split it or upload it as a document",
     ),
-    "document_too_large": Code(413, "The document is larger than the limit.", "the document is larger than 104857600 bytes"),
+    "document_too_large": Code(
+        413, "The document is larger than the limit.", "the document is larger than 104857600 bytes"
+    ),
     "file_too_large": Code(413, "The file is larger than the limit.", "the file is larger than 209715200 bytes"),
     "storage_full": Code(
         413,
@@ -158,14 +164,14 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "A matter's name has characters that names do not have.",
         "matter 'M 2041' is not a name: use 1 to 64 letters, digits, dots, dashes or underscores",
     ),
-    "input_invalid": Code(
-        422, "The `input` does not fit the `type` of the job.", "give either query or queries"
-    ),
+    "input_invalid": Code(422, "The `input` does not fit the `type` of the job.", "give either query or queries"),
     "text_invalid": Code(
         422, "A text has characters that no text has.", "the input has a NUL character, which is not text"
     ),
     "type_unknown": Code(
-        422, "There is no such type of job, or none for runs.", "unknown type 'summary'; there are: generate, embed, analyze"
+        422,
+        "There is no such type of job, or none for runs.",
+        "unknown type 'summary'; there are: generate, embed, analyze",
     ),
     "priority_unknown": Code(
         422, "There is no such priority.", "unknown priority 'urgent'; there are: critical, high, normal, low, bulk"
@@ -196,14 +202,14 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "no live worker of the lane generate has the device gpu; ask for any, or start one",
     ),
     "document_required": Code(
-        422, "The request lacks the document that it is about.", "review needs `document`; upload it with POST /v1/documents"
+        422,
+        "The request lacks the document that it is about.",
+        "review needs `document`; upload it with POST /v1/documents",
     ),
     "document_empty": Code(
         422, "The document has no bytes or no text.", "the document is empty; send its bytes as the body"
     ),
-    "documents_required": Code(
-        422, "Neither documents nor a matter are named.", "name `documents` or a `matter`"
-    ),
+    "documents_required": Code(422, "Neither documents nor a matter are named.", "name `documents` or a `matter`"),
     "matter_required": Code(422, "A schedule is for a matter.", "the run of a schedule goes over a `matter`"),
     "time_invalid": Code(
         422,
@@ -237,9 +243,7 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "The cursor is not one of this list.",
         "the cursor is not a `next_cursor` of this list; begin without one",
     ),
-    "event_id_invalid": Code(
-        422, "The header is no id of an event.", "Last-Event-ID is not an id of this stream"
-    ),
+    "event_id_invalid": Code(422, "The header is no id of an event.", "Last-Event-ID is not an id of this stream"),
     "run_full": Code(
         422, "The run has as many documents as a run takes.", "a run takes 100000 documents at most; make a second run"
     ),
@@ -308,14 +312,18 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
     ),
     # Not the client's fault
     "internal": Code(
-        500, "A bug of the gateway's; its log has the reason under the request's id.", "the gateway failed; its log has the traceback"
+        500,
+        "A bug of the gateway's; its log has the reason under the request's id.",
+        "the gateway failed; its log has the traceback",
     ),
     "data_key_damaged": Code(
         500,
         "What is kept of this is sealed by a key that is damaged.",
         "the data key doc_7f3c of the tenant acme cannot be unwrapped by /etc/casemill/master.key",
     ),
-    "unavailable": Code(503, "Something that the gateway needs is away.", "the events cannot be read; the gateway's log has the reason"),
+    "unavailable": Code(
+        503, "Something that the gateway needs is away.", "the events cannot be read; the gateway's log has the reason"
+    ),
     "redis_away": Code(503, "The Redis server does not answer.", "Redis does not answer (ConnectionError); try again"),
     "redis_refuses": Code(
         503, "The Redis server takes no writes now.", "Redis refuses writes: MISCONF Errors writing to the AOF file"

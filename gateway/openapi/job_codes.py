@@ -58,7 +58,9 @@ READING: Final[dict[str, Code]] = {
         "A clause bank has a line that is no clause.",
         'Line 3 of the clause bank cannot be used: it has no text. Each line is {"id": "…", "text": "…"}.',
     ),
-    "document_missing": Code(404, "The bytes of the document are gone.", "The document's file is gone. Upload it again."),
+    "document_missing": Code(
+        404, "The bytes of the document are gone.", "The document's file is gone. Upload it again."
+    ),
     "reader_timeout": Code(
         422,
         "Reading took too long.",
@@ -151,12 +153,16 @@ GENERATING: Final[dict[str, Code]] = {
         "The model's own chat template fails.",
         "The model's chat template fails: 'tools' is undefined. Send a plain prompt instead.",
     ),
-    "sampling_invalid": Code(422, "A sampling value is out of range.", "Sampling: top_p must be above 0 and at most 1."),
+    "sampling_invalid": Code(
+        422, "A sampling value is out of range.", "Sampling: top_p must be above 0 and at most 1."
+    ),
     "grammar_invalid": Code(
         422, "The grammar or regular expression cannot be followed.", "The regex cannot be held to: unclosed group."
     ),
     "schema_invalid": Code(
-        422, "The JSON schema is none.", "The JSON schema is invalid: 'strin' is not valid under any of the given schemas."
+        422,
+        "The JSON schema is none.",
+        "The JSON schema is invalid: 'strin' is not valid under any of the given schemas.",
     ),
     "schema_unsupported": Code(
         422,
@@ -180,7 +186,9 @@ EMBEDDING: Final[dict[str, Code]] = {
 """Codes of embeddings alone."""
 
 ANALYSING: Final[dict[str, Code]] = {
-    "schema_broken": Code(422, "The model did not answer in the form that it was held to.", "gemma3-270m broke the JSON schema"),
+    "schema_broken": Code(
+        422, "The model did not answer in the form that it was held to.", "gemma3-270m broke the JSON schema"
+    ),
     "playbook_too_large": Code(
         422,
         "The playbook's patterns need tables that are too large.",
@@ -196,7 +204,9 @@ ANALYSING: Final[dict[str, Code]] = {
         503, "A document was erased while it was worked on.", "a document was deleted while it was compared"
     ),
     "gpu_limit": Code(
-        422, "The GPU cannot hold what this needs.", "the GPU llvmpipe binds 134217728 bytes at most, 402653184 are needed"
+        422,
+        "The GPU cannot hold what this needs.",
+        "the GPU llvmpipe binds 134217728 bytes at most, 402653184 are needed",
     ),
     "gpu_memory": Code(503, "The GPU's memory is full.", "the GPU llvmpipe has no memory left: out of memory"),
     "gpu_not_found": Code(
@@ -215,7 +225,9 @@ ANALYSING: Final[dict[str, Code]] = {
 
 ANY_JOB: Final[dict[str, Code]] = {
     "worker_lost": Code(
-        500, "The worker died with the job each time that it was tried.", "the worker was lost 3 times while it ran this job"
+        500,
+        "The worker died with the job each time that it was tried.",
+        "the worker was lost 3 times while it ran this job",
     ),
     "document_erased": Code(
         410, "What the job was about was erased.", "The document or matter that it was about was erased."
@@ -264,4 +276,6 @@ DELIVERING: Final[dict[str, Code]] = {
 }
 """Codes of messages to webhooks, in the log of their deliveries."""
 
-JOB_CODES: Final[dict[str, Code]] = READING | MODELS | GENERATING | EMBEDDING | ANALYSING | ANY_JOB | BATCHES | DELIVERING
+JOB_CODES: Final[dict[str, Code]] = (
+    READING | MODELS | GENERATING | EMBEDDING | ANALYSING | ANY_JOB | BATCHES | DELIVERING
+)

@@ -37,9 +37,9 @@ def problems_of(function: Callable[..., Any]) -> frozenset[Problem]:
 
 
 def _problems(item: str | Problem | Callable[..., Any]) -> frozenset[Problem]:
-    if isinstance(item, str):
-        return frozenset({(item, CODES[item].status)})
-    if isinstance(item, tuple):
-        CODES[item[0]]
-        return frozenset({item})
-    return problems_of(item)
+    if callable(item):
+        return problems_of(item)
+    code, status = (item, CODES[item].status) if isinstance(item, str) else item
+    if code not in CODES:
+        raise KeyError(code)
+    return frozenset({(code, status)})

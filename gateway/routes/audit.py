@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/audit", tags=["administration"])
 
 
 class AuditEntry(BaseModel):
-    """One act. ``hash`` is of the entry's text, which holds the hash of the entry before: none can be changed unseen."""
+    """One act. ``hash`` is of the entry's text, which holds the hash before: none can be changed unseen."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -52,4 +52,6 @@ def read_audit_log(
     if tenant not in (None, principal.tenant):
         principal.require("operator")
     page = gateway.audit.page(tenant or principal.tenant, cursor=cursor, limit=limit)
-    return AuditPage(data=[AuditEntry.model_validate(entry.fields) for entry in page.rows], next_cursor=page.next_cursor)
+    return AuditPage(
+        data=[AuditEntry.model_validate(entry.fields) for entry in page.rows], next_cursor=page.next_cursor
+    )

@@ -6,12 +6,12 @@ Nobody makes a key that may more than the own one: no scope `operator`, no prior
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.openapi.answers import answer
+from gateway.openapi.answers import Answers, answer
 from gateway.openapi.raises import raises
 from gateway.schemas import MatterName, PriorityName, moment, named
 from gateway.state import Admin, Gateway, Shared
@@ -28,7 +28,9 @@ ScopeName = Annotated[str, named(SCOPES)]
 Count = Annotated[int, Field(ge=1, le=2**50)]
 
 
-_MADE = {201: answer("Location", "Cache-Control", description="The key with its secret, which is shown this one time")}
+_MADE: Final[Answers] = {
+    201: answer("Location", "Cache-Control", description="The key with its secret, which is shown this one time")
+}
 
 
 class KeyRequest(BaseModel):

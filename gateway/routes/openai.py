@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from gateway import choices
 from gateway.openai_schemas import EmbeddingList, ModelList, ModelView
@@ -21,18 +22,18 @@ from services.openai_requests import EmbeddingsRequest
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
-@router.post("/embeddings", response_model=EmbeddingList, response_model_exclude_unset=True)
+@router.post("/embeddings", response_model=EmbeddingList)
 @raises(choices.submit, choices.results, *EMBEDDING)
 async def create_embeddings(
     body: EmbeddingsRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None
-) -> dict[str, Any]:
+) -> Response:
     """Embeddings of one or many texts, L2-normalised."""
     wanted = JobRequest(
         type="embed", model=body.model, priority=urgency_of(principal, priority), input=body.job_input()
     )
     jobs = await choices.submit(gateway, principal, [wanted], request)
     (result,) = await choices.results(gateway, principal.tenant, jobs, request)
-    return openai_answers.embeddings(body, result)
+    return JSONResponse(openai_answers.embeddings(body, result))
 
 
 @router.get("/models", response_model=ModelList)
