@@ -1,4 +1,4 @@
-"""Values that are served as they are kept, and described by a model: what workers wrote is not checked a second time."""
+"""Values that are served as they are kept and described by a model: what workers wrote is not checked again."""
 
 from __future__ import annotations
 

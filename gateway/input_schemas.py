@@ -1,4 +1,4 @@
-"""The inputs of jobs: over several documents as they are checked here, and all of them as one type for the description."""
+"""The inputs of jobs: those over several documents, and all of them as one type for the description."""
 
 from __future__ import annotations
 

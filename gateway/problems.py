@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 _OPENAI = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
-_CODES = {
+STATUS_CODES = {
     400: "body_unreadable",
     404: "route_unknown",
     405: "method_not_allowed",
@@ -78,7 +78,7 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
         return problem_response(invalid.problem(), request)
 
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
-        code = _CODES.get(error.status_code, f"http_{error.status_code}")
+        code = STATUS_CODES.get(error.status_code, f"http_{error.status_code}")
         problem = CasemillError(str(error.detail), code=code, status=error.status_code).problem()
         return problem_response(problem, request, dict(error.headers or {}))
 

@@ -228,7 +228,8 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
     "callback_disabled": Code(
         422,
         "The endpoint that the `callback` names is disabled.",
-        f"the callback {_ID['webhook_id']} is disabled: the receiver answered 410 Gone; an administrator enables it again",
+        f"the callback {_ID['webhook_id']} is disabled: an administrator disabled it; an administrator enables "
+        "it again",
     ),
     "idempotency_mismatch": Code(
         422,

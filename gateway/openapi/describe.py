@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 from fastapi import FastAPI
@@ -53,7 +53,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     for route in iter_route_contexts(app.routes):
         if isinstance(route.original_route, APIRoute) and route.include_in_schema:
             for method in route.methods or ():
-                _complete(document["paths"][route.path_format][method.lower()], route)
+                _complete(document["paths"][route.path_format][method.lower()], route, route.original_route.endpoint)
     components = document["components"]
     schemas = components["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, in whose place problems are answered
@@ -73,11 +73,12 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def _complete(operation: dict[str, Any], route: RouteContext) -> None:
+def _complete(operation: dict[str, Any], route: RouteContext, endpoint: Callable[..., Any]) -> None:
     """Add to an operation what FastAPI does not know of it."""
-    scope = _scope(route.dependant)
-    operation["operationId"] = route.name
-    operation["summary"] = route.name.replace("_", " ").capitalize()
+    calls = list(_calls(route.dependant))
+    scope = next((call for call in calls if isinstance(call, Scoped)), None)
+    operation["operationId"] = endpoint.__name__
+    operation["summary"] = endpoint.__name__.replace("_", " ").capitalize()
     if scope:
         operation["security"] = [{name: [scope.scope]} for name in _SCHEMES]
         operation["description"] += f"\n\nNeeds a key with the scope `{scope.scope}`."
@@ -87,23 +88,21 @@ def _complete(operation: dict[str, Any], route: RouteContext) -> None:
         parameter["schema"] = _untitled(parameter["schema"])
     answers = operation["responses"]
     answers.pop("422", None)
-    path = _PARAMETER.sub(lambda name: EXAMPLE_IDS[name[1]], route.path_format)
+    template = str(route.path_format)
+    path = _PARAMETER.sub(lambda name: EXAMPLE_IDS[name[1]], template)
     rates = (RATES if speaks_openai(path) else ("RateLimit", "RateLimit-Policy")) if scope else ()
     for answer in answers.values():
         answer["headers"] = answer.get("headers", {}) | header_refs("X-Request-ID", *rates)
-    problems = _problems(operation, route, scope)
+    problems = _problems(operation, scope, _PARAMETER.findall(template)).union(*map(problems_of, [endpoint, *calls]))
     for status, answer in problem_answers(problems, path, openai=speaks_openai(path)).items():
         answers.setdefault(status, answer)
     operation["responses"] = {status: answers[status] for status in sorted(answers)}
     operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-ID"})
 
 
-def _problems(operation: dict[str, Any], route: RouteContext, scope: Scoped | None) -> set[Problem]:
-    """Everything that an operation can be refused for."""
-    found = {*ALWAYS, *problems_of(route.endpoint)}
-    for call in _calls(route.dependant):
-        found |= problems_of(call)
-    in_path = _PARAMETER.findall(route.path_format)
+def _problems(operation: dict[str, Any], scope: Scoped | None, in_path: list[str]) -> set[Problem]:
+    """What an operation can be refused for before it runs."""
+    found = set(ALWAYS)
     if scope:
         found |= problems_of(principal_of) | {("forbidden", 403)}
         own_matter = scope.scope in ("read", "submit") and not scope.of_any_matter
@@ -116,10 +115,6 @@ def _problems(operation: dict[str, Any], route: RouteContext, scope: Scoped | No
     if content := operation.get("requestBody", {}).get("content"):
         found |= WITH_BODY | (WITH_JSON if "application/json" in content else frozenset())
     return found
-
-
-def _scope(dependant: Dependant) -> Scoped | None:
-    return next((call for call in _calls(dependant) if isinstance(call, Scoped)), None)
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""What each code means that a job can fail with: it stands in the job's ``problem``, and whoever waits is answered it."""
+"""What each code means that a job can fail with: it stands in the job's ``problem``, and who waits is answered it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ READING: Final[dict[str, Code]] = {
     "document_type_unknown": Code(
         415,
         "The file is of no type that is known.",
-        "The file is neither text nor of a type that Casemill knows. It reads PDF, DOCX, EML, RTF, HTML and plain text: "
-        "send it as one of these.",
+        "The file is neither text nor of a type that Casemill knows. It reads PDF, DOCX, EML, RTF, HTML and plain "
+        "text: send it as one of these.",
     ),
     "document_type_unsupported": Code(
         415,
@@ -32,8 +32,8 @@ READING: Final[dict[str, Code]] = {
     "document_needs_ocr": Code(
         422,
         "The pages are pictures, and there is no text recognition here.",
-        "The PDF is a scan: no page has any text. Run it through OCR (text recognition) and send the result, or install "
-        "tesseract on the machines of the workers that read documents.",
+        "The PDF is a scan: no page has any text. Run it through OCR (text recognition) and send the result, or "
+        "install tesseract on the machines of the workers that read documents.",
     ),
     "document_too_many_pages": Code(
         422,
@@ -70,8 +70,8 @@ READING: Final[dict[str, Code]] = {
     "reader_crashed": Code(
         422,
         "The document made its reader fail.",
-        "The program that reads documents failed on this one (signal 11). Open it, save it anew or print it to PDF, and "
-        "send that.",
+        "The program that reads documents failed on this one (signal 11). Open it, save it anew or print it to PDF, "
+        "and send that.",
     ),
     "reader_out_of_memory": Code(
         422,
@@ -98,7 +98,8 @@ MODELS: Final[dict[str, Code]] = {
     "model_missing": Code(
         422,
         "The model's file is gone.",
-        "The file of model gemma3-270m is gone: /models/gemma3-270m.gguf. Put it back or remove and add the model again.",
+        "The file of model gemma3-270m is gone: /models/gemma3-270m.gguf. Put it back or remove and add the model "
+        "again.",
     ),
     "model_damaged": Code(
         422, "The model's file is damaged.", "The model gemma3-270m cannot be used: its file is damaged."
@@ -119,8 +120,8 @@ MODELS: Final[dict[str, Code]] = {
     "memory_busy": Code(
         503,
         "Other models are in use and leave no memory for this one.",
-        "There is no memory for gemma3-270m: all loaded models have been in use for 60 s. Try again later, or give models "
-        "more memory (CASEMILL_MEMORY_BYTES).",
+        "There is no memory for gemma3-270m: all loaded models have been in use for 60 s. Try again later, or give "
+        "models more memory (CASEMILL_MEMORY_BYTES).",
     ),
     "model_load_timeout": Code(
         503,
@@ -212,14 +213,14 @@ ANALYSING: Final[dict[str, Code]] = {
     "gpu_not_found": Code(
         422,
         "The worker finds no GPU.",
-        "no GPU adapter was found; install the GPU's Vulkan driver (Debian's software one is mesa-vulkan-drivers) or ask "
-        "for the CPU",
+        "no GPU adapter was found; install the GPU's Vulkan driver (Debian's software one is mesa-vulkan-drivers) or "
+        "ask for the CPU",
     ),
     "gpu_refused": Code(422, "The GPU refused the work.", "the GPU llvmpipe refused the work: validation error"),
     "gpu_timeout": Code(
         503, "The GPU does not answer any more.", "the GPU llvmpipe has not answered for 60 s; the worker ends"
     ),
-    "gpu_lost": Code(503, "The GPU was lost.", "the GPU llvmpipe was lost"),
+    "gpu_lost": Code(503, "The GPU was lost.", "the GPU llvmpipe was lost; the worker ends: device removed"),
 }
 """Codes of the steps that analyse documents."""
 

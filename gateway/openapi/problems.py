@@ -1,4 +1,4 @@
-"""The problems of an operation as answers of the description: by status, each code with what it means and an example."""
+"""The problems of an operation as answers: by status, each code with what it means and an example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the API's description says before its operations: who may call, how problems look, how lists and streams go on."""
+"""What the API's description says before its operations: keys, problems, safe repetition, lists, streams."""
 
 from __future__ import annotations
 
