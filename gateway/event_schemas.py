@@ -15,13 +15,13 @@ class JobEvent(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    t: float | None = Field(default=None, description="seconds since the epoch")
+    t: str | None = Field(default=None, description="seconds since the epoch")
     state: StateName | None = Field(default=None, description="of the job, or of the step")
     step: str | None = Field(default=None, description="the step that it is about")
     reason: str | None = Field(default=None, examples=["worker_lost"])
     attempt: int | None = None
     worker: str | None = None
-    due: float | None = Field(default=None, description="when a scheduled job may start")
+    due: str | None = Field(default=None, description="when a scheduled job may start")
     text: str | None = Field(default=None, description="of a token: more of the generated text")
     problem: Annotated[dict[str, Any] | None, Described(Problem | None)] = None
 
@@ -31,7 +31,7 @@ class RunEvent(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    t: float | None = Field(default=None, description="seconds since the epoch")
+    t: str | None = Field(default=None, description="seconds since the epoch")
     state: StateName | None = None
     document: str | None = None
     name: str | None = None
@@ -55,7 +55,7 @@ class TenantEvent(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    t: float | None = None
+    t: str | None = None
     state: StateName | None = None
     type: TypeName | None = None
     job: str | None = None

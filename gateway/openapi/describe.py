@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from gateway.matters import tells_matter
 from gateway.openapi.answers import REFERRED
 from gateway.openapi.example_ids import EXAMPLE_IDS
+from gateway.openapi.examples import add_examples
 from gateway.openapi.headers import HEADERS, RATES, header_refs
 from gateway.openapi.problems import ALWAYS, EXAMPLES, WITH_BODY, WITH_JSON, WITH_PARAMETERS, WITH_PATH, problem_answers
 from gateway.openapi.raises import Problem, problems_of
@@ -97,6 +98,7 @@ def _complete(operation: dict[str, Any], route: RouteContext, endpoint: Callable
     for status, answer in problem_answers(problems, path, openai=speaks_openai(path)).items():
         answers.setdefault(status, answer)
     operation["responses"] = {status: answers[status] for status in sorted(answers)}
+    add_examples(operation)
     operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-ID"})
 
 

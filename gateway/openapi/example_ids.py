@@ -10,7 +10,6 @@ EXAMPLE_IDS: Final[dict[str, str]] = {
     "job_id": "job_019a3f6be2404c1d9e5b7a80f2c3d4e5",
     "failed_job_id": "job_019a3f6be31172b8c05d9e4f1a6b7c8d",
     "run_id": "run_019a3f6be5a2b0c94d7e81f3a25c6d70",
-    "open_run_id": "run_019a3f6be5f7c1da5e8f92a4b36d7e81",
     "schedule_id": "sch_019a3f6be6d3a5f27c8b904e1d6f3a52",
     "webhook_id": "wh_019a3f6be8149d0c7b5a6f2e3c81d4b9",
     "delivery_id": "dlv_5d0c7b1e9a3f48269c84b7e2d1f06a35",
@@ -19,6 +18,7 @@ EXAMPLE_IDS: Final[dict[str, str]] = {
     "key_id": "4be1d09a7c53",
     "playbook": "lease",
     "matter": "M-2041",
-    "model_id": "fake-generate",
+    "model_id": "gemma3-270m-q4-k-m",
+    "embedding_model_id": "minilm-l6-v2",
     "kind": "documents",
 }

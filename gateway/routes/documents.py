@@ -142,7 +142,7 @@ def get_document_text(document_id: str, gateway: Shared, principal: Reader) -> R
     return Response(gateway.blobs.get(principal.tenant, reading["output"]), media_type="application/json")
 
 
-@router.delete("/{document_id}", status_code=204)
+@router.delete("/{document_id}", status_code=204, response_class=Response)
 @raises("document_unknown", "erasure_goes_on", "storage_unavailable", "audit_busy")
 def delete_document(document_id: str, gateway: Shared, principal: Submitter) -> None:
     """Erase a document with everything derived from it; jobs that run on it end and deliver nothing.

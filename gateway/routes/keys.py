@@ -183,7 +183,7 @@ def rotate_key(
     return _made(gateway, secret, response)
 
 
-@router.delete("/{key_id}", status_code=204)
+@router.delete("/{key_id}", status_code=204, response_class=Response)
 @raises("key_unknown", "audit_busy")
 def revoke_key(key_id: str, gateway: Shared, principal: Admin) -> None:
     """Make a key useless at once, with its sessions; its open streams end within seconds."""

@@ -142,7 +142,7 @@ def diff_playbook(
     return PlaybookDiff(**{"from": PlaybookView.of(before), "to": PlaybookView.of(after)}, **diff(*texts))
 
 
-@router.delete("/{playbook}", status_code=204)
+@router.delete("/{playbook}", status_code=204, response_class=Response)
 @raises("playbook_unknown", "playbook_reserved", "audit_busy")
 def remove_playbook(playbook: str, gateway: Shared, principal: Submitter) -> None:
     """Take a playbook's name away; jobs, schedules and results that name its versions keep them."""

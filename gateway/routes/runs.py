@@ -142,7 +142,7 @@ def add_run_documents(run_id: str, body: RunDocumentsRequest, gateway: Shared, p
 
 
 @router.post("/{run_id}/seal", status_code=202)
-@raises("run_unknown", "run_state")
+@raises("run_unknown")
 def seal_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Say that no more documents come. A run that nobody adds to for an hour is sealed by itself."""
     return RunView.of(gateway.runs.seal(principal.tenant, run_id))

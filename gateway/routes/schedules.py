@@ -70,7 +70,7 @@ def resume_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> 
     return ScheduleView.of(schedule)
 
 
-@router.delete("/{schedule_id}", status_code=204)
+@router.delete("/{schedule_id}", status_code=204, response_class=Response)
 @raises("schedule_unknown", "audit_busy")
 def remove_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> None:
     """Remove a schedule; runs that it has started go on."""

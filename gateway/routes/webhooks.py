@@ -90,7 +90,7 @@ def enable_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> Webhoo
     return WebhookView.of(webhook)
 
 
-@router.delete("/{webhook_id}", status_code=204)
+@router.delete("/{webhook_id}", status_code=204, response_class=Response)
 @raises("webhook_unknown", "audit_busy")
 def remove_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> None:
     """Remove an endpoint with its log; what still waits to be sent to it is not sent."""

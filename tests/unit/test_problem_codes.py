@@ -91,6 +91,8 @@ def raised_in(file: Path) -> Iterator[Raised]:
             yield Raised(f"{node.args[0].value}_unknown", 404, "there is no .*", place)
         elif name == "choose" and len(node.args) == 3 and isinstance(node.args[2], ast.Constant):
             yield Raised(f"{node.args[2].value}_unknown", 422, "unknown .*; there are: .*", place)
+        elif name == "_invalid" and file.name == "webhook_addresses.py":
+            yield Raised("webhook_url_invalid", 422, pattern(node.args[0]), place)
         elif name == "__init__" and isinstance(code := given.get("code"), ast.Constant):
             yield Raised(str(code.value), None, pattern(node.args[0]), place)
         elif isinstance(kind, type) and issubclass(kind, errors.CasemillError):
@@ -119,7 +121,6 @@ def raised() -> list[Raised]:
     ]
     found.append(Raised("playbook_invalid", 422, r"line \d+: .*", "services/playbook_yaml.py"))
     found.append(Raised("playbook_unknown", 422, None, "gateway/submissions.py"))
-    found.append(Raised("webhook_url_invalid", 422, None, "services/webhook_addresses.py"))
     found += [Raised(code, status, None, "gateway/problems.py") for status, code in STATUS_CODES.items()]
     return [one for one in found if one.code not in NOT_TOLD.keys() | COMMAND_LINE_CODES]
 
