@@ -42,10 +42,6 @@ class Operation:
             found |= dict.fromkeys(parameter.get("examples", ()))
         for content in self.about.get("requestBody", {}).get("content", {}).values():
             found |= dict.fromkeys(content.get("examples", ()))
-        for answer in self.about["responses"].values():
-            for media_type, content in answer.get("content", {}).items():
-                if media_type != "application/problem+json":
-                    found |= dict.fromkeys(content.get("examples", ()))
         return list(found) or ["plain"]
 
     def answered(self, example: str) -> tuple[str, str] | None:
@@ -119,7 +115,7 @@ class Description:
         missing = [
             f"header {name} is missing"
             for name, header in documented.get("headers", {}).items()
-            if self._component(header).get("required") and name not in answer.headers
+            if self.component(header).get("required") and name not in answer.headers
         ]
         media_type = answer.headers.get("content-type", "").partition(";")[0]
         if not media_type:
@@ -151,7 +147,8 @@ class Description:
         names = ("paths", operation.path, operation.method.lower(), *parts)
         return "#/" + "/".join(quote(name.replace("~", "~0").replace("/", "~1"), safe="~") for name in names)
 
-    def _component(self, item: dict[str, Any]) -> dict[str, Any]:
+    def component(self, item: dict[str, Any]) -> dict[str, Any]:
+        """An item, or what it refers to."""
         if "$ref" not in item:
             return item
         _, _, kind, name = item["$ref"].split("/")

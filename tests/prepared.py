@@ -26,7 +26,9 @@ class Prepared:
     def __init__(self, stack: Running) -> None:
         self._stack = stack
         self._numbers = itertools.count(1)
-        self._post("/v1/playbooks", content=PLAYBOOK.replace("0.4", "0.3").encode())  # the examples upload another version
+        self._post(
+            "/v1/playbooks", content=PLAYBOOK.replace("0.4", "0.3").encode()
+        )  # the examples upload another version
         self.ids = {
             "model_id": "fake",
             "embedding_model_id": "fake",

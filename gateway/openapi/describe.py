@@ -23,6 +23,7 @@ from gateway.openapi.words import DESCRIPTION, TAGS
 from gateway.problems import speaks_openai
 from gateway.state import SESSION_COOKIE, Scoped, principal_of
 
+_UNSAID: Final = "Successful Response"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _REQUEST_ID: Final[dict[str, Any]] = {
     "name": "X-Request-ID",
@@ -51,12 +52,14 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 def _described(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=TAGS)
+    components = document["components"]
+    schemas = components["schemas"]
     for route in iter_route_contexts(app.routes):
         if isinstance(route.original_route, APIRoute) and route.include_in_schema:
             for method in route.methods or ():
-                _complete(document["paths"][route.path_format][method.lower()], route, route.original_route.endpoint)
-    components = document["components"]
-    schemas = components["schemas"]
+                _complete(
+                    document["paths"][route.path_format][method.lower()], route, route.original_route.endpoint, schemas
+                )
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, in whose place problems are answered
         schemas.pop(name, None)
     _, extra = models_json_schema(
@@ -74,7 +77,9 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def _complete(operation: dict[str, Any], route: RouteContext, endpoint: Callable[..., Any]) -> None:
+def _complete(
+    operation: dict[str, Any], route: RouteContext, endpoint: Callable[..., Any], schemas: dict[str, Any]
+) -> None:
     """Add to an operation what FastAPI does not know of it."""
     calls = list(_calls(route.dependant))
     scope = next((call for call in calls if isinstance(call, Scoped)), None)
@@ -87,12 +92,16 @@ def _complete(operation: dict[str, Any], route: RouteContext, endpoint: Callable
         if parameter["in"] == "path":
             parameter["example"] = EXAMPLE_IDS[parameter["name"]]
         parameter["schema"] = _untitled(parameter["schema"])
+        if "description" not in parameter and (said := _said(parameter["schema"])):
+            parameter["description"] = said
     answers = operation["responses"]
     answers.pop("422", None)
     template = str(route.path_format)
     path = _PARAMETER.sub(lambda name: EXAMPLE_IDS[name[1]], template)
     rates = (RATES if speaks_openai(path) else ("RateLimit", "RateLimit-Policy")) if scope else ()
     for answer in answers.values():
+        if answer["description"] == _UNSAID:
+            answer["description"] = _said_of(answer, schemas)
         answer["headers"] = answer.get("headers", {}) | header_refs("X-Request-ID", *rates)
     problems = _problems(operation, scope, _PARAMETER.findall(template)).union(*map(problems_of, [endpoint, *calls]))
     for status, answer in problem_answers(problems, path, openai=speaks_openai(path)).items():
@@ -100,6 +109,20 @@ def _complete(operation: dict[str, Any], route: RouteContext, endpoint: Callable
     operation["responses"] = {status: answers[status] for status in sorted(answers)}
     add_examples(operation)
     operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-ID"})
+
+
+def _said(schema: dict[str, Any]) -> str | None:
+    """What a parameter's schema says of it, or one of those that it may be."""
+    return next((one["description"] for one in [schema, *schema.get("anyOf", ())] if "description" in one), None)
+
+
+def _said_of(answer: dict[str, Any], schemas: dict[str, Any]) -> str:
+    """What an answer is: the first sentence of its model."""
+    for content in answer.get("content", {}).values():
+        if name := content["schema"].get("$ref", "").rpartition("/")[2]:
+            return schemas[name].get("description", "A page of the list").partition(".")[0].partition(";")[0]
+        return "The text"
+    return "Done; there is no body"
 
 
 def _problems(operation: dict[str, Any], scope: Scoped | None, in_path: list[str]) -> set[Problem]:

@@ -18,7 +18,7 @@ EXAMPLE_IDS: Final[dict[str, str]] = {
     "key_id": "4be1d09a7c53",
     "playbook": "lease",
     "matter": "M-2041",
-    "model_id": "gemma3-270m-q4-k-m",
-    "embedding_model_id": "minilm-l6-v2",
+    "model_id": "qwen2.5-1.5b-instruct-q4-k-m",
+    "embedding_model_id": "all-minilm-l6-v2",
     "kind": "documents",
 }

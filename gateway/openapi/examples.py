@@ -5,11 +5,35 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
+from gateway.openapi.example_ids import EXAMPLE_IDS
 from gateway.openapi.requests import Request, requests_of
 
 FOLDER = "answers"
+SELDOM: Final[dict[str, dict[str, Any]]] = {
+    "get_readiness": {
+        "away": {"status": 503, "media_type": "application/json", "body": {"ready": False}},
+    },
+    "upload_document": {
+        "long": {
+            "status": 202,
+            "media_type": "application/json",
+            "body": {
+                "id": EXAMPLE_IDS["document_id"],
+                "name": "scan.pdf",
+                "bytes": 48_112_640,
+                "matter": "M-2041",
+                "created_at": "2026-11-30T10:38:26.339698Z",
+                "kind": None,
+                "pages": None,
+                "chars": None,
+                "notes": None,
+            },
+        },
+    },
+}
+"""What a stack in order does not answer to a small request, written by hand."""
 
 
 def add_examples(operation: dict[str, Any]) -> None:
@@ -22,6 +46,9 @@ def add_examples(operation: dict[str, Any]) -> None:
         if answer["media_type"] in content:
             value = {"summary": requests_of(name)[title].summary, "value": answer["body"]}
             content[answer["media_type"]].setdefault("examples", {})[title] = value
+    for title, answer in SELDOM.get(name, {}).items():
+        content = operation["responses"][str(answer["status"])]["content"][answer["media_type"]]
+        content["examples"] = {title: {"summary": "Where it takes longer or fails", "value": answer["body"]}}
 
 
 @cache

@@ -63,7 +63,7 @@ rules:
 REVIEW: Final = {"type": "review", "document": _ID["document_id"], "playbook": "lease", "matter": "M-2041"}
 _LINES: Final = (
     '{"type": "generate", "input": {"prompt": "Sum up: The tenant may sublet."}, "external_id": "A-1"}\n'
-    '{"type": "summon", "input": {}}\n'
+    '{"type": "generate", "model": "gpt-4o", "input": {"prompt": "Sum up: Rent is due in advance."}}\n'
 )
 _BATCH_LINE: Final = (
     '{"custom_id": "clause-1", "method": "POST", "url": "/v1/completions", '
@@ -152,9 +152,19 @@ REQUESTS: Final[dict[str, dict[str, Request]]] = {
     },
     "create_schedule": {"monthly": Request("Once a month", _MONTHLY)},
     "list_playbooks": {"first": Request("The first", parameters={"limit": 2})},
-    "upload_playbook": {"lease": Request("A playbook for leases", PLAYBOOK, "application/yaml")},
+    "upload_playbook": {
+        "lease": Request("A playbook for leases", PLAYBOOK, "application/yaml"),
+        "again": Request("The same content again", PLAYBOOK, "application/yaml"),
+    },
     "validate_playbook": {"lease": Request("A playbook for leases", PLAYBOOK, "application/yaml")},
-    "test_playbook": {"stored": Request("One that is kept", {"document": _ID["document_id"], "playbook": "lease"})},
+    "test_playbook": {
+        "stored": Request("One that is kept", {"document": _ID["document_id"], "playbook": "lease"}),
+        "text": Request(
+            "One that is not kept, waited for",
+            {"document": _ID["document_id"], "text": PLAYBOOK},
+            parameters={"Prefer": ["wait=20"]},
+        ),
+    },
     "diff_playbook": {"included": Request("With one that comes along", parameters={"from": "nda", "to": "lease"})},
     "register_webhook": {
         "ends": Request(

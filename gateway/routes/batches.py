@@ -53,7 +53,7 @@ def list_batches(
     gateway: Shared,
     principal: Reader,
     after: After = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="batches of the page")] = 20,
 ) -> ObjectList[BatchView]:
     """The newest batches; ``after`` is the last id of the page before."""
     batches, more = gateway.batches.list(principal.tenant, after=after, limit=limit)

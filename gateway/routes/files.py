@@ -66,8 +66,8 @@ def list_files(
     principal: Reader,
     purpose: Annotated[str | None, Query(description="batch or batch_output")] = None,
     after: After = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
-    order: Literal["asc", "desc"] = "desc",
+    limit: Annotated[int, Query(ge=1, le=10_000, description="files of the page")] = 10_000,
+    order: Annotated[Literal["asc", "desc"], Query(description="by the time of their upload")] = "desc",
 ) -> ObjectList[FileView]:
     """Files by the time of their upload, those of batches' results too (purpose ``batch_output``)."""
     files, more = gateway.files.list(principal.tenant, purpose=purpose, after=after, limit=limit, order=order)

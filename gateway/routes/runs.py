@@ -208,7 +208,9 @@ def get_run_results(
     condition: Conditional,
     gateway: Shared,
     principal: Reader,
-    form: Annotated[Literal["jsonl", "csv"], Query(alias="format")] = "jsonl",
+    form: Annotated[
+        Literal["jsonl", "csv"], Query(alias="format", description="jsonl with everything, csv for a spreadsheet")
+    ] = "jsonl",
 ) -> Response:
     """The results of all documents that have ended so far, as JSONL with everything or as CSV with a row a document."""
     run = gateway.runs.get(principal.tenant, run_id)
