@@ -166,9 +166,9 @@ class ScheduleRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Name
-    cron: str | None = Field(default=None, max_length=200, examples=["0 22 * * 5"], description="five fields")
-    rrule: str | None = Field(default=None, max_length=500, examples=["FREQ=WEEKLY;BYDAY=FR;BYHOUR=22;BYMINUTE=0"])
-    time_zone: str = Field(default="UTC", examples=["Europe/London"])
+    cron: str | None = Field(default=None, max_length=200, description="minute hour day month weekday")
+    rrule: str | None = Field(default=None, max_length=500, description="a rule of RFC 5545")
+    time_zone: str = Field(default="UTC", description="IANA name, such as Europe/London")
     missed: Annotated[str, named(Missed, "what happens to times when everything was off")] = "once"
     run: RunRequest = Field(description="with `matter`; what each run does")
 

@@ -27,7 +27,7 @@ DeviceName = Annotated[str, named(Device, "class of worker that may run it")]
 StateName = Annotated[str, named(State, "the last four are final")]
 MatterName = Annotated[
     str,
-    Field(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}, examples=["M-2041"], description="the client's matter"),
+    Field(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}, description="the client's matter"),
 ]
 Callback = Annotated[
     str | None, Field(max_length=2048, description="id or exact URL of a webhook, which is told of the end")

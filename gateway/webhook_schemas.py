@@ -19,7 +19,7 @@ class WebhookRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: str = Field(examples=["https://cases.firm.example/casemill"], description="within the networks allowed")
+    url: str = Field(description="where messages go, within the networks that the installation allows")
     events: list[EventName] = Field(
         default=list(EVENTS),
         max_length=16,

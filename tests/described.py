@@ -74,7 +74,7 @@ class Operation:
             elif parameter["in"] == "query":
                 sends["params"][parameter["name"]] = value
             else:
-                sends["headers"][parameter["name"]] = value if isinstance(value, str) else ", ".join(value)
+                sends["headers"][parameter["name"]] = value
         for media_type, content in self.about.get("requestBody", {}).get("content", {}).items():
             if example in content.get("examples", ()):
                 sends |= _body(media_type, content["examples"][example]["value"], ids, sends["headers"])
@@ -131,10 +131,10 @@ class Description:
             return self.errors(f"{place}/schema", json.loads(text))
         if media_type == "text/event-stream":
             datas = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
-            place, values = (
-                f"{place}/itemSchema/properties/data/contentSchema",
-                [one for one in datas if one != "[DONE]"],
-            )
+            data = f"{place}/itemSchema/properties/data"
+            or_done = "anyOf" in content["itemSchema"]["properties"]["data"]
+            place = f"{data}/anyOf/0/contentSchema" if or_done else f"{data}/contentSchema"
+            values = [one for one in datas if not or_done or one != "[DONE]"]
         elif "itemSchema" in content:
             place, values = f"{place}/itemSchema", text.splitlines()
         else:

@@ -30,15 +30,17 @@ def answer(*headers: str, model: type[BaseModel] | None = None, description: str
     return found
 
 
-def events(model: type[BaseModel], description: str) -> Answer:
-    """A stream of server-sent events whose ``data`` is this model as JSON."""
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(model)}
+def events(model: type[BaseModel], description: str, *, last: str | None = None) -> Answer:
+    """A stream of server-sent events whose ``data`` is this model as JSON, or the word ``last`` at its end."""
+    data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(model)}
+    if last:
+        data = {"anyOf": [data, {"const": last}]}
     event = {
         "type": "object",
         "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": data},
         "required": ["data"],
     }
-    return _body("text/event-stream", description, itemSchema=event)
+    return {"description": description, "content": {"text/event-stream": {"itemSchema": event}}}
 
 
 def lines(media_type: str, model: type[BaseModel], description: str, *headers: str) -> Answer:

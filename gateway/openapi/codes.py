@@ -259,7 +259,7 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "line 3: category `rent` needs a title",
     ),
     "playbook_reserved": Code(
-        422,
+        409,
         "The name belongs to a playbook that comes with Casemill.",
         "`default` is a playbook that comes along; give yours another name",
     ),

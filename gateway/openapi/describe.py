@@ -17,6 +17,7 @@ from gateway.openapi.answers import REFERRED
 from gateway.openapi.example_ids import EXAMPLE_IDS
 from gateway.openapi.examples import add_examples
 from gateway.openapi.headers import HEADERS, RATES, header_refs
+from gateway.openapi.links import add_links
 from gateway.openapi.problems import ALWAYS, EXAMPLES, WITH_BODY, WITH_JSON, WITH_PARAMETERS, WITH_PATH, problem_answers
 from gateway.openapi.raises import Problem, problems_of
 from gateway.openapi.words import DESCRIPTION, TAGS
@@ -91,7 +92,7 @@ def _complete(
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path":
             parameter["example"] = EXAMPLE_IDS[parameter["name"]]
-        parameter["schema"] = _untitled(parameter["schema"])
+        parameter["schema"] = _sent(_untitled(parameter["schema"]), header=parameter["in"] == "header")
         if "description" not in parameter and (said := _said(parameter["schema"])):
             parameter["description"] = said
     answers = operation["responses"]
@@ -108,7 +109,17 @@ def _complete(
         answers.setdefault(status, answer)
     operation["responses"] = {status: answers[status] for status in sorted(answers)}
     add_examples(operation)
-    operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-ID"})
+    operation.setdefault("parameters", [])
+    add_links(operation)
+    operation["parameters"].append({"$ref": "#/components/parameters/X-Request-ID"})
+
+
+def _sent(schema: dict[str, Any], *, header: bool) -> dict[str, Any]:
+    """The schema of a parameter that is sent: it is then never null, and a header is one text."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        schema = {name: value for name, value in schema.items() if name != "anyOf"} | kinds[0]
+    return {"type": "string"} if header and schema.get("type") == "array" else schema
 
 
 def _said(schema: dict[str, Any]) -> str | None:
@@ -119,7 +130,7 @@ def _said(schema: dict[str, Any]) -> str | None:
 def _said_of(answer: dict[str, Any], schemas: dict[str, Any]) -> str:
     """What an answer is: the first sentence of its model."""
     for content in answer.get("content", {}).values():
-        if name := content["schema"].get("$ref", "").rpartition("/")[2]:
+        if name := content.get("schema", {}).get("$ref", "").rpartition("/")[2]:
             return schemas[name].get("description", "A page of the list").partition(".")[0].partition(";")[0]
         return "The text"
     return "Done; there is no body"

@@ -13,7 +13,7 @@ EXAMPLE_IDS: Final[dict[str, str]] = {
     "schedule_id": "sch_019a3f6be6d3a5f27c8b904e1d6f3a52",
     "webhook_id": "wh_019a3f6be8149d0c7b5a6f2e3c81d4b9",
     "delivery_id": "dlv_5d0c7b1e9a3f48269c84b7e2d1f06a35",
-    "file_id": "file_019a3f6bea559c3d8e7f60a1b2c4d5e6",
+    "file_id": "file-019a3f6bea559c3d8e7f60a1b2c4d5e6",
     "batch_id": "batch_019a3f6beb7e5a4c9d1b8f2e3a6c7d80",
     "key_id": "4be1d09a7c53",
     "playbook": "lease",

@@ -98,7 +98,7 @@ REQUESTS: Final[dict[str, dict[str, Request]]] = {
         "generate": Request(
             "Text, waited for",
             {"type": "generate", "input": {"messages": _MESSAGES, "max_tokens": 24}},
-            parameters={"Prefer": ["wait=20"]},
+            parameters={"Prefer": "wait=20"},
         ),
         "many": Request("Many jobs, a line each", _LINES, "application/x-ndjson"),
     },
@@ -116,14 +116,14 @@ REQUESTS: Final[dict[str, dict[str, Request]]] = {
         "documents": Request(
             "In documents, waited for",
             {"query": "who may sublet", "documents": [_ID["document_id"]], "k": 1},
-            parameters={"Prefer": ["wait=20"]},
+            parameters={"Prefer": "wait=20"},
         ),
     },
     "compare_documents": {
         "versions": Request(
             "Two versions, waited for",
             {"before": _ID["document_id"], "after": _ID["other_document_id"]},
-            parameters={"Prefer": ["wait=20"]},
+            parameters={"Prefer": "wait=20"},
         ),
         "later": Request("Two versions", {"before": _ID["document_id"], "after": _ID["other_document_id"]}),
     },
@@ -132,7 +132,7 @@ REQUESTS: Final[dict[str, dict[str, Request]]] = {
         "documents": Request(
             "Among documents, waited for",
             {"documents": [_ID["document_id"], _ID["other_document_id"]], "threshold": 0.5},
-            parameters={"Prefer": ["wait=20"]},
+            parameters={"Prefer": "wait=20"},
         ),
     },
     "create_run": {
@@ -162,7 +162,7 @@ REQUESTS: Final[dict[str, dict[str, Request]]] = {
         "text": Request(
             "One that is not kept, waited for",
             {"document": _ID["document_id"], "text": PLAYBOOK},
-            parameters={"Prefer": ["wait=20"]},
+            parameters={"Prefer": "wait=20"},
         ),
     },
     "diff_playbook": {"included": Request("With one that comes along", parameters={"from": "nda", "to": "lease"})},

@@ -34,7 +34,7 @@ _STREAMED = "The answer; with `stream` in pieces, as server-sent events without 
 @router.post(
     "/chat/completions",
     response_model=ChatCompletion,
-    responses={200: events(ChatChunk, _STREAMED)},
+    responses={200: events(ChatChunk, _STREAMED, last="[DONE]")},
 )
 @raises(choices.submit, choices.results, *GENERATING)
 async def create_chat_completion(
@@ -47,7 +47,7 @@ async def create_chat_completion(
 @router.post(
     "/completions",
     response_model=TextCompletion,
-    responses={200: events(TextCompletion, _STREAMED)},
+    responses={200: events(TextCompletion, _STREAMED, last="[DONE]")},
 )
 @raises(choices.submit, choices.results, *GENERATING)
 async def create_completion(

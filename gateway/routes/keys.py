@@ -38,7 +38,7 @@ class KeyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=100, examples=["case management"])
+    name: str = Field(min_length=1, max_length=100, description="what it is for")
     tenant: str | None = Field(default=None, description="unset: the caller's; another's is for operators")
     scopes: list[ScopeName] = Field(default=["submit", "read"], max_length=4)
     matters: list[MatterName] | None = Field(
