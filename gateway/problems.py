@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -50,6 +51,12 @@ def problem_response(problem: dict[str, Any], request: Request, headers: dict[st
     return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
 
 
+def methods_of(app: FastAPI, path: str) -> list[str]:
+    """The methods that some route has for a path."""
+    routes = [route for route in iter_route_contexts(app.routes) if route.path_regex and route.path_regex.match(path)]
+    return sorted({method for route in routes for method in route.methods or ()})
+
+
 def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
     """Answer our errors, validation errors, unknown routes and bugs in the same shape."""
 
@@ -80,7 +87,10 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         code = STATUS_CODES.get(error.status_code, f"http_{error.status_code}")
         problem = CasemillError(str(error.detail), code=code, status=error.status_code).problem()
-        return problem_response(problem, request, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # Starlette names those of the first route with this path alone
+            headers["Allow"] = ", ".join(methods_of(app, request.url.path))
+        return problem_response(problem, request, headers)
 
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         log.error("request %s: %s", getattr(request.state, "request_id", "-"), type(error).__name__, exc_info=error)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from fastapi import Header
 
+from services.jobs import Priority
+
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -17,12 +19,17 @@ IdempotencyKey = Annotated[
 ]
 LastEventId = Annotated[
     str | None,
-    Header(alias="Last-Event-ID", description="the last event that was seen; what came after it follows"),
+    Header(
+        alias="Last-Event-ID",
+        description="the last event that was seen; what came after it follows",
+        json_schema_extra={"pattern": r"^([0-9]{1,20}(-[0-9]{1,20})?)?$"},
+    ),
 ]
 Urgency = Annotated[
     str | None,
     Header(
         alias="X-Casemill-Priority",
-        description="critical, high, normal, low or bulk; high if unset, or what `service_tier` says",
+        description="how urgent it is; high if unset, or what `service_tier` says",
+        json_schema_extra={"enum": [priority.value for priority in Priority]},
     ),
 ]

@@ -14,6 +14,21 @@ REFERRED: Final[set[type[BaseModel]]] = set()
 """Models that only this description refers to, in streams and lines."""
 
 
+class OpenAIError(BaseModel):
+    """A problem where OpenAI's clients look for it."""
+
+    message: str
+    type: str
+    code: str
+    param: None
+
+
+class StreamFailure(BaseModel):
+    """What ends a stream for OpenAI's clients before its time."""
+
+    error: OpenAIError
+
+
 def ref(model: type[BaseModel]) -> dict[str, str]:
     """A reference to a model's schema."""
     REFERRED.add(model)
@@ -31,10 +46,11 @@ def answer(*headers: str, model: type[BaseModel] | None = None, description: str
 
 
 def events(model: type[BaseModel], description: str, *, last: str | None = None) -> Answer:
-    """A stream of server-sent events whose ``data`` is this model as JSON, or the word ``last`` at its end."""
+    """A stream of server-sent events whose ``data`` is this model as JSON; OpenAI's end with ``last`` or an error."""
     data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(model)}
     if last:
-        data = {"anyOf": [data, {"const": last}]}
+        failed = data | {"contentSchema": ref(StreamFailure)}
+        data = {"anyOf": [data, failed, {"const": last}]}
     event = {
         "type": "object",
         "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": data},

@@ -29,8 +29,9 @@ _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _REQUEST_ID: Final[dict[str, Any]] = {
     "name": "X-Request-ID",
     "in": "header",
-    "description": "your own id for the request, to find it in answers, jobs and logs; one is made if you send none",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$"},
+    "description": "your own id for the request, to find it in answers, jobs and logs: up to 128 letters, digits and "
+    "any of `_.:-`; one is made where you send none or another",
+    "schema": {"type": "string"},
 }
 _SCHEMES: Final[dict[str, Any]] = {
     "key": {"type": "http", "scheme": "bearer", "bearerFormat": "cm_…", "description": "An API key."},

@@ -6,9 +6,9 @@ import http
 from collections.abc import Iterable
 from typing import Any, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from gateway.openapi.answers import ref
+from gateway.openapi.answers import OpenAIError, ref
 from gateway.openapi.headers import header_refs
 from gateway.openapi.raises import CODES, Problem
 from gateway.schemas import Problem as ProblemView
@@ -40,15 +40,6 @@ class AnsweredProblem(ProblemView):
 
     instance: str = Field(description="path of the request")
     request_id: str | None = Field(description="the `X-Request-ID` of the answer")
-
-
-class OpenAIError(BaseModel):
-    """The same where OpenAI's clients look for it."""
-
-    message: str
-    type: str
-    code: str
-    param: None
 
 
 class OpenAIProblem(AnsweredProblem):

@@ -16,7 +16,7 @@ from gateway.following import result_of, wait_for_end
 from gateway.openapi.answers import answer
 from gateway.openapi.job_codes import READING
 from gateway.openapi.raises import raises
-from gateway.paging import Cursor, Limit
+from gateway.paging import Cursor, Limit, OfMatter
 from gateway.schemas import DocumentList, DocumentTextView, DocumentView, MatterName
 from gateway.state import Gateway, MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from services.documents import Document
@@ -35,7 +35,7 @@ _UPLOAD: Final[dict[str, Any]] = {
         "content": {
             "application/octet-stream": {"schema": _BYTES},
             "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BYTES}},
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BYTES}, "maxProperties": 4},
             },
         },
     }
@@ -109,7 +109,7 @@ async def upload_document(
 @router.get("")
 @raises("cursor_invalid")
 def list_documents(
-    gateway: Shared, principal: MatterReader, matter: MatterName | None = None, limit: Limit = 50, cursor: Cursor = None
+    gateway: Shared, principal: MatterReader, matter: OfMatter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> DocumentList:
     """The documents of the tenant, or of a matter, newest first, without what was read of them.
 

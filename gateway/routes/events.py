@@ -12,8 +12,8 @@ from gateway.event_schemas import TenantEvent
 from gateway.following import stream_start, tenant_event_stream
 from gateway.openapi.answers import events
 from gateway.openapi.raises import raises
+from gateway.paging import OfMatter
 from gateway.request_headers import LastEventId
-from gateway.schemas import MatterName
 from gateway.state import MatterReader, Shared
 from services.events import Event
 from services.principal import Principal
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/events", tags=["events"])
 def follow_events(
     gateway: Shared,
     principal: MatterReader,
-    matter: MatterName | None = None,
+    matter: OfMatter = None,
     run: Annotated[str | None, Query(description="the states of this run and of its jobs alone")] = None,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:

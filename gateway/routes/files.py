@@ -24,6 +24,11 @@ router = APIRouter(prefix="/v1/files", tags=["openai"])
 
 _FORM: dict[str, Any] = {
     "type": "object",
+    "maxProperties": 8,
+    "dependentRequired": {
+        "expires_after[anchor]": ["expires_after[seconds]"],
+        "expires_after[seconds]": ["expires_after[anchor]"],
+    },
     "required": ["file", "purpose"],
     "properties": {
         "file": {"type": "string", "format": "binary"},

@@ -17,9 +17,9 @@ from gateway.job_lines import MEDIA_TYPE, JobLine, LineAnswer, LinesRoute, submi
 from gateway.job_views import whole_view
 from gateway.openapi.answers import events, lines, ref
 from gateway.openapi.raises import raises
-from gateway.paging import Cursor, Limit
+from gateway.paging import Cursor, Limit, OfMatter
 from gateway.request_headers import IdempotencyKey, LastEventId
-from gateway.schemas import JobList, JobRequest, JobView, MatterName, StateName, TypeName
+from gateway.schemas import JobList, JobRequest, JobView, StateName, TypeName
 from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import build_submission, choose
 from services.job_index import METADATA, Wanted
@@ -81,7 +81,7 @@ def wanted_jobs(
     request: Request,
     state: Annotated[list[StateName] | None, Query(description="in one of these states")] = None,
     job_type: Annotated[list[TypeName] | None, Query(alias="type", description="of one of these types")] = None,
-    matter: MatterName | None = None,
+    matter: OfMatter = None,
     external_id: Annotated[str | None, Query(description="that you call this")] = None,
     run: Annotated[str | None, Query(description="the jobs of this run, which are listed by it alone")] = None,
 ) -> Wanted:
