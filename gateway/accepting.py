@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from gateway.following import wait_for_end
 from gateway.job_views import whole_view
+from gateway.openapi.answers import Answers, answer
+from gateway.openapi.raises import raises
 from gateway.prefer import Preference, read_preference
+from gateway.request_headers import IdempotencyKey
 from gateway.schemas import JobRequest, JobView
 from gateway.state import Gateway, MatterSubmitter, Shared
 from gateway.submissions import INLINE_BYTES, build_submission
@@ -24,6 +27,16 @@ from services.principal import Principal
 POLL_SECONDS = 1
 # Built from the request alone, and many a second: others look documents up, and are submitted each in a thread.
 PROMPTS = (JobType.GENERATE, JobType.EMBED)
+ACCEPTED: Final[Answers] = {
+    202: answer("Location", "Retry-After", "Preference-Applied", description="The job is accepted, and on the disk"),
+    200: answer(
+        "Location",
+        "Preference-Applied",
+        model=JobView,
+        description="The job has ended while the request waited for it, as `Prefer: wait=N` asked",
+    ),
+}
+"""The answers of a route that accepts a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +104,20 @@ def submit_each(
     return [next(accepted) if isinstance(one, Submission) else one for one in wanted]
 
 
+@raises("idempotency_mismatch", "backlog_full", "time_past", "document_unknown", "erasing", "storage_unavailable")
 async def accepting(
     request: Request,
     gateway: Shared,
     principal: MatterSubmitter,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
-    prefer: Annotated[list[str] | None, Header(description="`wait=N` waits for the end, `respond-async` not")] = None,
+    idempotency_key: IdempotencyKey = None,
+    prefer: Annotated[
+        list[str] | None,
+        Header(
+            alias="Prefer",
+            description="`wait=10` keeps the request open until the job has ended, for 10 seconds at most; "
+            "`respond-async` does not wait (RFC 7240)",
+        ),
+    ] = None,
 ) -> Accepting:
     """The dependency."""
     preference = read_preference(", ".join(prefer or ()), gateway.settings.max_wait_seconds)

@@ -15,6 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from gateway.accepting import submit_each
 from gateway.external_ids import ExternalIds
 from gateway.limits import RequestGuard
+from gateway.openapi.describe import describe
 from gateway.problems import install_problem_handlers
 from gateway.rates import RateHeaders
 from gateway.refusals import Refusals
@@ -124,12 +125,12 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Casemill",
         version=importlib.metadata.version("casemill"),
-        description="A law firm's documents through local AI. Results are screening, not advice.",
         lifespan=lifespan,
         openapi_url=None,  # served with the documentation, behind the key
         # Who called what is in our own metrics and audit log; no exporter of the machine's is told of it.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.openapi = partial(describe, app)
     app.state.gateway = gateway
     install_problem_handlers(app, refusals)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts)

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from gateway.described import Described
+from gateway.schemas import named
 from services.batches import Batch
 from services.files import File
 from services.jobs import Metadata
 
+STATUSES = (
+    "validating",
+    "failed",
+    "in_progress",
+    "finalizing",
+    "completed",
+    "expired",
+    "cancelling",
+    "cancelled",
+)
 LASTS = 30 * 86400
 """Seconds for which OpenAI keeps files of batches where nobody says how long."""
+
+
+After = Annotated[str | None, Query(description="the last id of the page before")]
 
 
 class ExpiresAfter(BaseModel):
@@ -82,6 +98,44 @@ class RequestCounts(BaseModel):
     failed: int
 
 
+class BatchError(BaseModel):
+    """What is wrong with the file, or with one of its lines."""
+
+    code: str
+    message: str
+    param: str | None
+    line: int | None
+
+
+class BatchErrors(BaseModel):
+    """Why a batch failed."""
+
+    object: Literal["list"]
+    data: list[BatchError]
+
+
+class CachedTokens(BaseModel):
+    """Tokens that were computed before; never any."""
+
+    cached_tokens: int
+
+
+class ReasoningTokens(BaseModel):
+    """Tokens of reasoning; never any."""
+
+    reasoning_tokens: int
+
+
+class BatchUsage(BaseModel):
+    """Tokens that were read and written."""
+
+    input_tokens: int
+    input_tokens_details: CachedTokens
+    output_tokens: int
+    output_tokens_details: ReasoningTokens
+    total_tokens: int
+
+
 class BatchView(BaseModel):
     """A batch."""
 
@@ -89,10 +143,10 @@ class BatchView(BaseModel):
     object: Literal["batch"] = "batch"
     endpoint: str
     model: str | None
-    errors: dict[str, Any] | None
+    errors: Annotated[dict[str, Any] | None, Described(BatchErrors | None)] = Field(description="why it failed")
     input_file_id: str
     completion_window: Literal["24h"] = "24h"
-    status: str
+    status: Annotated[str, named(STATUSES)]
     output_file_id: str | None
     error_file_id: str | None
     created_at: int
@@ -105,7 +159,7 @@ class BatchView(BaseModel):
     cancelling_at: int | None
     cancelled_at: int | None
     request_counts: RequestCounts
-    usage: dict[str, Any] | None
+    usage: Annotated[dict[str, Any] | None, Described(BatchUsage | None)] = Field(description="tokens of all answers")
     metadata: dict[str, str]
 
     @classmethod

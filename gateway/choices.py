@@ -13,6 +13,8 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from gateway.following import KEEPALIVE_SECONDS, follow_job, result_of, wait_for_end
+from gateway.openapi.job_codes import MODELS
+from gateway.openapi.raises import raises
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from gateway.submissions import build_submission
@@ -29,6 +31,17 @@ class Piece:
     result: dict[str, Any] | None = None
 
 
+@raises(
+    ("model_unknown", 404),
+    "catalog_damaged",
+    "priority_unknown",
+    "priority_forbidden",
+    "matter_forbidden",
+    "input_invalid",
+    "text_invalid",
+    "backlog_full",
+    "storage_unavailable",
+)
 async def submit(gateway: Gateway, principal: Principal, wanted: Sequence[JobRequest], request: Request) -> list[str]:
     """The ids of the jobs, all accepted or none: raises why one was not."""
 
@@ -48,6 +61,7 @@ async def submit(gateway: Gateway, principal: Principal, wanted: Sequence[JobReq
     return await run_in_threadpool(submit_all)
 
 
+@raises(wait_for_end, result_of, *MODELS)
 async def results(gateway: Gateway, tenant: str, jobs: Sequence[str], request: Request) -> list[dict[str, Any]]:
     """The jobs' results; a client that goes away meanwhile cancels them, and so does one of them that fails."""
     found: list[dict[str, Any]] = []

@@ -4,33 +4,57 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
+from typing import Annotated, Final
 
-from fastapi import Request, Response
+from fastapi import Depends, Header, Response
 from pydantic import BaseModel
+
+from gateway.openapi.answers import Answers, answer
 
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 # A copy may be kept by the client alone, and is asked about before it is used.
 CACHE_CONTROL = "private, no-cache"
+TAGGED: Final[Answers] = {
+    200: answer("ETag", "Cache-Control"),
+    304: answer("ETag", "Cache-Control", description="The copy that `If-None-Match` names is still right"),
+}
+"""The answers of a route that is asked on a condition."""
 
 
-def conditional(request: Request, view: BaseModel) -> Response:
-    """The view as JSON, or 304 when the request names its tag."""
-    body = view.model_dump_json().encode()
-    tag = entity_tag(body)
-    return not_modified(request, tag) or Response(body, media_type="application/json", headers=validators(tag))
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the request has a copy of: the value of ``If-None-Match``."""
+
+    asked: str
+
+    def answer(self, view: BaseModel) -> Response:
+        """The view as JSON, or 304 when the request names its tag."""
+        body = view.model_dump_json().encode()
+        tag = entity_tag(body)
+        return self.not_modified(tag) or Response(body, media_type="application/json", headers=validators(tag))
+
+    def not_modified(self, tag: str) -> Response | None:
+        """304, when the request names the tag."""
+        if self.asked.strip() == "*" or tag in _TAG.findall(self.asked):
+            return Response(status_code=304, headers=validators(tag))
+        return None
+
+
+async def _condition(
+    if_none_match: Annotated[
+        list[str] | None, Header(alias="If-None-Match", description="`ETag` of a copy: 304 while it is still right")
+    ] = None,
+) -> Condition:
+    return Condition(",".join(if_none_match or ()))
+
+
+Conditional = Annotated[Condition, Depends(_condition)]
 
 
 def entity_tag(content: bytes) -> str:
     """The tag of some content."""
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-
-
-def not_modified(request: Request, tag: str) -> Response | None:
-    """304, when ``If-None-Match`` of the request names the tag."""
-    asked = ",".join(request.headers.getlist("if-none-match"))
-    if asked.strip() == "*" or tag in _TAG.findall(asked):
-        return Response(status_code=304, headers=validators(tag))
-    return None
 
 
 def validators(tag: str) -> dict[str, str]:

@@ -2,59 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.input_schemas import CompareInput, DuplicatesInput, SearchInput
 from gateway.matters import visible_document
-from gateway.schemas import Callback, ExternalId, JobRequest
+from gateway.openapi.raises import raises
+from gateway.schemas import Callback, DeviceName, ExpiresAt, ExternalId, JobRequest, MatterName, NotBefore, PriorityName
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
-from services.job_inputs import Text, checked_input
+from services.job_inputs import checked_input
 from services.jobs import JobType, Metadata, check_name
 from services.principal import Principal
-
-Query = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"\S")]
-
-
-class SearchInput(BaseModel):
-    """Queries, and where they are searched: in documents, clause banks among them, or in all of a matter."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    queries: list[Query] = Field(min_length=1, max_length=64)
-    documents: list[str] | None = Field(default=None, min_length=1, max_length=10_000)
-    matter: str | None = None
-    k: int = Field(default=10, ge=1, le=1000, description="hits of each query")
-    mode: Literal["hybrid", "similar"] = Field(
-        default="hybrid", description="similar: by embeddings alone, exactly; hybrid: with the words that they share"
-    )
-
-    @model_validator(mode="after")
-    def _placed(self) -> SearchInput:
-        if (self.documents is None) == (self.matter is None):
-            raise ValueError("give either documents or a matter")
-        return self
-
-
-class CompareInput(BaseModel):
-    """Two versions of a document, by their ids."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    before: str
-    after: str
-
-
-class DuplicatesInput(BaseModel):
-    """Documents to be compared with each other, at least two; without them, all of the job's matter."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    documents: list[Text] | None = Field(default=None, min_length=2, max_length=10_000)
-    threshold: float = Field(default=0.8, ge=0.5, le=1)
-    ignore_numbers: bool = False
 
 
 class _SetRequest(BaseModel):
@@ -62,13 +22,13 @@ class _SetRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    matter: str | None = None
+    matter: MatterName | None = None
     external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")
-    priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
+    priority: PriorityName = "normal"
     metadata: Metadata = Field(default_factory=dict[str, str])
     callback: Callback = None
-    not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
-    expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
+    not_before: NotBefore = None
+    expires_at: ExpiresAt = None
 
     def _job(self, job_type: JobType, asked: dict[str, Any], **more: Any) -> JobRequest:
         """A job with what of ``asked`` is given as its input."""
@@ -87,7 +47,7 @@ class SearchRequest(_SetRequest):
     k: int = Field(default=10, description="hits of each query, 1 to 1000")
     mode: str = Field(default="hybrid", description="hybrid or similar")
     model: str | None = Field(default=None, description="embedding model from /v1/models")
-    device: str = Field(default="any", description="gpu, cpu or any")
+    device: DeviceName = "any"
 
     def job(self) -> JobRequest:
         """The job that does it; raises ``InvalidRequest`` code ``input_invalid``."""
@@ -108,7 +68,7 @@ class CompareRequest(_SetRequest):
 
     before: str = Field(description="id of the earlier version")
     after: str = Field(description="id of the later version")
-    device: str = Field(default="any", description="gpu, cpu or any")
+    device: DeviceName = "any"
 
     def job(self) -> JobRequest:
         """The job that does it."""
@@ -141,6 +101,14 @@ SET_TYPES = tuple(_INPUTS)
 """Types of jobs over several documents."""
 
 
+@raises("matter_unknown")
+def check_matter(gateway: Gateway, principal: Principal, matter: str) -> None:
+    """Raise code ``matter_unknown`` where a matter has no documents."""
+    if not principal.sees(matter) or not gateway.documents.in_matter(principal.tenant, matter):
+        raise NotFound(f"the matter {matter!r} has no documents", code="matter_unknown")
+
+
+@raises(visible_document, check_matter, "input_invalid", "text_invalid", "documents_required", "name_invalid")
 def set_job(gateway: Gateway, principal: Principal, request: JobRequest, job_type: JobType) -> dict[str, Any]:
     """The checked input of a job of :data:`SET_TYPES`, whose documents are all the tenant's.
 
@@ -163,9 +131,3 @@ def set_job(gateway: Gateway, principal: Principal, request: JobRequest, job_typ
         check_name(matter, "matter")
         check_matter(gateway, principal, matter)
     return body
-
-
-def check_matter(gateway: Gateway, principal: Principal, matter: str) -> None:
-    """Raise code ``matter_unknown`` where a matter has no documents."""
-    if not principal.sees(matter) or not gateway.documents.in_matter(principal.tenant, matter):
-        raise NotFound(f"the matter {matter!r} has no documents", code="matter_unknown")

@@ -13,6 +13,8 @@ import anyio
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from gateway.openapi.job_codes import ANY_JOB
+from gateway.openapi.raises import raises
 from gateway.state import Gateway
 from gateway.while_allowed import interrupted, while_allowed
 from services.errors import InvalidRequest, Unavailable, from_problem
@@ -91,6 +93,7 @@ def sse(event: Event) -> str:
     return f"id: {event.id}\nevent: {event.event}\ndata: {json.dumps(event.data)}\n\n"
 
 
+@raises("event_id_invalid")
 def stream_start(last_event_id: str | None) -> str | None:
     """The stream id to go on after; raises ``InvalidRequest`` for what is none."""
     if not last_event_id:
@@ -101,6 +104,7 @@ def stream_start(last_event_id: str | None) -> str | None:
     return last_event_id
 
 
+@raises("too_many_followers", "unavailable")
 async def wait_for_end(gateway: Gateway, tenant: str, job: str, seconds: float | None) -> Job | None:
     """The job's record once it has ended, or ``None`` when it has not within ``seconds``."""
     events = follow_job(gateway, tenant, job, idle_seconds=KEEPALIVE_SECONDS)
@@ -111,6 +115,7 @@ async def wait_for_end(gateway: Gateway, tenant: str, job: str, seconds: float |
     return None if scope.cancelled_caught else await run_in_threadpool(gateway.lifecycle.get, tenant, job)
 
 
+@raises(*ANY_JOB, "blob_missing")
 def result_of(gateway: Gateway, job: Job) -> dict[str, Any]:
     """The result of a job that succeeded; raises what made it fail."""
     if job.state is State.SUCCEEDED and job.result:

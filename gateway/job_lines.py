@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 from fastapi.routing import APIRoute
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.routing import Match
 from starlette.types import Scope
 
 from gateway.accepting import submit_each
-from gateway.schemas import JobRequest, JobView
+from gateway.openapi.raises import raises
+from gateway.schemas import JobRequest, JobView, Problem
 from gateway.state import Gateway
 from gateway.submissions import build_submission
 from services.errors import CasemillError, InvalidRequest, PayloadTooLarge, validation_reasons
@@ -34,6 +35,15 @@ class JobLine(JobRequest):
         return JobRequest.model_construct(**{name: getattr(self, name) for name in JobRequest.model_fields})
 
 
+class LineAnswer(BaseModel):
+    """What became of a line: it has a ``job``, or a ``problem`` where it was refused."""
+
+    line: int = Field(description="number of the line, from 1")
+    status: int = Field(description="the HTTP status that it would have had alone")
+    job: JobView | None = None
+    problem: Problem | None = None
+
+
 class LinesRoute(APIRoute):
     """A route that is there for bodies of lines alone."""
 
@@ -45,6 +55,7 @@ class LinesRoute(APIRoute):
         return super().matches(scope)
 
 
+@raises("payload_too_large", "lines_missing")
 def submit_lines(
     gateway: Gateway, principal: Principal, body: bytes, *, idempotency_key: str | None, request_id: str
 ) -> str:

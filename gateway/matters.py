@@ -5,9 +5,10 @@ What such a key does not see answers exactly as what does not exist, whoever it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
+from gateway.openapi.raises import raises
 from services.documents import Document
 from services.errors import Forbidden, unknown
 from services.principal import Principal
@@ -26,12 +27,17 @@ _MATTER_OF: Final[dict[str, Callable[[Gateway, str, str], str | None]]] = {
 }
 
 
+def tells_matter(parameters: Collection[str]) -> bool:
+    """Whether a path with these parameters says what it is about, so that keys for that matter may come."""
+    return bool(parameters) and set(parameters) <= _MATTER_OF.keys()
+
+
 def check_path(gateway: Gateway, principal: Principal, parameters: dict[str, str]) -> None:
     """Refuse a key with matters unless the path names things of its matters alone.
 
     Raises ``NotFound`` for things of other matters, ``Forbidden`` where the path does not tell.
     """
-    if not parameters or not parameters.keys() <= _MATTER_OF.keys():
+    if not tells_matter(parameters):
         raise Forbidden(
             "this key is for named matters, and this is about more than one; use a key without matters",
             code="matter_forbidden",
@@ -41,6 +47,7 @@ def check_path(gateway: Gateway, principal: Principal, parameters: dict[str, str
             raise unknown(parameter.removesuffix("_id"), name)
 
 
+@raises("document_unknown")
 def visible_document(gateway: Gateway, principal: Principal, document: str) -> Document:
     """A document that a request's body names; raises ``NotFound``."""
     found = gateway.documents.get(principal.tenant, document)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import NextCursor, moment
+from gateway.schemas import NextCursor, PriorityName, moment
 from services.playbook_checks import term_count, warnings
 from services.playbook_store import StoredVersion
 from services.playbooks import Playbook
@@ -91,16 +91,49 @@ class PlaybookTest(BaseModel):
     document: str = Field(description="id from POST /v1/documents; a text is a document too")
     playbook: str | None = Field(default=None, max_length=64, description="name or version")
     text: str | None = Field(default=None, description="YAML of a playbook")
-    priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
+    priority: PriorityName = "normal"
+
+
+Fields = dict[str, Annotated[list[Any], Field(description="before and after")]]
+
+
+class ChangedRule(BaseModel):
+    """A rule that is in both versions and not the same."""
+
+    id: str
+    fields: Fields
+
+
+class ChangedCategory(ChangedRule):
+    """A category that is in both versions and not the same."""
+
+    terms_added: list[str]
+    terms_removed: list[str]
+
+
+class ChangedRules(BaseModel):
+    """Rules by id."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[ChangedRule]
+
+
+class ChangedCategories(BaseModel):
+    """Categories by id."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[ChangedCategory]
 
 
 class PlaybookDiff(BaseModel):
-    """What differs between two versions: for categories and rules ``added``, ``removed``, ``changed``."""
+    """What differs between two versions."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     old: PlaybookView = Field(alias="from")
     new: PlaybookView = Field(alias="to")
-    title: list[str] | None
-    categories: dict[str, Any]
-    rules: dict[str, Any]
+    title: list[str] | None = Field(description="before and after, where it changed")
+    categories: ChangedCategories
+    rules: ChangedRules

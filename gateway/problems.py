@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 _OPENAI = ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/files", "/v1/batches")
-_CODES = {
+STATUS_CODES = {
+    400: "body_unreadable",
     404: "route_unknown",
     405: "method_not_allowed",
     408: "request_timeout",
@@ -36,12 +38,23 @@ _CODES = {
 }
 
 
+def speaks_openai(path: str) -> bool:
+    """Whether a path is one of OpenAI's, whose clients look for the reason in ``error``."""
+    return path.startswith(_OPENAI)
+
+
 def problem_response(problem: dict[str, Any], request: Request, headers: dict[str, str] | None = None) -> JSONResponse:
     """A problem as an HTTP answer, with the request's id."""
     body = problem | {"instance": request.url.path, "request_id": getattr(request.state, "request_id", None)}
-    if request.url.path.startswith(_OPENAI):
+    if speaks_openai(request.url.path):
         body["error"] = openai_answers.error(problem["detail"], problem["code"])
     return JSONResponse(body, status_code=problem["status"], headers=headers, media_type="application/problem+json")
+
+
+def methods_of(app: FastAPI, path: str) -> list[str]:
+    """The methods that some route has for a path."""
+    routes = [route for route in iter_route_contexts(app.routes) if route.path_regex and route.path_regex.match(path)]
+    return sorted({method for route in routes for method in route.methods or ()})
 
 
 def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
@@ -72,9 +85,12 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
         return problem_response(invalid.problem(), request)
 
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
-        code = _CODES.get(error.status_code, f"http_{error.status_code}")
+        code = STATUS_CODES.get(error.status_code, f"http_{error.status_code}")
         problem = CasemillError(str(error.detail), code=code, status=error.status_code).problem()
-        return problem_response(problem, request, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # Starlette names those of the first route with this path alone
+            headers["Allow"] = ", ".join(methods_of(app, request.url.path))
+        return problem_response(problem, request, headers)
 
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         log.error("request %s: %s", getattr(request.state, "request_id", "-"), type(error).__name__, exc_info=error)

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from pydantic import BaseModel
+
 from gateway.conditional import entity_tag
+from gateway.result_schemas import ExtractResult, ReviewResult
+from gateway.schemas import StateName
 from gateway.state import Gateway
 from services.errors import NotFound
 from services.runs import RunDocument
@@ -34,6 +38,21 @@ COLUMNS = (
 _OPEN = ("waiting", "running")
 # What a spreadsheet takes for a formula; names and quotes come from strangers' documents.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class RunResult(BaseModel):
+    """A line of a run's results: a document that has ended, with its whole result where it succeeded."""
+
+    number: int
+    name: str | None
+    document: str
+    job: str | None
+    state: StateName
+    reused: bool
+    seconds: float | None
+    code: str | None
+    detail: str | None
+    result: ReviewResult | ExtractResult | None
 
 
 def jsonl(gateway: Gateway, tenant: str, run: str) -> Iterator[str]:

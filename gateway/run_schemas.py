@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import Callback, NextCursor, moment
+from gateway.schemas import (
+    Callback,
+    DeviceName,
+    ExpiresAt,
+    JobProblem,
+    MatterName,
+    NextCursor,
+    NotBefore,
+    PriorityName,
+    StateName,
+    TypeName,
+    moment,
+    named,
+)
 from services.jobs import Metadata
+from services.recurrence import Missed
 from services.runs import Run, RunDocument
 from services.schedules import Schedule
 
@@ -23,19 +37,21 @@ class RunRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Name = "run"
-    type: str = Field(default="review", description="review, analyze or extract")
+    type: Annotated[str, named(("review", "analyze", "extract"))] = "review"
     documents: DocumentIds | None = Field(default=None, description="ids from POST /v1/documents")
-    matter: str | None = Field(default=None, description="without `documents` and `open`: all documents of this matter")
+    matter: MatterName | None = Field(
+        default=None, description="without `documents` and `open`: all documents of this matter"
+    )
     open: bool = Field(default=False, description="more documents follow; the run ends only once it is sealed")
-    priority: str = Field(default="bulk", description="critical, high, normal, low or bulk")
-    device: str = Field(default="any", description="gpu, cpu or any")
+    priority: PriorityName = "bulk"
+    device: DeviceName = "any"
     model: str | None = Field(default=None, description="generation model of a review; `none` leaves generation out")
     playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
     force: bool = Field(default=False, description="compute again what was done for the same text and versions")
     metadata: Metadata = Field(default_factory=dict[str, str])
     callback: Callback = None
-    not_before: datetime | None = None
-    expires_at: datetime | None = None
+    not_before: NotBefore = None
+    expires_at: ExpiresAt = None
 
 
 class RunDocumentsRequest(BaseModel):
@@ -51,9 +67,9 @@ class RunView(BaseModel):
 
     id: str
     name: str
-    type: str
-    state: str
-    priority: str
+    type: TypeName
+    state: StateName
+    priority: PriorityName
     model: str | None
     matter: str | None
     metadata: dict[str, str]
@@ -75,7 +91,7 @@ class RunView(BaseModel):
     cancelling: bool
     schedule: str | None
     due_at: datetime | None = Field(description="the schedule's time that this run is for")
-    problem: dict[str, Any] | None
+    problem: JobProblem = Field(description="why it failed, once it has ended")
 
     @classmethod
     def of(cls, run: Run) -> RunView:
@@ -124,11 +140,11 @@ class RunDocumentView(BaseModel):
     document: str
     number: int
     name: str | None
-    state: str
+    state: StateName
     job: str | None
     reused: bool
     seconds: float | None
-    code: str | None
+    code: str | None = Field(description="of the problem, where it failed")
     detail: str | None
 
     @classmethod
@@ -150,10 +166,10 @@ class ScheduleRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Name
-    cron: str | None = Field(default=None, max_length=200, examples=["0 22 * * 5"], description="five fields")
-    rrule: str | None = Field(default=None, max_length=500, examples=["FREQ=WEEKLY;BYDAY=FR;BYHOUR=22;BYMINUTE=0"])
-    time_zone: str = Field(default="UTC", examples=["Europe/London"])
-    missed: str = Field(default="once", description="once, skip or all: what happens to times when everything was off")
+    cron: str | None = Field(default=None, max_length=200, description="minute hour day month weekday")
+    rrule: str | None = Field(default=None, max_length=500, description="a rule of RFC 5545")
+    time_zone: str = Field(default="UTC", description="IANA name, such as Europe/London")
+    missed: Annotated[str, named(Missed, "what happens to times when everything was off")] = "once"
     run: RunRequest = Field(description="with `matter`; what each run does")
 
 
@@ -165,10 +181,10 @@ class ScheduleView(BaseModel):
     cron: str | None
     rrule: str | None
     time_zone: str
-    missed: str
-    type: str
+    missed: Annotated[str, named(Missed)]
+    type: TypeName
     matter: str | None
-    priority: str
+    priority: PriorityName
     created_at: datetime
     paused: bool
     next_times: list[datetime]

@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.described import Described
+from gateway.input_schemas import JobInput
+from gateway.result_schemas import JobResult
 from services.documents import Document
-from services.jobs import Job, Metadata
+from services.jobs import NAME_PATTERN, Device, Job, JobType, Metadata, Priority, State
 from services.paging import Page
 
+
+def named(names: Iterable[str], description: str | None = None) -> Any:
+    """A string that is one of these, for the description: what it is otherwise is refused with the names."""
+    return Field(description=description, json_schema_extra={"enum": [str(name) for name in names]})
+
+
+TypeName = Annotated[str, named(JobType)]
+PriorityName = Annotated[str, named(Priority, "most urgent first: critical, high, normal, low, bulk")]
+DeviceName = Annotated[str, named(Device, "class of worker that may run it")]
+StateName = Annotated[str, named(State, "the last four are final")]
+MatterName = Annotated[
+    str,
+    Field(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}, description="the client's matter"),
+]
 Callback = Annotated[
     str | None, Field(max_length=2048, description="id or exact URL of a webhook, which is told of the end")
 ]
 ExternalId = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+NotBefore = Annotated[datetime | None, Field(description="does not start before this time, which has a zone")]
+ExpiresAt = Annotated[datetime | None, Field(description="ends as expired if it has not ended by then")]
+
+
+class Problem(BaseModel):
+    """Why something failed (RFC 9457): ``code`` is for programs and stable, ``detail`` tells a person what to do."""
+
+    type: str = Field(description="urn:casemill:problem: and the code")
+    title: str
+    status: int
+    code: str
+    detail: str
+    retryable: bool = Field(description="the same request may succeed later")
+    retry_after: float | None = Field(default=None, description="seconds until then, where that is known")
+
+
+JobProblem = Annotated[dict[str, Any] | None, Described(Problem | None)]
 
 
 class JobRequest(BaseModel):
@@ -22,41 +57,32 @@ class JobRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: str = Field(
-        examples=["review"],
-        description="generate, embed, analyze, extract, review, search, compare or duplicates",
-    )
-    priority: str = Field(default="normal", description="critical, high, normal, low or bulk")
-    device: str = Field(default="any", description="gpu, cpu or any")
+    type: TypeName
+    priority: PriorityName = "normal"
+    device: DeviceName = "any"
     model: str | None = None
     document: str | None = Field(default=None, description="id from POST /v1/documents")
     playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
-    input: dict[str, Any] = Field(default_factory=dict[str, Any], description="prompt, messages or texts, and sampling")
-    matter: str | None = None
+    input: Annotated[dict[str, Any], Described(JobInput)] = Field(
+        default_factory=dict[str, Any],
+        description="of a job without `document`: what to generate, embed, search, compare or look through",
+    )
+    matter: MatterName | None = None
     callback: Callback = None
     external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")
     metadata: Metadata = Field(default_factory=dict[str, str])
-    not_before: datetime | None = Field(default=None, description="does not start before this time, which has a zone")
-    expires_at: datetime | None = Field(default=None, description="ends as expired if it has not ended by then")
-
-
-class BoundsRequest(BaseModel):
-    """How many workers of a kind there may be; what is left out stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    min: int | None = Field(default=None, description="the fewest, at least 1")
-    max: int | None = Field(default=None, description="the most, within what the machine has room for")
+    not_before: NotBefore = None
+    expires_at: ExpiresAt = None
 
 
 class JobView(BaseModel):
     """Where a job stands."""
 
     id: str
-    type: str
-    state: str
-    priority: str
-    device: str
+    type: TypeName
+    state: StateName
+    priority: PriorityName
+    device: DeviceName
     model: str | None
     matter: str | None
     external_id: str | None
@@ -72,8 +98,10 @@ class JobView(BaseModel):
     position: int | None = Field(default=None, description="jobs before this one in its backlog")
     eta_seconds: float | None = Field(default=None, description="until it starts, by measured times and live slots")
     cancelling: bool
-    problem: dict[str, Any] | None = Field(description="why it failed, as an RFC 9457 problem")
-    result: dict[str, Any] | None = None
+    problem: JobProblem = Field(description="why it failed")
+    result: Annotated[dict[str, Any] | None, Described(JobResult | None)] = Field(
+        default=None, description="by the job's type; of a job that has succeeded, asked for by its id or waited for"
+    )
 
     @classmethod
     def of(cls, job: Job, *, position: int | None = None, eta: float | None = None) -> JobView:
@@ -116,6 +144,33 @@ class JobList(BaseModel):
     def of(cls, page: Page[Job]) -> JobList:
         """The view of a page."""
         return cls(data=[JobView.of(job) for job in page.rows], next_cursor=page.next_cursor)
+
+
+class PageSpan(BaseModel):
+    """A page, by its number from 1 and its offsets."""
+
+    number: int
+    start: int
+    end: int
+
+
+class ParagraphSpan(BaseModel):
+    """A paragraph by its offsets, without the white space around it."""
+
+    start: int
+    end: int
+
+
+class DocumentTextView(BaseModel):
+    """The text of a document. Offsets count Unicode code points from 0, ``end`` exclusive."""
+
+    kind: str
+    text: str
+    pages: list[PageSpan]
+    paragraphs: list[ParagraphSpan]
+    notes: list[str]
+    labels: list[str] = Field(default=[], description="of a clause bank: the ids of its paragraphs, in their order")
+    unread: list[int] = Field(default=[], description="numbers of scanned pages whose text is missing")
 
 
 class DocumentView(BaseModel):

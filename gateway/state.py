@@ -18,7 +18,7 @@ Whatever a route reads or changes it names by ``principal.tenant``; what changes
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -27,6 +27,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway.external_ids import ExternalIds
 from gateway.matters import check_path
+from gateway.openapi.raises import raises
 from gateway.together import Together
 from services.access import Access
 from services.audit import Audit
@@ -109,6 +110,7 @@ def credential_of(request: Request) -> Credential:
     raise Unauthorized("an API key is needed; send it as `Authorization: Bearer cm_…`")
 
 
+@raises("unauthorized", "key_expired", "rate_limited", "redis_away", "redis_refuses", "data_key_damaged")
 async def principal_of(request: Request) -> Principal:
     """Who calls; raises ``Unauthorized`` or ``RateLimited``. Later in the request it is ``request.state.principal``."""
     gateway: Gateway = request.app.state.gateway
@@ -121,23 +123,26 @@ async def principal_of(request: Request) -> Principal:
     return principal
 
 
-def scoped(scope: str, *, of_any_matter: bool = False) -> Callable[[Request], Awaitable[Principal]]:
+@dataclass(frozen=True, slots=True)
+class Scoped:
     """A dependency that answers the principal and refuses keys without ``scope``, or for other matters."""
 
-    async def check(request: Request) -> Principal:
+    scope: str
+    of_any_matter: bool = False
+
+    async def __call__(self, request: Request) -> Principal:
+        """Who calls; raises ``Unauthorized``, ``RateLimited``, ``Forbidden`` or ``NotFound``."""
         principal = await principal_of(request)
-        principal.require(scope)
-        if principal.matters is not None and not of_any_matter:
+        principal.require(self.scope)
+        if principal.matters is not None and not self.of_any_matter:
             await run_in_threadpool(check_path, request.app.state.gateway, principal, request.path_params)
         return principal
 
-    return check
-
 
 Shared = Annotated[Gateway, Depends(gateway_of)]
-Reader = Annotated[Principal, Depends(scoped("read"))]
-Submitter = Annotated[Principal, Depends(scoped("submit"))]
-MatterReader = Annotated[Principal, Depends(scoped("read", of_any_matter=True))]
-MatterSubmitter = Annotated[Principal, Depends(scoped("submit", of_any_matter=True))]
-Admin = Annotated[Principal, Depends(scoped("admin"))]
-Operator = Annotated[Principal, Depends(scoped("operator"))]
+Reader = Annotated[Principal, Depends(Scoped("read"))]
+Submitter = Annotated[Principal, Depends(Scoped("submit"))]
+MatterReader = Annotated[Principal, Depends(Scoped("read", of_any_matter=True))]
+MatterSubmitter = Annotated[Principal, Depends(Scoped("submit", of_any_matter=True))]
+Admin = Annotated[Principal, Depends(Scoped("admin"))]
+Operator = Annotated[Principal, Depends(Scoped("operator"))]

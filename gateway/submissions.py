@@ -6,12 +6,13 @@ import hashlib
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
 from gateway.document_sets import SET_TYPES, set_job
 from gateway.matters import visible_document
+from gateway.openapi.raises import raises
 from gateway.run_schemas import RunRequest
 from gateway.schemas import JobRequest
 from gateway.state import Gateway
@@ -29,6 +30,24 @@ INLINE_BYTES = 16 * 1024
 # What workers have is not asked for anew for each of hundreds of submissions a second.
 MODELS_SECONDS = 1.0
 
+
+ANY_WORK: Final = (
+    "priority_unknown",
+    "priority_forbidden",
+    "device_unknown",
+    "device_unavailable",
+    "matter_forbidden",
+    "name_invalid",
+    "time_invalid",
+    "callback_unknown",
+    "callback_disabled",
+)
+"""Why work of any kind is refused, whatever it is about."""
+ANY_MODEL: Final = ("model_unknown", "catalog_damaged")
+"""Why work is refused that needs a model."""
+ANY_PLAYBOOK: Final = (("playbook_unknown", 422), "blob_missing")
+"""Why work is refused that needs a playbook."""
+
 Name = TypeVar("Name", bound=StrEnum)
 
 
@@ -41,6 +60,7 @@ def choose(kind: type[Name], value: str, what: str) -> Name:
         raise InvalidRequest(f"unknown {what} {value!r}; there are: {known}", code=f"{what}_unknown") from None
 
 
+@raises(*ANY_WORK, *ANY_MODEL, *ANY_PLAYBOOK, set_job, "type_unknown", "document_required")
 def build_submission(
     gateway: Gateway, principal: Principal, request: JobRequest, *, playbook_text: str | None = None
 ) -> Submission:
@@ -116,6 +136,7 @@ def _default_model(gateway: Gateway, kind: str) -> str | None:
     return gateway.settings.default_model if kind == "generate" else gateway.settings.embedding_model
 
 
+@raises(*ANY_WORK, *ANY_MODEL, *ANY_PLAYBOOK, "type_unknown")
 def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) -> Submission:
     """The job of each document of a run, its input without the document. Raises as :func:`build_submission` does."""
     job_type = choose(JobType, request.type, "type")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import NextCursor, moment
+from gateway.schemas import JobProblem, MatterName, NextCursor, StateName, moment, named
 from services.deliveries import Delivery
 from services.webhooks import EVENTS, GRACE_SECONDS, Webhook
+
+EventName = Annotated[str, named(EVENTS)]
 
 
 class WebhookRequest(BaseModel):
@@ -17,13 +19,13 @@ class WebhookRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: str = Field(examples=["https://cases.firm.example/casemill"], description="within the networks allowed")
-    events: list[str] = Field(
+    url: str = Field(description="where messages go, within the networks that the installation allows")
+    events: list[EventName] = Field(
         default=list(EVENTS),
         max_length=16,
-        description=f"of {', '.join(EVENTS)}; all when left out, none to be told only of jobs that name it as callback",
+        description="all when left out; an empty list to be told only of jobs that name it as callback",
     )
-    matter: str | None = Field(default=None, description="only what belongs to this matter")
+    matter: MatterName | None = Field(default=None, description="only what belongs to this matter")
 
 
 class RotationRequest(BaseModel):
@@ -39,7 +41,7 @@ class WebhookView(BaseModel):
 
     id: str
     url: str
-    events: list[str]
+    events: list[EventName]
     matter: str | None
     created_at: datetime
     disabled_at: datetime | None
@@ -74,13 +76,13 @@ class WebhookList(BaseModel):
 
 
 class AttemptView(BaseModel):
-    """One attempt; ``outcome`` is succeeded, retry, failed, cancelled, released or worker_lost."""
+    """One attempt to send a message."""
 
     at: datetime
     seconds: float | None
-    outcome: str
+    outcome: Annotated[str, named(("succeeded", "retry", "failed", "cancelled", "released", "worker_lost"))]
     status: int | None = Field(description="what the receiver answered when it accepted the message")
-    problem: dict[str, Any] | None
+    problem: JobProblem = Field(description="why it did not arrive")
 
 
 class DeliveryView(BaseModel):
@@ -90,7 +92,7 @@ class DeliveryView(BaseModel):
     webhook: str
     event: str
     subject: str | None = Field(description="the job, run or batch that it tells of; null for a test")
-    state: str = Field(description="queued, running, scheduled (tried again later), succeeded, failed or cancelled")
+    state: StateName = Field(description="scheduled: it is tried again later")
     created_at: datetime
     finished_at: datetime | None
     next_attempt_at: datetime | None

@@ -5,13 +5,34 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, field_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Json,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from services.errors import InvalidRequest
 
 Text = Annotated[str, Field(min_length=1)]
 Form = Annotated[str, Field(min_length=1, max_length=64 * 1024)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+def _number(value: Any) -> Any:
+    """A number as JSON has it: neither ``true``, which Python counts as 1, nor a text of digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("Input should be a valid integer")
+    return value
+
+
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(_number)]],
+    Field(min_length=1),
+]
 TokenId = Annotated[str, Field(pattern=r"^\d{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
@@ -62,7 +83,7 @@ class GenerateInput(BaseModel):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0, lt=2**31)
     min_p: float | None = Field(default=None, ge=0, le=1)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**64 - 1)
     stop: Text | Annotated[list[Text], Field(max_length=16)] | None = None
     json_schema: dict[str, Any] | None = None
     grammar: Form | None = None

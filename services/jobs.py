@@ -314,7 +314,8 @@ def _outputs(record: dict[str, str]) -> dict[str, str]:
     return {name[4:]: blob for name, blob in record.items() if name.startswith("out:")}
 
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NAME_PATTERN: Final = "[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+_NAME = re.compile(NAME_PATTERN)
 
 
 def check_name(value: str, what: str) -> str:

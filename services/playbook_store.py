@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.blobs import Blobs
-from services.errors import InvalidRequest, NotFound
+from services.errors import Conflict, NotFound
 from services.keys import Keys
 from services.playbooks import INCLUDED, Playbook, included_playbook, included_text, load_playbook
 from services.redis_client import Redis, redis_errors, server_time
@@ -50,11 +50,11 @@ class PlaybookStore:
         """Keep a playbook as the latest version of its name; answers it, and whether it was new.
 
         Content that is there already keeps the text, and the time, of its first upload. Raises ``InvalidRequest`` code
-        ``playbook_invalid`` with line and reason, or ``playbook_reserved``.
+        ``playbook_invalid`` with line and reason, or ``Conflict`` code ``playbook_reserved``.
         """
         playbook = load_playbook(data)
         if playbook.name in INCLUDED:
-            raise InvalidRequest(
+            raise Conflict(
                 f"`{playbook.name}` is a playbook that comes along; give yours another name", code="playbook_reserved"
             )
         new = self._keep(tenant, playbook, data)
@@ -141,7 +141,7 @@ class PlaybookStore:
     def remove(self, tenant: str, name: str) -> None:
         """Take a playbook's name away; its versions stay for what names them. Raises ``NotFound``."""
         if name in INCLUDED:
-            raise InvalidRequest(f"`{name}` comes along and cannot be removed", code="playbook_reserved")
+            raise Conflict(f"`{name}` comes along and cannot be removed", code="playbook_reserved")
         with redis_errors():
             removed = self._client.hdel(self._keys("playbooks", tenant=tenant), name)
         if not removed:

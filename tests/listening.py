@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from tests.conftest import wait_until
+from tests.witness import Witness
 
 
 @contextmanager
@@ -20,7 +21,8 @@ def served(app: FastAPI) -> Generator[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        witness = Witness(app)
+        server = uvicorn.Server(uvicorn.Config(witness, log_level="error"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
@@ -29,3 +31,4 @@ def served(app: FastAPI) -> Generator[str]:
         finally:
             server.should_exit = True
             thread.join()
+    witness.check()

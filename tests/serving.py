@@ -25,6 +25,7 @@ from services.jobs import Claim, Completion, Device, Lane
 from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.conftest import wait_until
+from tests.witness import Witness
 
 CPU = (Device.CPU, Device.ANY)
 
@@ -99,7 +100,8 @@ def serving(settings: Settings) -> Generator[Served]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     options: dict[str, Any] = serving_options(settings) | {"log_level": "error"}
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), **options))
+    witness = Witness(create_app(settings))
+    server = uvicorn.Server(uvicorn.Config(witness, **options))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
@@ -113,6 +115,7 @@ def serving(settings: Settings) -> Generator[Served]:
         listener.close()
         fleet.leave("w1")
         lifecycle.client.close()
+    witness.check()
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.openapi.raises import raises
 from gateway.paging import Cursor
 from gateway.schemas import NextCursor
 from gateway.state import Admin, Shared
@@ -15,17 +16,32 @@ from services.audit import PAGE, SYSTEM
 router = APIRouter(prefix="/v1/audit", tags=["administration"])
 
 
+class AuditEntry(BaseModel):
+    """One act. ``hash`` is of the entry's text, which holds the hash before: none can be changed unseen."""
+
+    model_config = ConfigDict(extra="allow")
+
+    number: int = Field(description="from 1")
+    at: float | None = Field(default=None, description="seconds since the epoch")
+    tenant: str | None = None
+    actor: str | None = Field(default=None, description="id of the key that did it")
+    action: str | None = Field(default=None, examples=["document.uploaded"])
+    subject: str | None = Field(default=None, description="id of what it was done to")
+    details: dict[str, str] | None = None
+    previous: str | None = Field(default=None, description="hash of the entry before")
+    hash: str
+
+
 class AuditPage(BaseModel):
     """Entries, oldest first."""
 
-    data: list[dict[str, Any]] = Field(
-        description="number, at, tenant, actor, action, subject, details, previous (hash), hash"
-    )
+    data: list[AuditEntry]
     next_cursor: NextCursor
 
 
 @router.get("")
-def read_audit(
+@raises("cursor_invalid", "forbidden")
+def read_audit_log(
     gateway: Shared,
     principal: Admin,
     tenant: Annotated[str | None, Query(description=f"another's log, or `{SYSTEM}`; for operators")] = None,
@@ -36,4 +52,6 @@ def read_audit(
     if tenant not in (None, principal.tenant):
         principal.require("operator")
     page = gateway.audit.page(tenant or principal.tenant, cursor=cursor, limit=limit)
-    return AuditPage(data=[entry.fields for entry in page.rows], next_cursor=page.next_cursor)
+    return AuditPage(
+        data=[AuditEntry.model_validate(entry.fields) for entry in page.rows], next_cursor=page.next_cursor
+    )

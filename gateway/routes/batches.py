@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 
-from gateway.batch_schemas import BatchRequest, BatchView, ObjectList
+from gateway.batch_schemas import After, BatchRequest, BatchView, ObjectList
+from gateway.openapi.raises import raises
+from gateway.request_headers import IdempotencyKey
 from gateway.state import Reader, Shared, Submitter
 from gateway.submissions import request_hash
 from services.batches import BatchSubmission
@@ -16,12 +18,16 @@ router = APIRouter(prefix="/v1/batches", tags=["openai"])
 
 
 @router.post("")
+@raises(
+    *("file_unknown", "purpose_wrong", "idempotency_mismatch"),
+    *("runs_full", "tokens_full", "tokens_exceeded", "audit_busy"),
+)
 def create_batch(
     body: BatchRequest,
     request: Request,
     gateway: Shared,
     principal: Submitter,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> BatchView:
     """Accept a batch over an uploaded file; its lines are checked first, then they run at the priority ``bulk``."""
     file = gateway.files.get(principal.tenant, body.input_file_id)
@@ -46,11 +52,12 @@ def create_batch(
 
 
 @router.get("")
+@raises("after_unknown")
 def list_batches(
     gateway: Shared,
     principal: Reader,
-    after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="batches of the page")] = 20,
 ) -> ObjectList[BatchView]:
     """The newest batches; ``after`` is the last id of the page before."""
     batches, more = gateway.batches.list(principal.tenant, after=after, limit=limit)
@@ -58,12 +65,14 @@ def list_batches(
 
 
 @router.get("/{batch_id}")
+@raises("batch_unknown")
 def get_batch(batch_id: str, gateway: Shared, principal: Reader) -> BatchView:
     """Where a batch stands."""
     return BatchView.of(gateway.batches.get(principal.tenant, batch_id))
 
 
 @router.post("/{batch_id}/cancel")
+@raises("batch_unknown", "batch_state", "audit_busy")
 def cancel_batch(batch_id: str, gateway: Shared, principal: Submitter) -> BatchView:
     """Begin no further line; what is answered by then stands in the output file."""
     batch = gateway.batches.cancel(principal.tenant, batch_id)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from gateway import choices
+from gateway.openai_schemas import ChatChunk, ChatCompletion, TextCompletion
+from gateway.openapi.answers import events
+from gateway.openapi.job_codes import GENERATING
+from gateway.openapi.raises import raises
+from gateway.request_headers import Urgency
 from gateway.schemas import JobRequest
 from gateway.state import Gateway, MatterSubmitter, Shared
 from gateway.while_allowed import while_allowed
@@ -23,21 +28,31 @@ from services.principal import Principal
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
-Urgency = Annotated[str | None, Header(alias="X-Casemill-Priority")]
+_STREAMED = "The answer; with `stream` in pieces, as server-sent events without names, the last one `[DONE]`"
 
 
-@router.post("/chat/completions", response_model=None)
-async def chat(
+@router.post(
+    "/chat/completions",
+    response_model=ChatCompletion,
+    responses={200: events(ChatChunk, _STREAMED, last="[DONE]")},
+)
+@raises(choices.submit, choices.results, *GENERATING)
+async def create_chat_completion(
     body: ChatRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None
-) -> dict[str, Any] | StreamingResponse:
+) -> Response:
     """A chat completion, whole or streamed; waits in the queue like any job."""
     return await _answer(Chat(), body, body.job_inputs(), request, gateway, principal, priority)
 
 
-@router.post("/completions", response_model=None)
-async def completions(
+@router.post(
+    "/completions",
+    response_model=TextCompletion,
+    responses={200: events(TextCompletion, _STREAMED, last="[DONE]")},
+)
+@raises(choices.submit, choices.results, *GENERATING)
+async def create_completion(
     body: CompletionRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None
-) -> dict[str, Any] | StreamingResponse:
+) -> Response:
     """How the model goes on from each prompt as it stands, whole or streamed."""
     return await _answer(Completion(), body, body.job_inputs(), request, gateway, principal, priority)
 
@@ -50,7 +65,7 @@ async def _answer(
     gateway: Gateway,
     principal: Principal,
     priority: str | None,
-) -> dict[str, Any] | StreamingResponse:
+) -> Response:
     urgency = urgency_of(principal, priority, body.service_tier)
     wanted = [
         JobRequest(type="generate", model=body.model, priority=urgency, input=given, metadata=body.metadata or {})
@@ -64,7 +79,7 @@ async def _answer(
         stream = while_allowed(gateway, principal, chunks, _failed)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     found = await choices.results(gateway, principal.tenant, jobs, request)
-    return completion(form, head, found, body.n)
+    return JSONResponse(completion(form, head, found, body.n))
 
 
 async def _stream(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
 from gateway.routes.jobs import retry_job
 from gateway.schemas import JobList, JobView
@@ -13,6 +14,7 @@ router = APIRouter(prefix="/v1/dead-letters", tags=["jobs"])
 
 
 @router.get("")
+@raises("cursor_invalid")
 def list_dead_letters(gateway: Shared, principal: MatterReader, limit: Limit = 50, cursor: Cursor = None) -> JobList:
     """The jobs that failed for good, newest failure first, each with its problem."""
     letters = gateway.jobs.dead_letters(principal.tenant, matters=principal.matters, cursor=cursor, limit=limit)
@@ -20,6 +22,7 @@ def list_dead_letters(gateway: Shared, principal: MatterReader, limit: Limit = 5
 
 
 @router.post("/{job_id}/replay", status_code=202)
+@raises(retry_job)
 def replay_dead_letter(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """Give a dead letter a new life; the same as ``POST /v1/jobs/{job_id}/retry``."""
     return retry_job(job_id, gateway, principal)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from gateway.conditional import conditional
+from gateway.conditional import TAGGED, Conditional
 from gateway.following import result_of, wait_for_end
-from gateway.paging import Cursor, Limit
-from gateway.schemas import DocumentList, DocumentView
+from gateway.openapi.answers import answer
+from gateway.openapi.job_codes import READING
+from gateway.openapi.raises import raises
+from gateway.paging import Cursor, Limit, OfMatter
+from gateway.schemas import DocumentList, DocumentTextView, DocumentView, MatterName
 from gateway.state import Gateway, MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from services.documents import Document
 from services.errors import CasemillError, InvalidRequest, NotFound, PayloadTooLarge, Transient
@@ -25,17 +28,52 @@ router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
 # An upload waits this long for the reader, so that a document nobody can read is refused in the answer.
 READ_SECONDS = 20.0
+_BYTES: Final = {"type": "string", "format": "binary"}
+_UPLOAD: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": _BYTES},
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BYTES}, "maxProperties": 4},
+            },
+        },
+    }
+}
 
 
-@router.post("", status_code=201)
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_UPLOAD,
+    responses={
+        201: answer("Location", description="The document is stored, and has been read if that was asked for"),
+        202: answer("Location", model=DocumentView, description="The document is stored; reading it goes on"),
+    },
+)
+@raises(
+    wait_for_end,
+    result_of,
+    *READING,
+    "document_required",
+    "document_too_large",
+    "storage_full",
+    "storage_unavailable",
+    "name_invalid",
+    "matter_forbidden",
+    "backlog_full",
+    "document_unknown",
+    "erasing",
+    "audit_busy",
+)
 async def upload_document(
     request: Request,
     response: Response,
     gateway: Shared,
     principal: MatterSubmitter,
-    name: Annotated[str | None, Query(max_length=255)] = None,
-    matter: Annotated[str | None, Query()] = None,
-    read: Annotated[bool, Query()] = True,
+    name: Annotated[str | None, Query(max_length=255, description="its file's name; of a form, the part's")] = None,
+    matter: MatterName | None = None,
+    read: Annotated[bool, Query(description="read it now, and refuse it if that cannot be done")] = True,
 ) -> DocumentView:
     """Store a document: its bytes as the body, or a multipart form with one file.
 
@@ -69,8 +107,9 @@ async def upload_document(
 
 
 @router.get("")
+@raises("cursor_invalid")
 def list_documents(
-    gateway: Shared, principal: MatterReader, matter: str | None = None, limit: Limit = 50, cursor: Cursor = None
+    gateway: Shared, principal: MatterReader, matter: OfMatter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> DocumentList:
     """The documents of the tenant, or of a matter, newest first, without what was read of them.
 
@@ -82,15 +121,17 @@ def list_documents(
     return DocumentList(data=[DocumentView.of(document) for document in page.rows], next_cursor=page.next_cursor)
 
 
-@router.get("/{document_id}", response_model=DocumentView)
-def get_document(document_id: str, request: Request, gateway: Shared, principal: Reader) -> Response:
+@router.get("/{document_id}", response_model=DocumentView, responses=TAGGED)
+@raises("document_unknown", "blob_missing")
+def get_document(document_id: str, condition: Conditional, gateway: Shared, principal: Reader) -> Response:
     """What is known of a document."""
     document = gateway.documents.get(principal.tenant, document_id)
-    return conditional(request, DocumentView.of(document, _known_reading(gateway, principal.tenant, document_id)))
+    return condition.answer(DocumentView.of(document, _known_reading(gateway, principal.tenant, document_id)))
 
 
-@router.get("/{document_id}/text")
-def get_text(document_id: str, gateway: Shared, principal: Reader) -> dict[str, Any]:
+@router.get("/{document_id}/text", response_model=DocumentTextView)
+@raises("document_unknown", "text_missing", "blob_missing")
+def get_document_text(document_id: str, gateway: Shared, principal: Reader) -> Response:
     """The extracted text with its pages and paragraphs; offsets count Unicode code points."""
     gateway.documents.get(principal.tenant, document_id)
     reading = _known_reading(gateway, principal.tenant, document_id)
@@ -98,10 +139,11 @@ def get_text(document_id: str, gateway: Shared, principal: Reader) -> dict[str, 
         raise InvalidRequest(
             "the document has not been read yet; submit an extract job", code="text_missing", status=409
         )
-    return json.loads(gateway.blobs.get(principal.tenant, reading["output"]))
+    return Response(gateway.blobs.get(principal.tenant, reading["output"]), media_type="application/json")
 
 
-@router.delete("/{document_id}", status_code=204)
+@router.delete("/{document_id}", status_code=204, response_class=Response)
+@raises("document_unknown", "erasure_goes_on", "storage_unavailable", "audit_busy")
 def delete_document(document_id: str, gateway: Shared, principal: Submitter) -> None:
     """Erase a document with everything derived from it; jobs that run on it end and deliver nothing.
 

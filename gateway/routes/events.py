@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from gateway.following import tenant_event_stream
+from gateway.event_schemas import TenantEvent
+from gateway.following import stream_start, tenant_event_stream
+from gateway.openapi.answers import events
+from gateway.openapi.raises import raises
+from gateway.paging import OfMatter
+from gateway.request_headers import LastEventId
 from gateway.state import MatterReader, Shared
 from services.events import Event
 from services.principal import Principal
@@ -16,13 +21,14 @@ from services.principal import Principal
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
 
-@router.get("", response_class=StreamingResponse)
-def follow_tenant(
+@router.get("", response_class=StreamingResponse, responses={200: events(TenantEvent, "States, without end")})
+@raises(stream_start)
+def follow_events(
     gateway: Shared,
     principal: MatterReader,
-    matter: str | None = None,
-    run: str | None = None,
-    last_event_id: Annotated[str | None, Header()] = None,
+    matter: OfMatter = None,
+    run: Annotated[str | None, Query(description="the states of this run and of its jobs alone")] = None,
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """Server-sent events: each state of each job, run and batch of the tenant, from now on or after ``Last-Event-ID``.
 

@@ -11,7 +11,9 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from gateway.batch_schemas import LASTS, ExpiresAfter, FileRemoved, FileView, ObjectList
+from gateway.batch_schemas import LASTS, After, ExpiresAfter, FileRemoved, FileView, ObjectList
+from gateway.openapi.answers import text
+from gateway.openapi.raises import raises
 from gateway.state import Reader, Shared, Submitter
 from services.blobs import BLOCK_BYTES
 from services.errors import InvalidRequest, PayloadTooLarge, Unavailable
@@ -22,6 +24,11 @@ router = APIRouter(prefix="/v1/files", tags=["openai"])
 
 _FORM: dict[str, Any] = {
     "type": "object",
+    "maxProperties": 8,
+    "dependentRequired": {
+        "expires_after[anchor]": ["expires_after[seconds]"],
+        "expires_after[seconds]": ["expires_after[anchor]"],
+    },
     "required": ["file", "purpose"],
     "properties": {
         "file": {"type": "string", "format": "binary"},
@@ -31,7 +38,10 @@ _FORM: dict[str, Any] = {
 }
 
 
-@router.post("", openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FORM}}}})
+@router.post(
+    "", openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+)
+@raises("file_required", "purpose_unknown", "file_too_large", "storage_full", "storage_unavailable", "audit_busy")
 async def upload_file(request: Request, gateway: Shared, principal: Submitter) -> FileView:
     """Store a file of requests: lines of JSON, 200 MB at most. It expires after 30 days or ``expires_after``."""
     try:
@@ -55,13 +65,14 @@ async def upload_file(request: Request, gateway: Shared, principal: Submitter) -
 
 
 @router.get("")
+@raises("after_unknown")
 def list_files(
     gateway: Shared,
     principal: Reader,
-    purpose: str | None = None,
-    after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
-    order: Literal["asc", "desc"] = "desc",
+    purpose: Annotated[str | None, Query(description="batch or batch_output")] = None,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="files of the page")] = 10_000,
+    order: Annotated[Literal["asc", "desc"], Query(description="by the time of their upload")] = "desc",
 ) -> ObjectList[FileView]:
     """Files by the time of their upload, those of batches' results too (purpose ``batch_output``)."""
     files, more = gateway.files.list(principal.tenant, purpose=purpose, after=after, limit=limit, order=order)
@@ -69,12 +80,18 @@ def list_files(
 
 
 @router.get("/{file_id}")
+@raises("file_unknown")
 def get_file(file_id: str, gateway: Shared, principal: Reader) -> FileView:
     """What is known of a file."""
     return FileView.of(gateway.files.get(principal.tenant, file_id))
 
 
-@router.get("/{file_id}/content", response_class=StreamingResponse)
+@router.get(
+    "/{file_id}/content",
+    response_class=StreamingResponse,
+    responses={200: text("application/jsonl", "The bytes, as they were uploaded or written", "Cache-Control")},
+)
+@raises("file_unknown", "blob_missing")
 def read_file(file_id: str, gateway: Shared, principal: Reader) -> StreamingResponse:
     """The bytes of a file."""
     file = gateway.files.get(principal.tenant, file_id)
@@ -84,6 +101,7 @@ def read_file(file_id: str, gateway: Shared, principal: Reader) -> StreamingResp
 
 
 @router.delete("/{file_id}")
+@raises("file_unknown", "file_in_use", "audit_busy")
 def delete_file(file_id: str, gateway: Shared, principal: Submitter) -> FileRemoved:
     """Remove a file and its bytes; one that a batch reads is refused until the batch has ended."""
     gateway.files.remove(principal.tenant, file_id)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from gateway.accepting import Acceptor
-from gateway.conditional import conditional
-from gateway.following import event_stream
-from gateway.job_lines import MEDIA_TYPE, JobLine, LinesRoute, submit_lines
+from gateway.accepting import ACCEPTED, Acceptor
+from gateway.conditional import TAGGED, Conditional
+from gateway.event_schemas import JobEvent
+from gateway.following import event_stream, stream_start
+from gateway.job_lines import MEDIA_TYPE, JobLine, LineAnswer, LinesRoute, submit_lines
 from gateway.job_views import whole_view
-from gateway.paging import Cursor, Limit
-from gateway.schemas import JobList, JobRequest, JobView
+from gateway.openapi.answers import events, lines, ref
+from gateway.openapi.raises import raises
+from gateway.paging import Cursor, Limit, OfMatter
+from gateway.request_headers import IdempotencyKey, LastEventId
+from gateway.schemas import JobList, JobRequest, JobView, StateName, TypeName
 from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
-from gateway.submissions import choose
+from gateway.submissions import build_submission, choose
 from services.job_index import METADATA, Wanted
 from services.jobs import JobType, State
 
@@ -28,7 +32,7 @@ async def submit_jobs(
     request: Request,
     gateway: Shared,
     principal: MatterSubmitter,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Accept many jobs, each or not; see :mod:`gateway.job_lines`."""
     body = await request.body()
@@ -46,11 +50,10 @@ async def submit_jobs(
 # Before the route of single jobs, which takes all other bodies and describes both.
 router.add_api_route("", submit_jobs, methods=["POST"], include_in_schema=False, route_class_override=LinesRoute)
 
-_LINES = {
-    "requestBody": {
-        "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "x-line-schema": JobLine.model_json_schema()}}
-    }
+_LINES: Final[dict[str, Any]] = {
+    "requestBody": {"content": {MEDIA_TYPE: {"schema": {"type": "string"}, "itemSchema": ref(JobLine)}}}
 }
+_ENDED: Final = "The job has ended while the request waited for it; or the answers to the lines of a body of lines"
 
 
 @router.post(
@@ -58,8 +61,9 @@ _LINES = {
     status_code=202,
     response_model=JobView,
     openapi_extra=_LINES,
-    responses={200: {"model": JobView, "description": "The job that has ended while `Prefer: wait` lasted"}},
+    responses=ACCEPTED | {200: ACCEPTED[200] | lines(MEDIA_TYPE, LineAnswer, _ENDED)},
 )
+@raises(build_submission, submit_lines)
 async def submit_job(body: JobRequest, accept: Acceptor) -> Response:
     """Accept a job. With an ``Idempotency-Key`` a repeated request answers the same job.
 
@@ -72,12 +76,13 @@ async def submit_job(body: JobRequest, accept: Acceptor) -> Response:
     return await accept(body)
 
 
+@raises("state_unknown", "type_unknown")
 def wanted_jobs(
     request: Request,
-    state: Annotated[list[str] | None, Query()] = None,
-    job_type: Annotated[list[str] | None, Query(alias="type")] = None,
-    matter: str | None = None,
-    external_id: str | None = None,
+    state: Annotated[list[StateName] | None, Query(description="in one of these states")] = None,
+    job_type: Annotated[list[TypeName] | None, Query(alias="type", description="of one of these types")] = None,
+    matter: OfMatter = None,
+    external_id: Annotated[str | None, Query(description="that you call this")] = None,
     run: Annotated[str | None, Query(description="the jobs of this run, which are listed by it alone")] = None,
 ) -> Wanted:
     """The dependency: which jobs the parameters ask for."""
@@ -92,6 +97,7 @@ def wanted_jobs(
 
 
 @router.get("")
+@raises("cursor_invalid")
 def list_jobs(
     gateway: Shared,
     principal: MatterReader,
@@ -108,13 +114,15 @@ def list_jobs(
     return JobList.of(gateway.jobs.list(principal.tenant, visible, cursor=cursor, limit=limit))
 
 
-@router.get("/{job_id}", response_model=JobView)
-def get_job(job_id: str, request: Request, gateway: Shared, principal: Reader) -> Response:
+@router.get("/{job_id}", response_model=JobView, responses=TAGGED)
+@raises("job_unknown")
+def get_job(job_id: str, condition: Conditional, gateway: Shared, principal: Reader) -> Response:
     """Where a job stands, with its result once it has succeeded."""
-    return conditional(request, whole_view(gateway, gateway.lifecycle.get(principal.tenant, job_id)))
+    return condition.answer(whole_view(gateway, gateway.lifecycle.get(principal.tenant, job_id)))
 
 
 @router.post("/{job_id}/retry", status_code=202)
+@raises("job_unknown", "job_is_step", "job_state", "audit_busy")
 def retry_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """Run a job again that failed, was cancelled or expired; a review goes on with the step that ended it."""
     gateway.lifecycle.replay(principal.tenant, job_id)
@@ -122,12 +130,17 @@ def retry_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))
 
 
-@router.get("/{job_id}/events", response_class=StreamingResponse)
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={200: events(JobEvent, "Events from the first, or from the one after `Last-Event-ID`, to the job's end")},
+)
+@raises("job_unknown", stream_start)
 def follow_job(
     job_id: str,
     gateway: Shared,
     principal: Reader,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """Server-sent events: states, steps, progress and tokens; resumes after ``Last-Event-ID``."""
     gateway.lifecycle.get(principal.tenant, job_id)
@@ -135,6 +148,7 @@ def follow_job(
 
 
 @router.delete("/{job_id}", status_code=202)
+@raises("job_unknown", "audit_busy")
 def cancel_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """Cancel a job: at once while it waits, at its next step while it runs. One that has ended stays as it is."""
     gateway.lifecycle.get(principal.tenant, job_id)

@@ -6,23 +6,31 @@ Nobody makes a key that may more than the own one: no scope `operator`, no prior
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.schemas import moment
+from gateway.openapi.answers import Answers, answer
+from gateway.openapi.raises import raises
+from gateway.schemas import MatterName, PriorityName, moment, named
 from gateway.state import Admin, Gateway, Shared
 from gateway.submissions import choose, epoch
 from services.access import GRACE_SECONDS, MAX_GRACE_SECONDS, key_unknown
 from services.job_inputs import check_text
 from services.jobs import Priority
-from services.principal import Limits, Principal
+from services.principal import SCOPES, Limits, Principal
 
 router = APIRouter(prefix="/v1/keys", tags=["administration"])
 
 Word = Annotated[str, Field(min_length=1, max_length=64)]
+ScopeName = Annotated[str, named(SCOPES)]
 Count = Annotated[int, Field(ge=1, le=2**50)]
+
+
+_MADE: Final[Answers] = {
+    201: answer("Location", "Cache-Control", description="The key with its secret, which is shown this one time")
+}
 
 
 class KeyRequest(BaseModel):
@@ -30,13 +38,13 @@ class KeyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=100, examples=["case management"])
+    name: str = Field(min_length=1, max_length=100, description="what it is for")
     tenant: str | None = Field(default=None, description="unset: the caller's; another's is for operators")
-    scopes: list[Word] = Field(default=["submit", "read"], max_length=4, description="submit, read, admin, operator")
-    matters: list[Word] | None = Field(
+    scopes: list[ScopeName] = Field(default=["submit", "read"], max_length=4)
+    matters: list[MatterName] | None = Field(
         default=None, min_length=1, max_length=1000, description="the only matters that the key sees; unset: all"
     )
-    priority_ceiling: str = Field(default="high", description="the most urgent priority that it may ask for")
+    priority_ceiling: PriorityName = Field(default="high", description="the most urgent priority that it may ask for")
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = Field(default=None, description="prompt and answer, reckoned before the job runs")
     stored_bytes: Count | None = Field(default=None, description="documents that it may have stored")
@@ -57,9 +65,9 @@ class KeyView(BaseModel):
     id: str
     name: str
     tenant: str
-    scopes: list[str]
+    scopes: list[ScopeName]
     matters: list[str] | None
-    priority_ceiling: str
+    priority_ceiling: PriorityName
     requests_per_minute: int | None
     tokens_per_minute: int | None
     stored_bytes: int | None
@@ -110,6 +118,7 @@ class KeyList(BaseModel):
 
 
 @router.get("")
+@raises("forbidden")
 def list_keys(
     gateway: Shared,
     principal: Admin,
@@ -122,7 +131,18 @@ def list_keys(
     return KeyList(data=[KeyView.of(record) for record in found])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=_MADE)
+@raises(
+    "text_invalid",
+    "name_invalid",
+    "priority_unknown",
+    "priority_forbidden",
+    "scope_unknown",
+    "matters_invalid",
+    "time_invalid",
+    "key_unknown",
+    "audit_busy",
+)
 def make_key(body: KeyRequest, response: Response, gateway: Shared, principal: Admin) -> KeyMade:
     """Make a key; the answer has its secret, this one time."""
     check_text(body.name)
@@ -144,12 +164,14 @@ def make_key(body: KeyRequest, response: Response, gateway: Shared, principal: A
 
 
 @router.get("/{key_id}")
+@raises("key_unknown")
 def get_key(key_id: str, gateway: Shared, principal: Admin) -> KeyView:
     """One key, without its secret."""
     return KeyView.of(_find(gateway, principal, key_id))
 
 
-@router.post("/{key_id}/rotate", status_code=201)
+@router.post("/{key_id}/rotate", status_code=201, responses=_MADE)
+@raises("key_unknown", "priority_forbidden", "audit_busy")
 def rotate_key(
     key_id: str, gateway: Shared, principal: Admin, response: Response, body: RotateRequest | None = None
 ) -> KeyMade:
@@ -161,7 +183,8 @@ def rotate_key(
     return _made(gateway, secret, response)
 
 
-@router.delete("/{key_id}", status_code=204)
+@router.delete("/{key_id}", status_code=204, response_class=Response)
+@raises("key_unknown", "audit_busy")
 def revoke_key(key_id: str, gateway: Shared, principal: Admin) -> None:
     """Make a key useless at once, with its sessions; its open streams end within seconds."""
     record = _find(gateway, principal, key_id)

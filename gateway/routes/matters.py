@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from gateway.openapi.raises import raises
+from gateway.schemas import MatterName
 from gateway.state import Shared, Submitter
 from services.errors import unknown
 from services.jobs import check_name
@@ -23,7 +25,8 @@ class ErasureView(BaseModel):
 
 
 @router.delete("/{matter}")
-def delete_matter(matter: str, gateway: Shared, principal: Submitter) -> ErasureView:
+@raises("name_invalid", "matter_unknown", "erasure_goes_on", "storage_unavailable", "audit_busy")
+def delete_matter(matter: MatterName, gateway: Shared, principal: Submitter) -> ErasureView:
     """Erase a matter: its documents, jobs, runs and schedules with everything derived from them.
 
     A matter of which there is nothing, or nothing any more, is not found.

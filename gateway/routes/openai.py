@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from gateway import choices
-from gateway.routes.completions import Urgency, urgency_of
+from gateway.openai_schemas import EmbeddingList, ModelList, ModelView
+from gateway.openapi.job_codes import EMBEDDING
+from gateway.openapi.raises import raises
+from gateway.request_headers import Urgency
+from gateway.routes.completions import urgency_of
 from gateway.schemas import JobRequest
 from gateway.state import Gateway, MatterReader, MatterSubmitter, Shared
 from services import openai_answers
@@ -17,26 +22,29 @@ from services.openai_requests import EmbeddingsRequest
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
-@router.post("/embeddings")
-async def embeddings(
+@router.post("/embeddings", response_model=EmbeddingList)
+@raises(choices.submit, choices.results, *EMBEDDING)
+async def create_embeddings(
     body: EmbeddingsRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None
-) -> dict[str, Any]:
+) -> Response:
     """Embeddings of one or many texts, L2-normalised."""
     wanted = JobRequest(
         type="embed", model=body.model, priority=urgency_of(principal, priority), input=body.job_input()
     )
     jobs = await choices.submit(gateway, principal, [wanted], request)
     (result,) = await choices.results(gateway, principal.tenant, jobs, request)
-    return openai_answers.embeddings(body, result)
+    return JSONResponse(openai_answers.embeddings(body, result))
 
 
-@router.get("/models")
+@router.get("/models", response_model=ModelList)
+@raises("catalog_damaged")
 def list_models(gateway: Shared, _: MatterReader) -> dict[str, Any]:
     """Models that are installed here or that a live worker can serve."""
     return {"object": "list", "data": list(_all_models(gateway).values())}
 
 
-@router.get("/models/{model_id}")
+@router.get("/models/{model_id}", response_model=ModelView)
+@raises(("model_unknown", 404), "catalog_damaged")
 def get_model(model_id: str, gateway: Shared, _: MatterReader) -> dict[str, Any]:
     """One model."""
     models = _all_models(gateway)

@@ -6,12 +6,14 @@ Uploading takes the scope ``submit``, not ``admin``: a playbook is work like any
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from gateway.accepting import Acceptor
+from gateway.accepting import ACCEPTED, Acceptor
+from gateway.openapi.answers import answer
+from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
 from gateway.playbook_schemas import (
     PlaybookCheck,
@@ -24,7 +26,8 @@ from gateway.playbook_schemas import (
     PlaybookView,
 )
 from gateway.schemas import JobRequest, JobView
-from gateway.state import MatterReader, Shared, Submitter, scoped
+from gateway.state import MatterReader, Scoped, Shared, Submitter
+from gateway.submissions import ANY_PLAYBOOK
 from services.errors import InvalidRequest
 from services.paging import Place, page_of
 from services.playbook_diff import diff
@@ -34,14 +37,29 @@ from services.playbooks import INCLUDED, load_playbook
 router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
 
 
+_YAML: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {"application/yaml": {"schema": {"type": "string"}}}}
+}
+
+
 @router.get("")
+@raises("cursor_invalid")
 def list_playbooks(gateway: Shared, principal: MatterReader, limit: Limit = 50, cursor: Cursor = None) -> PlaybookList:
     """The playbooks of the tenant, first those that come along."""
     page = page_of("playbooks", gateway.playbooks.list(principal.tenant), _place, cursor=cursor, limit=limit)
     return PlaybookList(data=[PlaybookView.of(stored) for stored in page.rows], next_cursor=page.next_cursor)
 
 
-@router.post("", status_code=201)
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_YAML,
+    responses={
+        201: answer("Location", description="The playbook is kept"),
+        200: answer("Location", model=PlaybookUpload, description="The same content was there already"),
+    },
+)
+@raises("playbook_invalid", "playbook_reserved", "storage_unavailable", "blob_missing", "audit_busy")
 async def upload_playbook(
     request: Request, response: Response, gateway: Shared, principal: Submitter
 ) -> PlaybookUpload:
@@ -60,14 +78,24 @@ async def upload_playbook(
     return PlaybookUpload(**PlaybookCheck.of(playbook).model_dump(), created=created)
 
 
-@router.post("/validate", dependencies=[Depends(scoped("read", of_any_matter=True))])
+@router.post("/validate", dependencies=[Depends(Scoped("read", of_any_matter=True))], openapi_extra=_YAML)
+@raises("playbook_invalid")
 async def validate_playbook(request: Request) -> PlaybookCheck:
     """Check the YAML of the body and keep nothing: how many terms it has, and what is odd about it."""
     playbook = await run_in_threadpool(load_playbook, await request.body())
     return PlaybookCheck.of(playbook)
 
 
-@router.post("/test", status_code=202, response_model=JobView)
+@router.post("/test", status_code=202, response_model=JobView, responses=ACCEPTED)
+@raises(
+    *ANY_PLAYBOOK,
+    "playbook_ambiguous",
+    "playbook_invalid",
+    "document_unknown",
+    "priority_unknown",
+    "priority_forbidden",
+    "matter_forbidden",
+)
 async def test_playbook(body: PlaybookTest, accept: Acceptor) -> Response:
     """Run a playbook over a document: a job of type analyze, whose result has the findings, rules and risk."""
     if body.playbook is not None and body.text is not None:
@@ -79,6 +107,7 @@ async def test_playbook(body: PlaybookTest, accept: Acceptor) -> Response:
 
 
 @router.get("/{playbook}")
+@raises("playbook_unknown", "blob_missing")
 def get_playbook(playbook: str, gateway: Shared, principal: MatterReader) -> PlaybookText:
     """A playbook by its name, or one version of it by the first 8 digits or more, with its text."""
     stored = gateway.playbooks.find(principal.tenant, playbook)
@@ -90,6 +119,7 @@ def get_playbook(playbook: str, gateway: Shared, principal: MatterReader) -> Pla
 
 
 @router.get("/{playbook}/diff")
+@raises("playbook_unknown", "playbook_version_first", "blob_missing")
 def diff_playbook(
     playbook: str,
     gateway: Shared,
@@ -112,7 +142,8 @@ def diff_playbook(
     return PlaybookDiff(**{"from": PlaybookView.of(before), "to": PlaybookView.of(after)}, **diff(*texts))
 
 
-@router.delete("/{playbook}", status_code=204)
+@router.delete("/{playbook}", status_code=204, response_class=Response)
+@raises("playbook_unknown", "playbook_reserved", "audit_busy")
 def remove_playbook(playbook: str, gateway: Shared, principal: Submitter) -> None:
     """Take a playbook's name away; jobs, schedules and results that name its versions keep them."""
     gateway.playbooks.find(principal.tenant, playbook)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from gateway.conditional import conditional, not_modified, validators
+from gateway.conditional import TAGGED, Conditional, validators
 from gateway.document_sets import check_matter
-from gateway.following import event_stream
+from gateway.event_schemas import RunEvent
+from gateway.following import event_stream, stream_start
 from gateway.matters import visible_document
+from gateway.openapi.answers import Answers, answer, either, events, lines, text
+from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
-from gateway.run_results import jsonl, results_tag, table
+from gateway.request_headers import IdempotencyKey, LastEventId
+from gateway.run_results import RunResult, jsonl, results_tag, table
 from gateway.run_schemas import (
     RunDocumentList,
     RunDocumentsRequest,
@@ -32,16 +36,38 @@ from services.runs import RunSubmission
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 POLL_SECONDS = 5
+_ENDED: Final = "What has ended so far"
+_RESULTS: Final[Answers] = TAGGED | {
+    200: either(
+        lines("application/jsonl", RunResult, _ENDED, "ETag", "Cache-Control", "Content-Disposition"),
+        text("text/csv", _ENDED),
+    )
+}
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, responses={202: answer("Location", "Retry-After", description="The run is accepted")})
+@raises(
+    build_run_work,
+    check_matter,
+    visible_document,
+    times,
+    "documents_required",
+    "idempotency_mismatch",
+    "run_full",
+    "run_state",
+    "runs_full",
+    "tokens_full",
+    "tokens_exceeded",
+    "erasing",
+    "audit_busy",
+)
 def create_run(
     body: RunRequest,
     request: Request,
     response: Response,
     gateway: Shared,
     principal: MatterSubmitter,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> RunView:
     """Accept a run over the documents listed, over all of a matter, or, with `open`, over those added afterwards.
 
@@ -83,10 +109,11 @@ def create_run(
 
 
 @router.get("")
+@raises("cursor_invalid")
 def list_runs(
     gateway: Shared,
     principal: MatterReader,
-    schedule: str | None = None,
+    schedule: Annotated[str | None, Query(description="the runs of this schedule alone")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> RunList:
@@ -95,13 +122,15 @@ def list_runs(
     return RunList(data=[RunView.of(run) for run in page.rows], next_cursor=page.next_cursor)
 
 
-@router.get("/{run_id}", response_model=RunView)
-def get_run(run_id: str, request: Request, gateway: Shared, principal: Reader) -> Response:
+@router.get("/{run_id}", response_model=RunView, responses=TAGGED)
+@raises("run_unknown")
+def get_run(run_id: str, condition: Conditional, gateway: Shared, principal: Reader) -> Response:
     """Where a run stands: counts, pace and what is left."""
-    return conditional(request, RunView.of(gateway.runs.get(principal.tenant, run_id)))
+    return condition.answer(RunView.of(gateway.runs.get(principal.tenant, run_id)))
 
 
 @router.get("/{run_id}/documents")
+@raises("run_unknown", "cursor_invalid")
 def list_run_documents(
     run_id: str,
     gateway: Shared,
@@ -115,6 +144,7 @@ def list_run_documents(
 
 
 @router.post("/{run_id}/documents", status_code=202)
+@raises("run_unknown", "run_state", "run_full", "tokens_full", "tokens_exceeded", visible_document)
 def add_run_documents(run_id: str, body: RunDocumentsRequest, gateway: Shared, principal: Submitter) -> RunView:
     """Add documents to a run that is open; those it has already count once."""
     if principal.matters is not None:
@@ -123,12 +153,14 @@ def add_run_documents(run_id: str, body: RunDocumentsRequest, gateway: Shared, p
 
 
 @router.post("/{run_id}/seal", status_code=202)
+@raises("run_unknown")
 def seal_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Say that no more documents come. A run that nobody adds to for an hour is sealed by itself."""
     return RunView.of(gateway.runs.seal(principal.tenant, run_id))
 
 
 @router.post("/{run_id}/pause", status_code=202)
+@raises("run_unknown", "run_state", "audit_busy")
 def pause_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Begin no further document; those under way go on to their end."""
     run = gateway.runs.pause(principal.tenant, run_id)
@@ -137,6 +169,7 @@ def pause_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
 
 
 @router.post("/{run_id}/resume", status_code=202)
+@raises("run_unknown", "run_state", "audit_busy")
 def resume_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Go on after a pause."""
     run = gateway.runs.resume(principal.tenant, run_id)
@@ -145,6 +178,7 @@ def resume_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
 
 
 @router.post("/{run_id}/retry", status_code=202)
+@raises("run_unknown", "run_state", "audit_busy")
 def retry_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Run the documents again that did not succeed; each goes on with the step that failed."""
     run = gateway.runs.retry(principal.tenant, run_id)
@@ -153,6 +187,7 @@ def retry_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
 
 
 @router.delete("/{run_id}", status_code=202)
+@raises("run_unknown", "audit_busy")
 def cancel_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     """Cancel a run: at once what waits, at its next step what is under way."""
     run = gateway.runs.cancel(principal.tenant, run_id)
@@ -160,30 +195,38 @@ def cancel_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     return RunView.of(run)
 
 
-@router.get("/{run_id}/events", response_class=StreamingResponse)
+@router.get(
+    "/{run_id}/events",
+    response_class=StreamingResponse,
+    responses={200: events(RunEvent, "Events from the first, or from the one after `Last-Event-ID`, to the run's end")},
+)
+@raises("run_unknown", stream_start)
 def follow_run(
     run_id: str,
     gateway: Shared,
     principal: Reader,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """Server-sent events: each document's end with its name and the counts so far; resumes after ``Last-Event-ID``."""
     gateway.runs.get(principal.tenant, run_id)
     return event_stream(gateway, principal, run_id, last_event_id)
 
 
-@router.get("/{run_id}/results", response_class=StreamingResponse)
-def run_results(
+@router.get("/{run_id}/results", response_class=StreamingResponse, responses=_RESULTS)
+@raises("run_unknown")
+def get_run_results(
     run_id: str,
-    request: Request,
+    condition: Conditional,
     gateway: Shared,
     principal: Reader,
-    form: Annotated[Literal["jsonl", "csv"], Query(alias="format")] = "jsonl",
+    form: Annotated[
+        Literal["jsonl", "csv"], Query(alias="format", description="jsonl with everything, csv for a spreadsheet")
+    ] = "jsonl",
 ) -> Response:
     """The results of all documents that have ended so far, as JSONL with everything or as CSV with a row a document."""
     run = gateway.runs.get(principal.tenant, run_id)
     tag = results_tag(gateway, principal.tenant, run.id, form)
-    if known := not_modified(request, tag):
+    if known := condition.not_modified(tag):
         return known
     lines = (jsonl if form == "jsonl" else table)(gateway, principal.tenant, run.id)
     media = "application/jsonl" if form == "jsonl" else "text/csv; charset=utf-8"

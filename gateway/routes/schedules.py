@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Response
 
+from gateway.openapi.answers import answer
+from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
 from gateway.run_schemas import ScheduleList, ScheduleRequest, ScheduleView
 from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
@@ -16,7 +18,8 @@ from services.recurrence import Missed, Recurrence
 router = APIRouter(prefix="/v1/schedules", tags=["runs"])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={201: answer("Location", description="The schedule is kept")})
+@raises(build_run_work, "matter_required", "schedule_invalid", "missed_unknown", "audit_busy")
 def create_schedule(
     body: ScheduleRequest, response: Response, gateway: Shared, principal: MatterSubmitter
 ) -> ScheduleView:
@@ -35,6 +38,7 @@ def create_schedule(
 
 
 @router.get("")
+@raises("cursor_invalid")
 def list_schedules(gateway: Shared, principal: MatterReader, limit: Limit = 50, cursor: Cursor = None) -> ScheduleList:
     """The schedules with their next times, oldest first."""
     page = gateway.schedules.list(principal.tenant, matters=principal.matters, cursor=cursor, limit=limit)
@@ -42,12 +46,14 @@ def list_schedules(gateway: Shared, principal: MatterReader, limit: Limit = 50, 
 
 
 @router.get("/{schedule_id}")
+@raises("schedule_unknown")
 def get_schedule(schedule_id: str, gateway: Shared, principal: Reader) -> ScheduleView:
     """One schedule; its runs are at ``/v1/runs?schedule=…``."""
     return ScheduleView.of(gateway.schedules.get(principal.tenant, schedule_id))
 
 
 @router.post("/{schedule_id}/pause", status_code=202)
+@raises("schedule_unknown", "audit_busy")
 def pause_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> ScheduleView:
     """Let no due time fire until it is resumed."""
     schedule = gateway.schedules.pause(principal.tenant, schedule_id)
@@ -56,6 +62,7 @@ def pause_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> S
 
 
 @router.post("/{schedule_id}/resume", status_code=202)
+@raises("schedule_unknown", "audit_busy")
 def resume_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> ScheduleView:
     """Go on with the first due time from now on."""
     schedule = gateway.schedules.resume(principal.tenant, schedule_id)
@@ -63,7 +70,8 @@ def resume_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> 
     return ScheduleView.of(schedule)
 
 
-@router.delete("/{schedule_id}", status_code=204)
+@router.delete("/{schedule_id}", status_code=204, response_class=Response)
+@raises("schedule_unknown", "audit_busy")
 def remove_schedule(schedule_id: str, gateway: Shared, principal: Submitter) -> None:
     """Remove a schedule; runs that it has started go on."""
     gateway.schedules.get(principal.tenant, schedule_id)

@@ -6,7 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from gateway.openapi.answers import answer
+from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
+from gateway.schemas import StateName
 from gateway.state import Admin, Shared
 from gateway.submissions import choose
 from gateway.webhook_schemas import (
@@ -26,7 +29,21 @@ from services.webhooks import EVENTS, Webhook
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 
-@router.post("", status_code=201)
+@router.post(
+    "",
+    status_code=201,
+    responses={201: answer("Location", "Cache-Control", description="The endpoint with its secret, this one time")},
+)
+@raises(
+    "event_unknown",
+    "name_invalid",
+    "webhook_url_invalid",
+    "webhook_unresolved",
+    "webhook_address_refused",
+    "webhooks_full",
+    "webhook_exists",
+    "audit_busy",
+)
 def register_webhook(body: WebhookRequest, response: Response, gateway: Shared, principal: Admin) -> NewSecretView:
     """Register an endpoint; the answer has the secret that signs its messages, this one time."""
     for event in body.events:
@@ -49,12 +66,14 @@ def list_webhooks(gateway: Shared, principal: Admin) -> WebhookList:
 
 
 @router.get("/{webhook_id}")
+@raises("webhook_unknown")
 def get_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> WebhookView:
     """One endpoint, without its secret."""
     return WebhookView.of(gateway.webhooks.get(principal.tenant, webhook_id))
 
 
 @router.post("/{webhook_id}/disable")
+@raises("webhook_unknown", "audit_busy")
 def disable_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> WebhookView:
     """Send nothing more; what it would have been told of is kept as failed deliveries, which can be replayed."""
     webhook = gateway.webhooks.disable(principal.tenant, webhook_id, "an administrator disabled it")
@@ -63,6 +82,7 @@ def disable_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> Webho
 
 
 @router.post("/{webhook_id}/enable")
+@raises("webhook_unknown", "audit_busy")
 def enable_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> WebhookView:
     """Send again from now on."""
     webhook = gateway.webhooks.enable(principal.tenant, webhook_id)
@@ -70,7 +90,8 @@ def enable_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> Webhoo
     return WebhookView.of(webhook)
 
 
-@router.delete("/{webhook_id}", status_code=204)
+@router.delete("/{webhook_id}", status_code=204, response_class=Response)
+@raises("webhook_unknown", "audit_busy")
 def remove_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> None:
     """Remove an endpoint with its log; what still waits to be sent to it is not sent."""
     gateway.webhooks.get(principal.tenant, webhook_id)
@@ -78,7 +99,8 @@ def remove_webhook(webhook_id: str, gateway: Shared, principal: Admin) -> None:
     gateway.webhooks.remove(principal.tenant, webhook_id)
 
 
-@router.post("/{webhook_id}/rotate")
+@router.post("/{webhook_id}/rotate", responses={200: answer("Cache-Control")})
+@raises("webhook_unknown", "audit_busy")
 def rotate_secret(
     webhook_id: str, response: Response, gateway: Shared, principal: Admin, body: RotationRequest | None = None
 ) -> NewSecretView:
@@ -90,17 +112,19 @@ def rotate_secret(
 
 
 @router.post("/{webhook_id}/test", status_code=202)
+@raises("webhook_unknown", "webhook_disabled", "delivery_unknown")
 def test_webhook(webhook_id: str, request: Request, gateway: Shared, principal: Admin) -> DeliveryView:
     """Send the endpoint a message of the type ``webhook.test``."""
     return DeliveryView.of(gateway.deliveries.test(principal.tenant, webhook_id, request.state.request_id))
 
 
 @router.get("/{webhook_id}/deliveries")
+@raises("webhook_unknown", "state_unknown", "cursor_invalid")
 def list_deliveries(
     webhook_id: str,
     gateway: Shared,
     principal: Admin,
-    state: Annotated[list[str] | None, Query()] = None,
+    state: Annotated[list[StateName] | None, Query(description="in one of these states")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> DeliveryList:
@@ -111,12 +135,14 @@ def list_deliveries(
 
 
 @router.get("/{webhook_id}/deliveries/{delivery_id}")
+@raises("delivery_unknown")
 def get_delivery(webhook_id: str, delivery_id: str, gateway: Shared, principal: Admin) -> DeliveryView:
     """One message and its attempts."""
     return DeliveryView.of(gateway.deliveries.get(principal.tenant, webhook_id, delivery_id))
 
 
 @router.post("/{webhook_id}/deliveries/{delivery_id}/replay", status_code=202)
+@raises("delivery_unknown", "delivery_state", "audit_busy")
 def replay_delivery(webhook_id: str, delivery_id: str, gateway: Shared, principal: Admin) -> DeliveryView:
     """Send a message again that has succeeded or failed; it keeps its ``webhook-id``."""
     delivery = gateway.deliveries.replay(principal.tenant, webhook_id, delivery_id)

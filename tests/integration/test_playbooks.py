@@ -14,7 +14,7 @@ import pytest
 from gateway.stack.valkey import reachable_settings
 from services.access import Access
 from services.blobs import Blobs
-from services.errors import InvalidRequest, NotFound
+from services.errors import Conflict, NotFound
 from services.keys import Keys
 from services.lifecycle import Lifecycle
 from services.playbook_store import PlaybookStore
@@ -115,7 +115,7 @@ def test_a_playbook_that_comes_along_is_listed_and_nobody_takes_its_name(store: 
     assert store.read("acme", store.pin("acme", name)) == included_playbook(name)
     assert load_playbook(store.text("acme", store.find("acme", name))) == included_playbook(name)
     for refused in (lambda: store.upload("acme", playbook(name)), lambda: store.remove("acme", name)):
-        with pytest.raises(InvalidRequest) as caught:
+        with pytest.raises(Conflict) as caught:
             refused()
         assert caught.value.code == "playbook_reserved"
 
@@ -214,9 +214,9 @@ def test_what_is_wrong_is_refused_with_line_and_reason(fake_stack: Running) -> N
         ({"document": "doc_none"}, 404, "document_unknown"),
     ):
         problem(fake_stack.http.post("/v1/playbooks/test", json=body), status, code)
-    problem(fake_stack.http.delete("/v1/playbooks/default"), 422, "playbook_reserved")
+    problem(fake_stack.http.delete("/v1/playbooks/default"), 409, "playbook_reserved")
     problem(fake_stack.http.get("/v1/playbooks/default/diff"), 422, "playbook_version_first")
-    problem(fake_stack.http.post("/v1/playbooks", content=playbook("default")), 422, "playbook_reserved")
+    problem(fake_stack.http.post("/v1/playbooks", content=playbook("default")), 409, "playbook_reserved")
 
 
 def test_scopes_and_tenants_hold(fake_stack: Running) -> None:

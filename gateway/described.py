@@ -1,0 +1,21 @@
+"""Values that are served as they are kept and described by a model: what workers wrote is not checked again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetJsonSchemaHandler, TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Annotates a type of loose JSON with the ``kind`` that its JSON schema is made of."""
+
+    kind: Any
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema of the kind, its definitions among those of whatever uses it."""
+        return handler(TypeAdapter(self.kind).core_schema)

@@ -1,0 +1,154 @@
+"""The API's description is whole, its examples fit it, and a running stack answers them as it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app import create_app
+from gateway.openapi.requests import REQUESTS
+from services.settings import Settings
+from tests.described import Description, Operation
+from tests.integration.conftest import Running
+from tests.prepared import Prepared
+from tests.routes import ROUTES
+
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture(scope="module")
+def description(tmp_path_factory: pytest.TempPathFactory) -> Description:
+    return Description(
+        create_app(Settings.model_validate({"data_dir": tmp_path_factory.mktemp("described")})).openapi()
+    )
+
+
+def contents(operation: Operation) -> Iterator[tuple[tuple[str, ...], str, dict[str, Any]]]:
+    """Where bodies are described: the place, the media type, what is said of it."""
+    for media_type, content in operation.about.get("requestBody", {}).get("content", {}).items():
+        yield ("requestBody", "content", media_type), media_type, content
+    for status, answer in operation.about["responses"].items():
+        for media_type, content in answer.get("content", {}).items():
+            yield ("responses", status, "content", media_type), media_type, content
+
+
+def test_every_operation_is_described(description: Description) -> None:
+    ids: list[str] = []
+    for operation in description.operations():
+        about = operation.about
+        ids.append(operation.id)
+        assert re.fullmatch(r"[A-Z][a-z ]+", about["summary"]), about["summary"]
+        assert about["description"].partition("\n")[0].endswith("."), operation.id
+        assert len(about["tags"]) == 1, operation.id
+        assert about["tags"][0] in [tag["name"] for tag in description.document["tags"]]
+        for parameter in operation.parameters:
+            assert parameter["in"] == "path" or parameter.get("description"), (operation.id, parameter["name"])
+        for status, answer in about["responses"].items():
+            assert answer["description"] not in ("", "Successful Response"), (operation.id, status)
+            assert "X-Request-ID" in answer["headers"], (operation.id, status)
+    assert len(set(ids)) == len(ids)
+    assert REQUESTS.keys() <= set(ids)
+
+
+def test_every_operation_names_the_scope_that_it_needs(description: Description) -> None:
+    for operation in description.operations():
+        scope = ROUTES[f"{operation.method} {operation.path}"].scope
+        said = operation.about.get("security", [])
+        assert {one for way in said for scopes in way.values() for one in scopes} == ({scope} if scope else set())
+        assert ("401" in operation.about["responses"]) == (scope is not None), operation.id
+        assert all(set(way) <= description.document["components"]["securitySchemes"].keys() for way in said)
+
+
+def test_every_body_has_a_schema_that_says_something_and_an_example(description: Description) -> None:
+    for operation in description.operations():
+        for place, media_type, content in contents(operation):
+            schema = content.get("schema") or content["itemSchema"]
+            assert schema.keys() & {"$ref", "type", "anyOf", "allOf"}, (operation.id, place)
+            assert content.get("examples"), (operation.id, place)
+            if media_type == PROBLEM:
+                assert content["examples"].keys() == set(content["schema"]["allOf"][1]["properties"]["code"]["enum"])
+
+
+def test_no_schema_leaves_open_what_stands_there(description: Description) -> None:
+    """Members of any kind are named here, each with the reason."""
+    free = {
+        "GenerateInput.json_schema": "a JSON schema is any JSON",
+        "Tool.parameters": "a JSON schema is any JSON",
+        "Function.parameters": "a JSON schema is any JSON",
+        "JsonSchema.schema": "a JSON schema is any JSON",
+        "ChangedRule.fields": "a playbook's own values",
+        "ChangedCategory.fields": "a playbook's own values",
+    }
+    found = {
+        f"{name}.{member}"
+        for name, schema in description.document["components"]["schemas"].items()
+        for member, about in schema.get("properties", {}).items()
+        if loose(about)
+    }
+    assert found == free.keys()
+
+
+def loose(schema: dict[str, Any]) -> bool:
+    """Whether anything may stand there, or an object of any members."""
+    said = ("type", "$ref", "anyOf", "allOf", "oneOf", "const", "enum")
+    members = ("properties", "patternProperties", "additionalProperties")
+    if not any(word in schema for word in said):
+        return True
+    if schema.get("type") == "object" and not any(schema.get(word, True) is not True for word in members):
+        return True
+    inner = [*schema.get("anyOf", []), *schema.get("patternProperties", {}).values()]
+    inner += [schema[word] for word in ("items", "additionalProperties") if isinstance(schema.get(word), dict)]
+    return any(loose(one) for one in inner) or (schema.get("type") == "array" and not schema.get("items"))
+
+
+def test_every_example_fits_its_schema(description: Description) -> None:
+    for operation in description.operations():
+        for number, parameter in enumerate(operation.about["parameters"]):
+            values = [one["value"] for one in parameter.get("examples", {}).values()]
+            for value in [*values, *([parameter["example"]] if "example" in parameter else [])]:
+                place = description.pointer(operation, "parameters", str(number), "schema")
+                assert not description.errors(place, value), (operation.id, parameter["name"])
+        for place, media_type, content in contents(operation):
+            for name, example in content["examples"].items():
+                value = description.component(example)["value"]
+                where = description.pointer(operation, *place)
+                wrong = description.errors(f"{where}/schema", value) if "schema" in content else []
+                if isinstance(value, str):
+                    wrong += description.body_errors(where, content, media_type, value)
+                assert not wrong, (operation.id, place, name)
+
+
+def test_a_stack_answers_every_example_as_it_stands(fake_stack: Running) -> None:
+    description = Description(fake_stack.http.get("/openapi.json").json())
+    seen: set[str] = set()
+    for operation, example, answer in Prepared(fake_stack).answers(description):
+        where = f"{operation.id} {example}: {answer.text[:500]}"
+        documented = operation.answered(example)
+        assert answer.is_success, where
+        if documented:
+            media_type = answer.headers["content-type"].partition(";")[0]
+            assert (str(answer.status_code), media_type) == documented, where
+        else:
+            assert answer.content == b"", f"record the answer: {where}"
+        assert description.misfits(operation, answer) == [], where
+        seen.add(operation.id)
+    assert seen == {operation.id for operation in description.operations()}
+
+
+def test_what_is_not_documented_would_be_seen(description: Description) -> None:
+    """The examples fit for no want of strictness."""
+    operation = next(one for one in description.operations() if one.id == "get_job")
+    place = description.pointer(operation, "responses", "200", "content", "application/json")
+    (example,) = operation.about["responses"]["200"]["content"]["application/json"]["examples"].values()
+    for change in ({"surprise": 1}, {"state": "done"}, {"created_at": "yesterday"}, {"result": {"text": 1}}):
+        assert description.errors(f"{place}/schema", example["value"] | change), change
+
+
+def test_the_recorded_answers_are_those_of_operations_that_are_there(description: Description) -> None:
+    folder = Path(__file__).parents[2] / "gateway" / "openapi" / "answers"
+    tags = {operation.about["tags"][0] for operation in description.operations()}
+    assert {file.stem for file in folder.iterdir()} == tags
