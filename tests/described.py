@@ -15,7 +15,7 @@ import jsonschema_rs
 from gateway.openapi.example_ids import EXAMPLE_IDS
 
 # Names and not ids: they stand in texts too, and are the same everywhere.
-_NAMES = ("playbook", "matter", "kind")
+NAMES = ("playbook", "matter", "kind")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _name_of(value: str) -> str:
 
 def _filled(text: str, ids: dict[str, str]) -> str:
     for name, known in EXAMPLE_IDS.items():
-        if name not in _NAMES:
+        if name not in NAMES:
             text = text.replace(known, ids[name])
     return text
 

@@ -35,7 +35,7 @@ _UPLOAD: Final[dict[str, Any]] = {
         "content": {
             "application/octet-stream": {"schema": _BYTES},
             "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BYTES}, "maxProperties": 4},
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BYTES}},
             },
         },
     }

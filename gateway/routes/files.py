@@ -24,7 +24,6 @@ router = APIRouter(prefix="/v1/files", tags=["openai"])
 
 _FORM: dict[str, Any] = {
     "type": "object",
-    "maxProperties": 8,
     "dependentRequired": {
         "expires_after[anchor]": ["expires_after[seconds]"],
         "expires_after[seconds]": ["expires_after[anchor]"],
