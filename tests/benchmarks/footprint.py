@@ -66,7 +66,7 @@ def main() -> int:
 def measure(count: int, times: int) -> dict[str, Any]:
     """The figures of one stack over documents of ``times`` the length."""
     with tempfile.TemporaryDirectory() as folder:
-        values = {"data_dir": Path(folder), "port": 0, "flower_port": 0, "engine": "fake"}
+        values = {"data_dir": Path(folder) / "data", "port": 0, "flower_port": 0, "engine": "fake"}
         settings = Settings.model_validate(values)
         with Stack(settings, print) as stack:
             url = stack.start().url
