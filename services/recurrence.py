@@ -11,7 +11,6 @@ from itertools import islice, pairwise
 
 from cronsim import CronSim, CronSimError
 from dateutil.rrule import rrule, rruleset, rrulestr
-from dateutil.tz import resolve_imaginary
 
 from services.errors import InvalidRequest
 
@@ -58,12 +57,15 @@ class Recurrence:
             raise InvalidRequest("the schedule is due more often than once a minute", code="schedule_invalid")
 
     def after(self, moment: float) -> Iterator[int]:
-        """Due times after an epoch time, in epoch seconds, for five years at most."""
-        begin = datetime.fromtimestamp(moment, UTC).astimezone(self._zone())
+        """Due times after an epoch time, in epoch seconds, each later than the one before, for five years at most."""
+        begin, last = datetime.fromtimestamp(moment, UTC).astimezone(self._zone()), moment
         for time in self._cron_times(begin) if self.cron is not None else self._rule_times(begin):
             if time - begin > HORIZON:
                 return
-            yield int(time.timestamp())
+            # An hour that the clocks leave out is the one after it, and one of a rule's times may stand there already.
+            if (due := int(time.timestamp())) > last:
+                yield due
+                last = due
 
     def _zone(self) -> zoneinfo.ZoneInfo:
         try:
@@ -97,8 +99,7 @@ class Recurrence:
                 end = begin + HORIZON
                 until: datetime | None = getattr(rule, "_until", None)
                 rule = rule.replace(until=min(until, end) if until else end)
-            for time in rule.xafter(begin):
-                yield resolve_imaginary(time)
+            yield from rule.xafter(begin)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InvalidRequest(f"rrule: {error}", code="schedule_invalid") from None
 

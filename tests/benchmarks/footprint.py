@@ -1,10 +1,10 @@
 """What a run over many documents takes of Redis and the gateway, for short and long texts: `make bench NAME=footprint`.
 
-10,000 documents, or as many as given, are uploaded to a stack with the fake engine and reviewed by one run, whose results
-are read at the end; then the same on another stack with texts ten times as long. Neither may grow with the texts.
-Redis's memory is what was added for each document, without records of steps, which go within ten minutes, and without
-the index of known vectors, which is bounded and stands in a line of its own. The gateway's is the most that it had after
-a tenth of the uploads, beyond what it had then.
+10,000 documents, or as many as given, are uploaded to a stack with the fake engine and reviewed by one run, whose
+results are read at the end; then the same on another stack with texts ten times as long. Neither may grow with the
+texts. Redis's memory is what was added for each document, without records of steps, which go within ten minutes, and
+without the index of known vectors, which is bounded and stands in a line of its own. The gateway's growth is the most
+that it had after a tenth of the uploads, beyond what it had then.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> int:
 def measure(count: int, times: int) -> dict[str, Any]:
     """The figures of one stack over documents of ``times`` the length."""
     with tempfile.TemporaryDirectory() as folder:
-        values = {"data_dir": Path(folder), "port": 0, "flower_port": 0, "engine": "fake"}
+        values = {"data_dir": Path(folder) / "data", "port": 0, "flower_port": 0, "engine": "fake"}
         settings = Settings.model_validate(values)
         with Stack(settings, print) as stack:
             url = stack.start().url

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from services.access import Access
+from services.blobs import Blobs
 from services.lifecycle import Lifecycle
 from tests.chaos.installation import ENDS, ended_once, event_names, mortal_gateway, real_worker
 from tests.conftest import wait_until
@@ -111,6 +112,7 @@ def test_fifty_at_once_with_one_key_are_one_job(queue: Lifecycle, gateway: httpx
 @pytest.mark.slow
 def test_an_upload_cut_off_at_any_step_is_one_document_when_repeated(queue: Lifecycle, gateway: httpx.Client) -> None:
     raw: Any = queue.client
+    index, blobs = queue.keys("documents", tenant="acme"), Blobs(queue.settings.data_dir)
     documents: list[str] = []
 
     def send(number: int, headers: dict[str, str]) -> httpx.Response:
@@ -122,6 +124,8 @@ def test_an_upload_cut_off_at_any_step_is_one_document_when_repeated(queue: Life
         try:
             return post(headers)
         finally:
+            # A record is there after its bytes.
+            assert all(blobs.exists("acme", document) for document in raw.zrange(index, 0, -1))
             answer = answered(lambda: post({}))
             assert answer.status_code == 201, answer.text
             documents.append(answer.json()["id"])
@@ -130,7 +134,7 @@ def test_an_upload_cut_off_at_any_step_is_one_document_when_repeated(queue: Life
             )
 
     assert deaths(send) >= 10
-    assert sorted(documents) == sorted(raw.zrange(queue.keys("documents", tenant="acme"), 0, -1))
+    assert sorted(documents) == sorted(raw.zrange(index, 0, -1))
     # A repeat may have asked for a second reading, but each ends once and their outcome is one text a document.
     assert {record.state.value for record in ended_once(queue, jobs_of(queue))} <= set(ENDS)
     stored = list((Path(queue.settings.data_dir) / "blobs" / "acme").glob("*/doc_*"))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -131,7 +132,9 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
     run, _ = office.runs.submit(RunSubmission(NEEDLE, work, whole_matter=True))
     mixed, _ = office.runs.submit(RunSubmission("mixed", Submission("acme", JobType.EXTRACT, {})))
     office.runs.add("acme", mixed.id, [other, second])
-    schedule = Schedules(office.lifecycle).add(NEEDLE, Recurrence("UTC", 0, cron="0 3 * * *"), Missed.SKIP, work)
+    schedules, nightly = Schedules(office.lifecycle), Recurrence("UTC", 0, cron="0 3 * * *")
+    schedule = schedules.add(NEEDLE, nightly, Missed.SKIP, work)
+    kept = schedules.add("other", nightly, Missed.SKIP, replace(work, matter="m-2", metadata={}))
     (held,) = claim(office.lifecycle, Lane.GENERATE)
     result = office.blobs.put("acme", "res", NEEDLE.encode(), owners=owners_of("acme", None, "m-1"), scope=held.id)
     finish(office.lifecycle, held, result=result)
@@ -149,7 +152,8 @@ def test_a_matter_goes_with_its_documents_jobs_runs_and_schedules_and_no_other(o
     rows = office.runs.documents("acme", mixed.id)
     assert [(row.name, row.code) for row in rows] == [("plain.txt", None), (None, "document_erased")]
     with pytest.raises(NotFound):
-        Schedules(office.lifecycle).get("acme", schedule.id)
+        schedules.get("acme", schedule.id)
+    assert [row.id for row in schedules.list("acme").rows] == [kept.id]
     assert office.lifecycle.get("acme", bystander.id).state is State.WAITING
     assert office.documents.of_matter("acme", "m-2") == [other]
     office.settle()

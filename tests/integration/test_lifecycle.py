@@ -181,6 +181,8 @@ def test_a_renewed_lease_does_not_run_out(settings: Settings, lifecycle: Lifecyc
         time.sleep(0.1)
     wait_until(lambda: short.care()[0], what="the lease to run out without renewals")
     assert short.renew([held.member], []) == {held.member: "lost"}
+    (other,) = claim(short)
+    assert short.renew([held.member, other.member], []) == {held.member: "lost"}
 
 
 def test_three_crashes_make_a_dead_letter(settings: Settings, lifecycle: Lifecycle) -> None:

@@ -112,8 +112,9 @@ def test_schedules_playbooks_and_documents_of_a_run_have_pages(served: Served) -
         store.add("acme", f"of the matter {number}".encode(), name="a", matter="M-9")
         body = {"name": "weekly", "cron": "0 22 * * 5", "run": {"matter": "M-9", "type": "extract"}}
         assert served.http.post("/v1/schedules", json=body).status_code == 201
-    rows = [row["id"] for page in pages(served, "/v1/schedules", 2) for row in page]
-    assert len(rows) == 5
+    listed = list(pages(served, "/v1/schedules", 2))
+    assert [len(page) for page in listed] == [2, 2, 1]
+    rows = [row["id"] for page in listed for row in page]
     assert rows == sorted(rows)
     names = [row["name"] for page in pages(served, "/v1/playbooks", 1) for row in page]
     assert names == [row["name"] for row in served.http.get("/v1/playbooks").json()["data"]]

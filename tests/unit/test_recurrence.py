@@ -37,6 +37,10 @@ def test_the_hour_stays_when_the_clocks_change(rule: dict[str, str]) -> None:
 def test_an_hour_that_does_not_exist_comes_after_the_change_and_one_that_comes_twice_counts_once() -> None:
     rule = Recurrence(zone="Europe/London", start=NIGHT, rrule="FREQ=DAILY;BYHOUR=1;BYMINUTE=30")
     assert times(rule, NIGHT, 3, "Europe/London") == ["2026-03-28T01:30", "2026-03-29T02:30", "2026-03-30T01:30"]
+    both = Recurrence(zone="Europe/London", start=NIGHT, rrule="FREQ=DAILY;BYHOUR=1,2;BYMINUTE=30")
+    assert times(both, at("2026-03-29T00:00"), 3, "Europe/London") == [
+        "2026-03-29T02:30", "2026-03-30T01:30", "2026-03-30T02:30",
+    ]  # fmt: skip
     autumn = at("2026-10-24T12:00", "Europe/London")
     for way in ({"cron": "30 1 * * *"}, {"rrule": "FREQ=DAILY;BYHOUR=1;BYMINUTE=30"}):
         found = times(Recurrence(zone="Europe/London", start=autumn, **way), autumn, 2, "Europe/London")
@@ -69,6 +73,8 @@ def test_a_rule_counts_from_its_start_wherever_one_looks() -> None:
         {"rrule": "FREQ=DAILY;COUNT=3"},
         {"rrule": "nonsense"},
         {"rrule": ""},
+        {"rrule": "FREQ=DAILY;BYHOUR=" + ",".join(["1"] * 300)},
+        {"cron": ",".join(["0"] * 100) + " 0 * * *"},
         {"cron": "0 0 * * *", "zone": "Mars/Base"},
         {"cron": "0 0 * * *", "zone": "../etc/passwd"},
     ],
