@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
 from collections.abc import Iterator
@@ -12,12 +13,30 @@ from hypothesis import strategies as st
 
 from gateway.job_lines import MEDIA_TYPE
 from gateway.stack.valkey import EmbeddedValkey
+from services.paging import Place, write_cursor
+from tests.fuzz_hooks import CURSORS
 from tests.serving import Served, serving, settings_on
 
 # What may stand in a header's value; the rest never reaches the application.
 VISIBLE = st.characters(codec="latin-1", exclude_categories=("Cc",))
 VALUES = st.text(VISIBLE, max_size=400).map(str.strip)
 PLACES = st.from_regex(r"[0-9]{0,22}(-[0-9]{0,22})?", fullmatch=True) | st.sampled_from([str(2**64), f"1-{2**64}"])
+# Forms that a key has, and credentials that only look so.
+KEYS = st.from_regex(r"cm_[0-9a-f]{12}_[0-9a-f]{48}", fullmatch=True) | st.binary(max_size=80).map(
+    lambda raw: base64.b64encode(raw).decode()
+)
+KINDS = st.sampled_from(
+    [
+        "application/json",
+        "application/json; charset=utf-16",
+        "application/x-ndjson",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "multipart/form-data; boundary=B",
+        'multipart/form-data; boundary="',
+        "text/plain",
+    ]
+)
 FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -62,6 +81,48 @@ def test_any_last_event_id(served: Served, last: str) -> None:
 def test_any_cursor_and_tag(served: Served, tag: str, cursor: str) -> None:
     for path in ("/v1/jobs", "/v1/documents", "/v1/runs", "/v1/schedules", "/v1/dead-letters"):
         assert ask(served, "GET", f"{path}?cursor={cursor}", {"If-None-Match": tag}) in (200, 422)
+
+
+@pytest.fixture(scope="module")
+def lists(served: Served) -> dict[str, str]:
+    """The path of each list that has cursors, by their kind."""
+    run = served.http.post("/v1/runs", json={"open": True, "type": "extract"}).json()["id"]
+    webhook = served.http.post("/v1/webhooks", json={"url": "http://127.0.0.1:9/fuzz"}).json()["id"]
+    return {kind: path.format(run_id=run, webhook_id=webhook) for path, kind in CURSORS.items()}
+
+
+@given(
+    kind=st.sampled_from(list(CURSORS.values())),
+    other=st.sampled_from(list(CURSORS.values())),
+    score=st.floats(allow_nan=False, allow_infinity=False),
+    name=st.from_regex(r"[!-~]{1,200}", fullmatch=True),
+)
+@FUZZ
+def test_any_place_in_any_list(
+    served: Served, lists: dict[str, str], kind: str, other: str, score: float, name: str
+) -> None:
+    """A cursor that is made up in the right form reads on from somewhere in its list, and in no other."""
+    answer = served.http.get(lists[kind], params={"cursor": write_cursor(other, Place(score, name)), "limit": 3})
+    assert answer.status_code == (200 if kind == other else 422), answer.text
+    assert kind == other or answer.json()["code"] == "cursor_invalid"
+
+
+@given(scheme=st.sampled_from(["Bearer", "bearer", "Basic", "Digest", "", "cm_"]), value=VALUES | KEYS)
+@FUZZ
+def test_any_authorization(served: Served, scheme: str, value: str) -> None:
+    for path in ("/v1/jobs", "/v1/keys", "/openapi.json"):
+        assert ask(served, "GET", path, {"Authorization": f"{scheme} {value}".strip()}) == 401
+    assert ask(served, "GET", "/livez", {"Authorization": f"{scheme} {value}".strip()}) == 200
+
+
+@given(kind=VALUES | KINDS, urgency=VALUES, body=st.binary(max_size=200) | st.just(b'{"model": "none", "prompt": "x"}'))
+@FUZZ
+def test_any_content_type_and_priority(served: Served, kind: str, urgency: str, body: bytes) -> None:
+    headers = {"Content-Type": kind, "X-Casemill-Priority": urgency}
+    refused = (400, 403, 404, 415, 422)
+    for path in ("/v1/completions", "/v1/embeddings", "/v1/files", "/v1/schedules", "/v1/webhooks"):
+        assert ask(served, "POST", path, headers, body) in refused
+    assert ask(served, "POST", "/v1/playbooks/validate", headers, body) == 422
 
 
 @given(

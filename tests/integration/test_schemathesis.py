@@ -18,7 +18,7 @@ from tests.prepared import Prepared
 
 ROOT = Path(__file__).parents[2]
 # A minute or so in `make test`, the same each time; in `make test-all` every boundary of every schema, and at random.
-BRIEF = ("--phases", "fuzzing,stateful", "--max-examples", "4", "--seed", "1")
+BRIEF = ("--phases", "fuzzing,stateful", "--max-examples", "3", "--seed", "1")
 LONG = ("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "40")
 REFUSED = ("--phases", "coverage,fuzzing", "--max-examples", "4")
 
@@ -45,11 +45,12 @@ class Fuzzed:
             "tests/schemathesis.toml",
             "run",
         ]
-        command += [str(self.description), "--url", self.stack.url, "--workers", "4", *sent, *options]
+        # One worker: hypothesis parses source, which fails in several threads of Python 3.11 at once.
+        command += [str(self.description), "--url", self.stack.url, "--workers", "1", *sent, *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "FUZZING_KEY_ID": key.split("_")[1] if key else ""}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"Tested: {self.operations}" in done.stdout, done.stdout
+        assert f"{self.operations} selected / {self.operations} total" in done.stdout, done.stdout
         return done.stdout
 
 

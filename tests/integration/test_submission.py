@@ -261,14 +261,14 @@ def test_a_request_id_goes_with_the_job(served: Served) -> None:
 
 def test_fifty_at_once_that_wait_are_one_job(served: Served) -> None:
     named = {"Idempotency-Key": "fifty", "Prefer": "wait=20"}
-    started = threading.Barrier(21)
+    started = threading.Barrier(51)
 
     def send(_: int) -> httpx.Response:
         started.wait()
         return served.http.post("/v1/jobs", json=job_body(), headers=named)
 
-    with ThreadPoolExecutor(20) as pool:
-        answers = [pool.submit(send, number) for number in range(20)]
+    with ThreadPoolExecutor(50) as pool:
+        answers = [pool.submit(send, number) for number in range(50)]
         started.wait()
         (held,) = wait_until(served.claim)
         served.end(held, result=Blobs(served.settings.data_dir).put("acme", "res", b"{}"))
