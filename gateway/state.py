@@ -1,7 +1,8 @@
 """What the routes of one gateway process share, and who a request acts for.
 
 What a new route has to do: take one of the principals below, and stand with its scope in ``tests/routes.py``, or the
-walk over all routes fails.
+walk over all routes fails. It says by ``@raises`` which problems it answers with, and has a request in
+:mod:`gateway.openapi.requests` where its path is not all that there is to say, or the tests of the description fail.
 
 - ``Reader``, ``Submitter``: the tenant's key has the scope. A key for named matters passes only where every parameter
   of the path is one of ``gateway.matters``, and what it names is of the key's matters. A route whose **body** names

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from tests.conftest import wait_until
-from tests.witness import Witness
+from tests.witness import Witnessed
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def served(app: FastAPI) -> Generator[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        witness = Witness(app)
+        witness = Witnessed(app)
         server = uvicorn.Server(uvicorn.Config(witness, log_level="error"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -25,7 +25,7 @@ from services.jobs import Claim, Completion, Device, Lane
 from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.conftest import wait_until
-from tests.witness import Witness
+from tests.witness import Witnessed
 
 CPU = (Device.CPU, Device.ANY)
 
@@ -100,7 +100,7 @@ def serving(settings: Settings) -> Generator[Served]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     options: dict[str, Any] = serving_options(settings) | {"log_level": "error"}
-    witness = Witness(create_app(settings))
+    witness = Witnessed(create_app(settings))
     server = uvicorn.Server(uvicorn.Config(witness, **options))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

@@ -13,27 +13,56 @@ from tests.described import Description, Operation
 
 # A body that is larger is not read a second time.
 MOST_BYTES = 2**20
-# Tests end jobs as workers do, with results and problems of their own making.
+# Tests without workers end jobs themselves, with results and problems of their own making.
 MADE_UP = re.compile(r"(data/\d+/)?(result|problem): ")
+NOTHING = re.compile("(?!)")
 
 
 @dataclass
 class Witness:
-    """ASGI middleware around the application; ``seen`` are answers that its description does not know."""
+    """Looks at answers; ``seen`` are those that the description does not know, and why."""
 
-    app: FastAPI
-    seen: list[str] = field(default_factory=list[str])
+    document: dict[str, Any]
+    seen: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     def __post_init__(self) -> None:
-        self._description = Description(self.app.openapi())
+        self._description = Description(self.document)
         self._operations = [
             (re.compile(re.sub(r"\{\w+\}", "[^/]+", one.path)), one) for one in self._description.operations()
         ]
 
+    def operation(self, method: str, path: str) -> Operation | None:
+        fits = (one for pattern, one in self._operations if pattern.fullmatch(path) and one.method == method)
+        return next(fits, None)
+
+    def look(self, operation: Operation, answer: httpx.Response) -> None:
+        told = f"{operation.method} {operation.path} → {answer.status_code} {answer.text[:200]}"
+        self.seen += [(told, wrong) for wrong in self._description.misfits(operation, answer)]
+
+    def hook(self, answer: httpx.Response) -> None:
+        """For a client of httpx."""
+        operation = self.operation(answer.request.method, answer.request.url.path)
+        if operation and "event-stream" not in answer.headers.get("content-type", ""):
+            answer.read()
+            self.look(operation, answer)
+
+    def check(self, but: re.Pattern[str] = NOTHING) -> None:
+        """Fail where something was answered that the description does not know."""
+        found = [f"{told}: {wrong}" for told, wrong in self.seen if not but.match(wrong)]
+        assert not found, "not in the API's description:\n" + "\n".join(dict.fromkeys(found[:50]))
+
+
+class Witnessed:
+    """ASGI middleware around an application without workers."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._witness = Witness(app.openapi())
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        operation = self._operation(scope) if scope["type"] == "http" else None
-        if operation is None:
-            await self.app(scope, receive, send)
+        asked = scope["type"] == "http" and self._witness.operation(scope["method"], scope["path"])
+        if not asked:
+            await self._app(scope, receive, send)
             return
         answer: dict[str, Any] = {"content": b""}
 
@@ -44,25 +73,12 @@ class Witness:
                 answer["content"] += message.get("body", b"")
             await send(message)
 
-        await self.app(scope, receive, watched)
-        if "status_code" in answer and answer["status_code"] != 499:
-            self._look_at(operation, httpx.Response(**answer))
+        await self._app(scope, receive, watched)
+        if answer.get("status_code", 499) != 499 and len(answer["content"]) < MOST_BYTES:
+            whole = httpx.Response(**answer)
+            if "event-stream" not in whole.headers.get("content-type", ""):
+                self._witness.look(asked, whole)
 
     def check(self) -> None:
-        """Fail where something was answered that the description does not know."""
-        assert not self.seen, "not in the API's description:\n" + "\n".join(dict.fromkeys(self.seen[:50]))
-
-    def _operation(self, scope: Any) -> Operation | None:
-        fits = (
-            one for path, one in self._operations if path.fullmatch(scope["path"]) and one.method == scope["method"]
-        )
-        return next(fits, None)
-
-    def _look_at(self, operation: Operation, answer: httpx.Response) -> None:
-        streamed = "event-stream" in answer.headers.get("content-type", "")
-        if not streamed and len(answer.content) < MOST_BYTES:
-            self.seen += [
-                f"{operation.method} {operation.path} → {answer.status_code} {answer.text[:200]}: {wrong}"
-                for wrong in self._description.misfits(operation, answer)
-                if not MADE_UP.match(wrong)
-            ]
+        """As :meth:`Witness.check`, but for what tests made up."""
+        self._witness.check(MADE_UP)

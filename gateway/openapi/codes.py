@@ -212,9 +212,6 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "The request lacks the document that it is about.",
         "review needs `document`; upload it with POST /v1/documents",
     ),
-    "document_empty": Code(
-        422, "The document has no bytes or no text.", "the document is empty; send its bytes as the body"
-    ),
     "documents_required": Code(422, "Neither documents nor a matter are named.", "name `documents` or a `matter`"),
     "matter_required": Code(422, "A schedule is for a matter.", "the run of a schedule goes over a `matter`"),
     "time_invalid": Code(

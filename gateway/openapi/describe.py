@@ -104,6 +104,8 @@ def _complete(
     for answer in answers.values():
         if answer["description"] == _UNSAID:
             answer["description"] = _said_of(answer, schemas)
+        if "content" in answer:
+            answer["content"] = dict(sorted(answer["content"].items(), key=lambda kind: kind[0] != "application/json"))
         answer["headers"] = answer.get("headers", {}) | header_refs("X-Request-ID", *rates)
     problems = _problems(operation, scope, _PARAMETER.findall(template)).union(*map(problems_of, [endpoint, *calls]))
     for status, answer in problem_answers(problems, path, openai=speaks_openai(path)).items():

@@ -80,5 +80,5 @@ def _example(code: str, status: int, path: str, *, openai: bool) -> dict[str, st
     problem |= {"instance": path, "request_id": _REQUEST_ID}
     problem |= {"error": openai_answers.error(problem["detail"], code)} if openai else {}
     name = f"{code}-{status}-openai" if openai else f"{code}-{status}"
-    EXAMPLES.setdefault(name, {"summary": CODES[code].means, "value": problem})
+    EXAMPLES.setdefault(name, {"summary": code, "value": problem})
     return {"$ref": f"#/components/examples/{name}"}

@@ -17,7 +17,7 @@ Declared = TypeVar("Declared", bound=Callable[..., Any])
 Problem = tuple[str, int]
 """A code and the status that it comes with."""
 
-CODES: Final[dict[str, Code]] = JOB_CODES | GATEWAY_CODES
+CODES: Final[dict[str, Code]] = GATEWAY_CODES | JOB_CODES
 _RAISED: Final[dict[Callable[..., Any], frozenset[Problem]]] = {}
 
 

@@ -16,6 +16,7 @@ from gateway.client_file import ClientFile
 from gateway.stack.supervisor import Stack
 from services.settings import Settings
 from tests.conftest import wait_until
+from tests.witness import Witness
 
 
 @dataclass(frozen=True)
@@ -80,4 +81,7 @@ def running(data_dir: Path, say: Callable[[str], None] = print, **changes: Any) 
 def fake_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A stack whose engine is fake."""
     with running(tmp_path_factory.mktemp("fake-stack")) as stack:
+        witness = Witness(stack.http.get("/openapi.json").json())
+        stack.http.event_hooks["response"].append(witness.hook)
         yield stack
+        witness.check()

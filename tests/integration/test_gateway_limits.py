@@ -103,3 +103,17 @@ def test_too_many_connections_are_told_so_and_served_later(served: Served) -> No
         for one in crowd:
             one.close()
         wait_until(lambda: http.get("/livez").status_code == 200, 20, "room")
+
+
+def test_a_method_that_a_path_has_not_is_answered_with_those_it_has(served: Served) -> None:
+    answer = served.http.put("/v1/jobs/job_1")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "DELETE, GET"
+    assert served.http.patch("/v1/jobs").headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize("token", [True, "7", None, 1.5])
+def test_a_token_is_a_number(served: Served, token: object) -> None:
+    """Python would take ``true`` for the token 1 and ``"7"`` for 7."""
+    answer = served.http.post("/v1/embeddings", json={"model": "e", "input": [[token]]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
