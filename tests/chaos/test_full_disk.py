@@ -75,7 +75,7 @@ def serving(stack: ExitStack, settings: Settings) -> tuple[Lifecycle, httpx.Clie
     queue = Lifecycle(settings)
     stack.callback(queue.client.close)
     key = Access(queue.client, queue.keys).create("chaos", tenant="acme")
-    stack.enter_context(real_worker(settings, "writer", "generate"))
+    stack.enter_context(real_worker(settings, "writer", "generate,embed"))
     client = stack.enter_context(mortal_gateway(settings, key))
     wait_until(lambda: client.get("/v1/workers").json()["data"], 60, "the worker's announcement")
     return queue, client
@@ -96,8 +96,8 @@ def test_a_full_blob_store_refuses_and_recovers(valkey: EmbeddedValkey, disk: Pa
             assert refused.headers["Retry-After"]
             assert jobs_of(queue) == accepted
             assert sorted(path.name for path in disk.rglob("in_*")) == blobs
-            # Nothing of a small one needs the disk until its result does.
-            body = {"type": "generate", "input": {"prompt": "short", "max_tokens": 8}}
+            # Nothing of a small one needs the disk until a result does that is too large for the record.
+            body = {"type": "embed", "input": {"texts": ["short"] * 16}}
             accepted.append(client.post("/v1/jobs", json=body).json()["id"])
             wait_until(lambda: queue.counters().get("retries"), 30, "a result that finds no room")
         accepted.append(post(client, 1).json()["id"])
