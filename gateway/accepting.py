@@ -18,15 +18,17 @@ from gateway.prefer import Preference, read_preference
 from gateway.request_headers import IdempotencyKey
 from gateway.schemas import JobRequest, JobView
 from gateway.state import Gateway, MatterSubmitter, Shared
-from gateway.submissions import INLINE_BYTES, build_submission
+from gateway.submissions import INLINE_BYTES, build_submission, request_hash
 from services.errors import CasemillError
-from services.jobs import Job, JobType, Submission
+from services.jobs import Device, Job, JobType, Submission
 from services.lifecycle import Lifecycle
 from services.principal import Principal
 
 POLL_SECONDS = 1
-# Built from the request alone, and many a second: others look documents up, and are submitted each in a thread.
+# They come many a second; others look documents up, and are submitted each in a thread.
 PROMPTS = (JobType.GENERATE, JobType.EMBED)
+Built = Submission | tuple[Job, bool]
+"""What a request comes to: a job to be submitted, or one that was accepted before."""
 ACCEPTED: Final[Answers] = {
     202: answer("Location", "Retry-After", "Preference-Applied", description="The job is accepted, and on the disk"),
     200: answer(
@@ -57,10 +59,10 @@ class Accepting:
         """
         build = partial(self._build, job_request, playbook_text)
         # The record is what the script answers: a call after it could fail and make an accepted job look refused.
-        if self.small and job_request.type in PROMPTS:
+        if self._from_request_alone(job_request):
             job, _ = await self.gateway.submitting(build)
         else:
-            job, _ = await run_in_threadpool(lambda: self.gateway.lifecycle.submit(build()))
+            job, _ = await run_in_threadpool(self._submit, build)
         headers = {"Location": f"/v1/jobs/{job.id}"}
         ended = await self._ended(job)
         if applied := self.preference.applied(ended=ended is not None):
@@ -70,12 +72,22 @@ class Accepting:
         view = ended or JobView.of(job)
         return Response(view.model_dump_json(), 200 if ended else 202, headers, media_type="application/json")
 
-    def _build(self, job_request: JobRequest, playbook_text: str | None) -> Submission:
-        return replace(
-            build_submission(self.gateway, self.principal, job_request, playbook_text=playbook_text),
-            idempotency_key=self.principal.idempotency(self.idempotency_key),
-            request_id=self.request_id,
+    def _from_request_alone(self, wanted: JobRequest) -> bool:
+        """Whether a job is built without asking Redis: then many go together, and none holds up the others."""
+        limits = (self.principal.limits.tokens, self.gateway.settings.tenant_tokens_per_minute)
+        looks_up = wanted.callback is not None or wanted.device != Device.ANY or limits != (None, None)
+        return self.small and wanted.type in PROMPTS and not looks_up
+
+    def _build(self, job_request: JobRequest, playbook_text: str | None) -> Built:
+        return build_or_find(
+            self.gateway, self.principal, job_request, self.idempotency_key, self.request_id, playbook_text
         )
+
+    def _submit(self, build: Callable[[], Built]) -> tuple[Job, bool]:
+        (answer,) = submit_each(self.gateway.lifecycle, [build])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def _ended(self, job: Job) -> JobView | None:
         """The view of the job that has ended while the client waited, and ``None`` if that cannot be known."""
@@ -88,12 +100,34 @@ class Accepting:
             return None
 
 
-def submit_each(
-    lifecycle: Lifecycle, builders: Sequence[Callable[[], Submission]]
-) -> list[tuple[Job, bool] | Exception]:
+def build_or_find(
+    gateway: Gateway,
+    principal: Principal,
+    wanted: JobRequest,
+    idempotency_key: str | None,
+    request_id: str,
+    playbook_text: str | None = None,
+) -> Built:
+    """The submission of a request, or the job that the same request was accepted as before.
+
+    A repeat is answered by that job also where the request would be refused now: its models' workers may be away since,
+    or its tokens used up.
+    """
+    key = principal.idempotency(idempotency_key)
+    try:
+        submission = build_submission(gateway, principal, wanted, playbook_text=playbook_text)
+    except CasemillError:
+        known = key and gateway.lifecycle.accepted(principal.tenant, key, request_hash(wanted, playbook_text or ""))
+        if known:
+            return known, False
+        raise
+    return replace(submission, idempotency_key=key, request_id=request_id)
+
+
+def submit_each(lifecycle: Lifecycle, builders: Sequence[Callable[[], Built]]) -> list[tuple[Job, bool] | Exception]:
     """Build jobs and submit them together, as :meth:`Lifecycle.submit_each`; what one raises stands in its place."""
 
-    def built(build: Callable[[], Submission]) -> Submission | Exception:
+    def built(build: Callable[[], Built]) -> Built | Exception:
         try:
             return build()
         except Exception as error:  # for whoever asked for this one

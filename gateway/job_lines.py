@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import logging
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,16 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.routing import Match
 from starlette.types import Scope
 
-from gateway.accepting import submit_each
+from gateway.accepting import Built, build_or_find, submit_each
 from gateway.openapi.raises import raises
+from gateway.problems import gateway_failed
 from gateway.schemas import JobRequest, JobView, Problem
 from gateway.state import Gateway
-from gateway.submissions import build_submission
 from services.errors import CasemillError, InvalidRequest, PayloadTooLarge, validation_reasons
-from services.jobs import Job, Submission
+from services.jobs import Job
 from services.principal import Principal
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/x-ndjson"
 MOST_LINES = 1000
@@ -70,27 +72,24 @@ def submit_lines(
     if not lines:
         raise InvalidRequest("the body has no line; send one JSON object a line, each a job", code="lines_missing")
 
-    def build(number: int, line: bytes) -> Submission:
+    def build(number: int, line: bytes) -> Built:
         try:
             wanted = JobLine.model_validate_json(line)
         except ValidationError as error:
             raise CasemillError(validation_reasons(error.errors()), code="request_invalid", status=422) from None
         shared = f"\0{number}\0{idempotency_key}" if idempotency_key else None  # as no client's own key can be
-        return replace(
-            build_submission(gateway, principal, wanted.job()),
-            idempotency_key=principal.idempotency(wanted.idempotency_key or shared),
-            request_id=request_id,
-        )
+        return build_or_find(gateway, principal, wanted.job(), wanted.idempotency_key or shared, request_id)
 
     results = submit_each(gateway.lifecycle, [partial(build, number, line) for number, line in lines])
     return "".join(_answer(number, result) for (number, _), result in zip(lines, results, strict=True))
 
 
 def _answer(number: int, result: tuple[Job, bool] | Exception) -> str:
-    if isinstance(result, CasemillError):
+    if isinstance(result, Exception):
+        if not isinstance(result, CasemillError):
+            log.error("line %d: %s", number, type(result).__name__, exc_info=result)
+            result = gateway_failed()
         told: dict[str, Any] = {"line": number, "status": result.http_status, "problem": result.problem()}
-    elif isinstance(result, Exception):
-        raise result
     else:
         told = {"line": number, "status": 202, "job": JobView.of(result[0]).model_dump(mode="json")}
     return json.dumps(told, ensure_ascii=False) + "\n"

@@ -57,6 +57,11 @@ def methods_of(app: FastAPI, path: str) -> list[str]:
     return sorted({method for route in routes for method in route.methods or ()})
 
 
+def gateway_failed() -> CasemillError:
+    """What a client is told of a bug; the log has the rest."""
+    return CasemillError("the gateway failed; its log has the traceback")
+
+
 def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
     """Answer our errors, validation errors, unknown routes and bugs in the same shape."""
 
@@ -94,7 +99,7 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
 
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         log.error("request %s: %s", getattr(request.state, "request_id", "-"), type(error).__name__, exc_info=error)
-        return problem_response(CasemillError("the gateway failed; its log has the traceback").problem(), request)
+        return problem_response(gateway_failed().problem(), request)
 
     app.exception_handler(CasemillError)(on_casemill_error)
     app.exception_handler(RequestValidationError)(on_invalid)

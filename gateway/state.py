@@ -83,7 +83,7 @@ class Gateway:
     files: Files
     batches: Batches
     events: Streams
-    submitting: Together[Callable[[], Submission], tuple[Job, bool]]
+    submitting: Together[Callable[[], Submission | tuple[Job, bool]], tuple[Job, bool]]
     external_ids: ExternalIds
 
 

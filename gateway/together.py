@@ -36,22 +36,23 @@ class Together(Generic[Asked, Answer]):
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if len(self._going) < GOES:
-            go = asyncio.create_task(self._go())
-            self._going.add(go)
-            go.add_done_callback(self._going.discard)
+            self._going.add(asyncio.create_task(self._go()))
         return await future
 
     async def _go(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-            try:
-                answers = await run_in_threadpool(self._each, [item for item, _ in batch])
-            except Exception as error:  # theirs to tell, as if each had called alone
-                answers = [error] * len(batch)
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if future.done():  # nobody waits for it any more
-                    continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+                try:
+                    answers = await run_in_threadpool(self._each, [item for item, _ in batch])
+                except Exception as error:  # theirs to tell, as if each had called alone
+                    answers = [error] * len(batch)
+                for (_, future), answer in zip(batch, answers, strict=True):
+                    if future.done():  # nobody waits for it any more
+                        continue
+                    if isinstance(answer, Exception):
+                        future.set_exception(answer)
+                    else:
+                        future.set_result(answer)
+        finally:  # in the same turn as the last look, or what comes between would wait for the next request
+            self._going = {go for go in self._going if go is not asyncio.current_task()}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from services.audit import Audit
 from services.credentials import Credential, digest
-from services.errors import CasemillError, InvalidRequest, NotFound, Unauthorized
+from services.errors import InvalidRequest, NotFound, Unauthorized
 from services.jobs import Priority, check_name
 from services.keys import Keys
 from services.principal import SCOPES, UNLIMITED, Limits, Principal
@@ -121,17 +121,17 @@ class Access:
     def check(self, secret: str, *, session: bool = False) -> Principal:
         """Who holds this key or session, as one request of theirs; raises ``Unauthorized`` or ``RateLimited``."""
         principal = self.check_each([Credential(secret, session)])[0]
-        if isinstance(principal, CasemillError):
+        if isinstance(principal, Exception):
             raise principal
         return principal
 
-    def check_each(self, credentials: Sequence[Credential]) -> list[Principal | CasemillError]:
+    def check_each(self, credentials: Sequence[Credential]) -> list[Principal | Exception]:
         """As :meth:`check` for each of them, asked together; an error stands in the place of who is not let in."""
         asked = [credential.asked() for credential in credentials]
         answers = iter(self._scripts.run_each("admit", [self._tenant | one for one in asked if one is not None]))
         found = [["unknown"] if one is None else next(answers) for one in asked]
         return [
-            answer if isinstance(answer, CasemillError) else credential.judged(*answer)
+            answer if isinstance(answer, Exception) else credential.judged(*answer)
             for credential, answer in zip(credentials, found, strict=True)
         ]
 

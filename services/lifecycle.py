@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import repeat
+from typing import Any, ParamSpec, TypeVar
 
 from services.backlog_limits import backlog_limits, seconds_to_room
 from services.data_keys import Erased
-from services.errors import BacklogFull, CasemillError, Conflict, InvalidRequest, Unavailable, unknown
+from services.errors import BacklogFull, Conflict, InvalidRequest, Unavailable, unknown
 from services.fleet import ANNOUNCEMENT_SECONDS, Fleet
 from services.job_index import label_digests, labels
 from services.jobs import (
@@ -39,6 +41,9 @@ TICKET_LIMIT = 64
 DELIVERY_RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 # Submissions sent together: one sync to disk for all of them, and no urgent script waits long behind them.
 SUBMIT_BATCH = 50
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
 
 class Lifecycle:
@@ -72,27 +77,38 @@ class Lifecycle:
         ``Conflict`` (the key was used for another payload) or ``InvalidRequest`` (its time is over); then nothing was
         queued.
         """
-        fields, argument = self._acceptance(submission)
-        return self._accepted(fields, self.scripts.run("submit", argument))
+        answer = self.submit_each([submission])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def submit_each(self, submissions: Sequence[Submission]) -> list[tuple[Job, bool] | CasemillError]:
+    def submit_each(self, submissions: Sequence[Submission]) -> list[tuple[Job, bool] | Exception]:
         """As :meth:`submit` for each of them in order, sent together; an error stands in the place of what was refused.
 
         Where the server goes away, those on their way are ``Unavailable``, although they may have been accepted.
         """
-        answers: list[tuple[Job, bool] | CasemillError] = []
+        answers: list[tuple[Job, bool] | Exception] = []
+        slots = cache(self._slots)
         for start in range(0, len(submissions), SUBMIT_BATCH):
-            batch = [self._acceptance(one) for one in submissions[start : start + SUBMIT_BATCH]]
+            batch = [_or_error(self._acceptance, one) for one in submissions[start : start + SUBMIT_BATCH]]
+            sent = [one for one in batch if not isinstance(one, Exception)]
             try:
-                replies = self.scripts.run_each("submit", [argument for _, argument in batch])
+                replies = iter(self.scripts.run_each("submit", [argument for _, argument in sent]))
             except Unavailable as error:
-                replies = [error] * len(batch)
-            for (fields, _), reply in zip(batch, replies, strict=True):
-                try:
-                    answers.append(self._accepted(fields, reply))
-                except CasemillError as error:
-                    answers.append(error)
+                replies = repeat(error)
+            answers += [
+                one if isinstance(one, Exception) else _or_error(self._accepted, one[0], next(replies), slots)
+                for one in batch
+            ]
         return answers
+
+    def accepted(self, tenant: str, idempotency_key: str, request: str) -> Job | None:
+        """The job that was accepted under this key for the same request, by its hash; ``None`` if none was."""
+        name = self.keys("idempotency", tenant=tenant, key=self.records.digest(tenant, "idempotency", idempotency_key))
+        with redis_errors():
+            known = self.client.get(name)
+        job, _, digest = (known or "").partition("|")
+        return self.get(tenant, job) if digest == self.records.digest(tenant, "request", request) else None
 
     def _acceptance(self, submission: Submission) -> tuple[dict[str, str], dict[str, Any]]:
         """The fields of the new record as they are, and what the script gets, in which they are sealed."""
@@ -104,14 +120,13 @@ class Lifecycle:
             argument["labels"] = found_by
         return fields, argument | acceptance(self.records, submission, fields["input"])
 
-    def _accepted(self, fields: dict[str, str], reply: Any) -> tuple[Job, bool]:
-        if isinstance(reply, CasemillError):
+    def _accepted(self, fields: dict[str, str], reply: Any, slots: Callable[[str], int]) -> tuple[Job, bool]:
+        if isinstance(reply, Exception):
             raise reply
         verdict, value, *load = reply
         if verdict == "full":
             over, limit, took = load
-            slots = sum(worker.slots for worker in self._fleet.workers() if fields["lane"] in worker.lanes)
-            seconds = seconds_to_room(int(over), int(limit), float(took) if took else None, slots)
+            seconds = seconds_to_room(int(over), int(limit), float(took) if took else None, slots(fields["lane"]))
             raise BacklogFull(f"{value} ({fields['lane']}); try again later", retry_after=seconds)
         if verdict == "conflict":
             raise key_reused()
@@ -121,6 +136,9 @@ class Lifecycle:
         accepted = verdict == "accepted"
         # What was accepted is at hand as it was before it was sealed; the answer has the rest.
         return Job.from_fields((fields if accepted else {}) | self.records.open_job(pairs(value))), accepted
+
+    def _slots(self, lane: str) -> int:
+        return sum(worker.slots for worker in self._fleet.workers() if lane in worker.lanes)
 
     def work(
         self,
@@ -360,6 +378,14 @@ def acceptance(records: SealedRecords, submission: Submission, payload: str) -> 
         argument["idempotency_key"] = records.digest(tenant, "idempotency", submission.idempotency_key)
         argument["payload_hash"] = records.digest(tenant, "request", request)
     return argument
+
+
+def _or_error(call: Callable[Given, Answer], *given: Given.args, **named: Given.kwargs) -> Answer | Exception:
+    """What a call answers or raises: one of several must not stop the others."""
+    try:
+        return call(*given, **named)
+    except Exception as error:
+        return error
 
 
 def key_reused() -> Conflict:

@@ -11,7 +11,6 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from services.errors import Unavailable
 from services.keys import lua_functions
 from services.redis_client import Redis, Script, redis_errors
 
@@ -91,7 +90,7 @@ class Scripts:
             return script(args=[self._options, json.dumps(argument)])
 
     def run_each(self, name: str, arguments: Sequence[dict[str, Any]]) -> list[Any]:
-        """What the script answers for each argument, sent together; where the server refuses one, an ``Unavailable``.
+        """What the script answers for each argument, sent together; an exception in the place of one that failed.
 
         Raises ``Unavailable`` when the server is away; then any of them may have run.
         """
@@ -124,5 +123,5 @@ def _refused(answer: Any) -> Any:
     try:
         with redis_errors():
             raise answer
-    except Unavailable as error:
+    except Exception as error:  # the others have run
         return error

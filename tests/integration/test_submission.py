@@ -15,8 +15,12 @@ import pytest
 from gateway.job_lines import MEDIA_TYPE, MOST_LINES
 from gateway.stack.valkey import EmbeddedValkey
 from services.blobs import Blobs
+from services.errors import InvalidRequest
+from services.jobs import JobType, State, Submission
 from tests.conftest import leaked_keys, wait_until
 from tests.serving import Served, job_body, serving, settings_on
+
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +219,36 @@ def test_a_repeat_after_the_time_is_the_same_job(served: Served) -> None:
     wait_until(lambda: served.http.get(f"/v1/jobs/{first}").json()["state"] == "expired")
     again = send()
     assert (again.status_code, again.json()["id"]) == (202, first)
+
+
+def test_a_repeat_is_answered_by_its_job_also_where_it_would_be_refused_now(served: Served) -> None:
+    def send(**headers: str) -> httpx.Response:
+        return served.http.post("/v1/jobs", content=json.dumps(job_body()), headers=JSON | headers)
+
+    once, lines = {"Idempotency-Key": "once"}, {"Idempotency-Key": "lines", "Content-Type": MEDIA_TYPE}
+    first, of_line = send(**once).json()["id"], lines_of(send(**lines))[0]["job"]["id"]
+    raw: Any = served.lifecycle.client
+    worker = served.lifecycle.keys("worker", id="w1")
+    raw.rename(worker, f"{worker}-away")
+    try:
+        wait_until(lambda: send().status_code == 422, 5, "no model any more")
+        assert send(**once).json()["id"] == first
+        assert lines_of(send(**lines))[0]["job"]["id"] == of_line
+        another = served.http.post("/v1/jobs", json=job_body(priority="low"), headers=once)
+        assert another.json()["code"] == "model_unknown"
+    finally:
+        raw.rename(f"{worker}-away", worker)
+
+
+def test_what_fails_of_one_job_fails_of_no_other(served: Served) -> None:
+    def job(tenant: str) -> Submission:
+        return Submission(tenant, JobType.GENERATE, {"prompt": "x"})
+
+    good, bad, also_good = served.lifecycle.submit_each([job("acme"), job("not|a tenant"), job("acme")])
+    assert isinstance(bad, InvalidRequest)
+    for answer in (good, also_good):
+        assert isinstance(answer, tuple)
+        assert served.lifecycle.get("acme", answer[0].id).state is State.QUEUED
 
 
 @pytest.mark.parametrize("lane_limit", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -89,5 +89,35 @@ def test_who_gives_up_holds_nobody_else_up() -> None:
         assert await patient == 2
         with pytest.raises(asyncio.CancelledError):
             await gone
+
+    asyncio.run(run())
+
+
+def test_who_comes_in_the_turn_in_which_all_goes_end_is_not_left_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[asyncio.Future[None]] = []
+
+    async def inline(each: Callable[[list[int]], list[int]], items: list[int]) -> list[int]:
+        """As a thread whose end the loop hears of when the test says so."""
+        ends.append(asyncio.get_running_loop().create_future())
+        await ends[-1]
+        return each(items)
+
+    monkeypatch.setattr("gateway.together.run_in_threadpool", inline)
+
+    async def run() -> None:
+        together = Together[int, int](lambda items: [2 * item for item in items])
+        tasks: list[asyncio.Task[int]] = []
+        for number in range(GOES):
+            tasks += await asked(together, [number])
+            await asyncio.sleep(0)
+        assert len(ends) == GOES
+        for end in ends:
+            end.set_result(None)
+        late = asyncio.create_task(_one(together, 100))  # runs after the goes, in the same turn
+        await asyncio.gather(*tasks)
+        await asyncio.sleep(0)
+        if not ends[-1].done():
+            ends[-1].set_result(None)
+        assert await asyncio.wait_for(late, 5) == 200
 
     asyncio.run(run())
