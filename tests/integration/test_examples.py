@@ -12,6 +12,7 @@ import pytest
 from gateway.app import create_app
 from gateway.openapi.requests import REQUESTS
 from services.settings import Settings
+from services.webhooks import EVENTS
 from tests.described import Description, Operation
 from tests.integration.conftest import Running
 from tests.prepared import Prepared
@@ -120,6 +121,15 @@ def test_every_example_fits_its_schema(description: Description) -> None:
                 if isinstance(value, str):
                     wrong += description.body_errors(where, content, media_type, value)
                 assert not wrong, (operation.id, place, name)
+
+
+def test_what_webhooks_are_sent_is_described(description: Description) -> None:
+    messages = description.document["webhooks"]
+    assert messages.keys() == set(EVENTS)
+    for message in messages.values():
+        content = message["post"]["requestBody"]["content"]["application/json"]
+        (example,) = content["examples"].values()
+        assert not description.errors(content["schema"]["$ref"], example["value"])
 
 
 def test_a_stack_answers_every_example_as_it_stands(fake_stack: Running) -> None:

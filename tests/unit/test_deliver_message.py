@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from gateway.app import create_app
 from services.errors import NotFound, Permanent, Transient
 from services.jobs import Claim, Lane, Priority
 from services.lifecycle import DELIVERY_RETRY_SECONDS
+from services.settings import Settings
+from tests.described import Description
 from workers.execution import Execution, Stopped
 from workers.tasks import deliver as task
 from workers.tasks.deliver import MAX_BODY, message, send_webhook, wait_seconds
@@ -69,6 +73,23 @@ def test_a_message_of_a_batch_is_openais_event_and_holds_counts_alone() -> None:
             "created_at": "2023-11-14T22:13:20.500Z",
         },
     }
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        TOLD,
+        TOLD | {"matter": "M-1", "run": "run_1"},
+        TOLD
+        | {"event": "run.finished", "subject": "run_1", "total": 3, "succeeded": 1, "failed": 2}
+        | {"cancelled": 0, "expired": 0},
+    ],
+)
+def test_a_message_is_as_the_api_describes_it(tmp_path: Path, told: dict[str, Any]) -> None:
+    described = Description(create_app(Settings.model_validate({"data_dir": tmp_path})).openapi())
+    for metadata in ({"case": "C-1"}, {f"field {n}": "🏛" * 512 for n in range(16)}):
+        sent = json.loads(message(told, "2031/7", metadata, None))
+        assert described.errors("#/components/schemas/WebhookMessage", sent) == []
 
 
 def test_metadata_that_is_too_large_is_left_out_and_that_is_said() -> None:

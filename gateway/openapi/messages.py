@@ -1,0 +1,101 @@
+"""The messages that webhooks send, as the description has them: OpenAPI's ``webhooks``; the workers write them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+
+from gateway.openapi.answers import ref
+from gateway.openapi.example_ids import EXAMPLE_IDS
+from gateway.schemas import StateName, TypeName
+from gateway.webhook_schemas import EventName
+from services.webhooks import EVENTS
+
+
+class Told(BaseModel):
+    """What the message is about; a run has its counts, a job that failed its problem's ``code``."""
+
+    id: str = Field(description="of the job or run")
+    url: str = Field(description="where it is: a path of the gateway, or a whole URL where its public one is set")
+    created_at: datetime
+    type: TypeName
+    state: StateName
+    matter: str | None = None
+    external_id: str | None = Field(default=None, description="your own name of the job")
+    metadata: dict[str, str] | None = None
+    omitted: list[str] | None = Field(default=None, description="what would have made the message too large")
+    run: str | None = Field(default=None, description="the run that the job is of")
+    code: str | None = None
+    total: int | None = None
+    succeeded: int | None = None
+    failed: int | None = None
+    cancelled: int | None = None
+    expired: int | None = None
+
+
+class WebhookMessage(BaseModel):
+    """A message by Standard Webhooks 1.0; it never holds text of a document."""
+
+    type: EventName
+    timestamp: datetime
+    data: Told
+
+
+_COUNTS: Final = {"total": 2, "succeeded": 2, "failed": 0, "cancelled": 0, "expired": 0}
+_HEADERS: Final = {
+    "webhook-id": ("Stands for the message, the same at every attempt: take each once.", EXAMPLE_IDS["delivery_id"]),
+    "webhook-timestamp": ("Seconds since the epoch at this attempt; refuse old ones.", "1796034821"),
+    "webhook-signature": (
+        "`v1,` and the base64 HMAC-SHA256 of id, timestamp and body, joined by dots, under the endpoint's secret; two "
+        "of them while a secret is being replaced.",
+        "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+    ),
+}
+
+
+def described_messages() -> dict[str, Any]:
+    """The ``webhooks`` of the document, by event."""
+    return {event: {"post": _message(event)} for event in EVENTS}
+
+
+def _message(event: str) -> dict[str, Any]:
+    kind, _, end = event.partition(".")
+    data: dict[str, Any] = {
+        "id": EXAMPLE_IDS[f"{kind}_id"],
+        "type": "review",
+        "state": "succeeded" if end == "finished" else end,
+        "matter": "M-2041",
+        "url": f"/v1/{kind}s/{EXAMPLE_IDS[f'{kind}_id']}",
+        "created_at": "2026-11-30T10:40:19.900Z",
+        "metadata": {"desk": "property"},
+    }
+    data |= {"external_id": "A-17"} if kind == "job" else _COUNTS
+    data |= {"code": "document_encrypted"} if end == "failed" else {}
+    example = {"type": event, "timestamp": "2026-11-30T10:40:21.250Z", "data": data}
+    return {
+        "operationId": f"told_{event.replace('.', '_')}",
+        "summary": f"{kind.capitalize()} {end}",
+        "description": "Answer 2xx within 15 seconds and work afterwards; anything else is tried again for days.",
+        "tags": ["webhooks"],
+        "parameters": [
+            {
+                "name": name,
+                "in": "header",
+                "required": True,
+                "description": said,
+                "schema": {"type": "string"},
+                "example": one,
+            }
+            for name, (said, one) in _HEADERS.items()
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": ref(WebhookMessage), "examples": {"told": {"value": example}}}},
+        },
+        "responses": {
+            "2XX": {"description": "The message is taken"},
+            "410": {"description": "Send no more: the endpoint is disabled"},
+        },
+    }
