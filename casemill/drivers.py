@@ -151,8 +151,7 @@ def _valued(flow: Flow[T]) -> Flow[None]:
 def _built(http: httpx.Client | httpx.AsyncClient, step: Request) -> httpx.Request:
     return http.build_request(
         step.method,
-        step.path,
-        params=step.params,
+        httpx.URL(step.path).copy_merge_params(step.params),  # given apart they would replace the path's own
         headers=step.headers,
         content=step.content,
         timeout=httpx.USE_CLIENT_DEFAULT if step.timeout is None else step.timeout,
