@@ -164,4 +164,12 @@ def _options(url: str | None, key: str | None, timeout: float, verify: ssl.SSLCo
     if not key:
         raise ValueError("no API key: give `key`, or set CASEMILL_KEY; `casemill keys create NAME` makes one")
     headers = {"Authorization": f"Bearer {key}", "User-Agent": f"casemill/{importlib.metadata.version('casemill')}"}
-    return {"base_url": url, "headers": headers, "timeout": timeout, "verify": verify, "trust_env": False}
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)  # each job that is followed holds one
+    return {
+        "base_url": url,
+        "headers": headers,
+        "timeout": timeout,
+        "verify": verify,
+        "limits": limits,
+        "trust_env": False,
+    }

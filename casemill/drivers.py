@@ -48,7 +48,7 @@ class Blocking:
 
 
 class _Connection:
-    """What one flow has open."""
+    """What one flow has open: one answer at most, so that flows of a bounded pool never wait for each other."""
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
@@ -61,6 +61,7 @@ class _Connection:
                 case Pause():
                     return time.sleep(step.seconds)
                 case Request():
+                    self.close()
                     return _whole(self._http.send(_built(self._http, step)))
                 case Open():
                     self.close()
@@ -111,7 +112,7 @@ class Awaiting:
 
 
 class _AsyncConnection:
-    """What one flow has open."""
+    """The same, awaiting."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
@@ -124,6 +125,7 @@ class _AsyncConnection:
                 case Pause():
                     return await asyncio.sleep(step.seconds)
                 case Request():
+                    await self.aclose()
                     return _whole(await self._http.send(_built(self._http, step)))
                 case Open():
                     await self.aclose()

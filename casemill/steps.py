@@ -19,7 +19,7 @@ E_co = TypeVar("E_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask, and read the whole answer: an :class:`Answer` or :class:`Lost` comes of it.
+    """Ask, and read the whole answer: an :class:`Answer` or :class:`Lost` comes of it. Closes what was open before.
 
     ``repeatable``: whether sending it twice does the same as once. ``timeout``: seconds of silence after which it is
     lost, ``None`` for the client's own.
