@@ -46,7 +46,7 @@ def gateway_of_streams(number: int) -> Generator[str]:
             self.wfile.write(event(1, "succeeded"))
             self.rfile.read(1)  # until the client hangs up
 
-        def log_message(self, format: str, *args: Any) -> None: ...
+        def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002 (its name)
 
     with _Server(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
