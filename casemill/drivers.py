@@ -66,7 +66,7 @@ class _Connection:
                 case Open():
                     self.close()
                     self._answer = answer = self._http.send(_built(self._http, step.request), stream=True)
-                    if answer.is_error:
+                    if not answer.is_success:
                         answer.read()
                         return _whole(answer)
                     self._pieces = answer.iter_bytes()
@@ -130,7 +130,7 @@ class _AsyncConnection:
                 case Open():
                     await self.aclose()
                     self._answer = answer = await self._http.send(_built(self._http, step.request), stream=True)
-                    if answer.is_error:
+                    if not answer.is_success:
                         await answer.aread()
                         return _whole(answer)
                     self._pieces = answer.aiter_bytes()
@@ -154,7 +154,9 @@ def _built(http: httpx.Client | httpx.AsyncClient, step: Request) -> httpx.Reque
     return http.build_request(
         step.method,
         httpx.URL(step.path).copy_merge_params(step.params),  # given apart they would replace the path's own
-        headers=step.headers,
+        headers=[
+            (name.encode(), value.encode()) for name, value in step.headers.items()
+        ],  # httpx would take ASCII only
         content=step.content,
         timeout=httpx.USE_CLIENT_DEFAULT if step.timeout is None else step.timeout,
     )

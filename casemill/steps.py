@@ -38,7 +38,7 @@ class Request:
 class Open:
     """Ask, and leave the answer's body to be read piece by piece; closes what was open before. Comes out as a request.
 
-    An answer that refuses (400 and above) has its body at once.
+    An answer that refuses (none of 200 to 299) has its body at once.
     """
 
     request: Request
