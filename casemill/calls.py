@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from casemill.models import View
+from pydantic import BaseModel, ValidationError
+
+from casemill.models import Page
 from casemill.problems import Unavailable, problem_of
 from casemill.retry import RetryPolicy, Tries
 from casemill.steps import Answer, Emit, Emitting, Flow, Lost, Open, Pause, Read, Request, request
 
-V = TypeVar("V", bound=View)
+V = TypeVar("V", bound=BaseModel)
 
 # What the gateway, or a proxy before it, answers when the same request may succeed a moment later.
 _PASSING = (502, 503, 504)
@@ -22,7 +24,7 @@ def answered(step: Request | Open, tries: Tries) -> Flow[Answer]:
     asked = step.request if isinstance(step, Open) else step
     while True:
         outcome: Answer | Lost = yield step
-        if isinstance(outcome, Answer) and outcome.status < 400:
+        if isinstance(outcome, Answer) and 200 <= outcome.status < 300:
             return outcome
         problem = problem_of(outcome)
         if not _safe_again(asked, outcome):
@@ -33,21 +35,32 @@ def answered(step: Request | Open, tries: Tries) -> Flow[Answer]:
 def json_of(asked: Request, tries: Tries) -> Flow[Any]:
     """The JSON of the answer, ``None`` where it has no body."""
     answer = yield from answered(asked, tries)
-    if not answer.body:
-        return None
-    try:
-        return json.loads(answer.body)
-    except ValueError:
-        raise Unavailable(
-            f"what answers {asked.method} {asked.path} is no gateway of Casemill: its answer is no JSON",
-            code="answer_invalid",
-            status=answer.status,
-        ) from None
+    return loaded(answer.body) if answer.body else None
 
 
 def view_of(view: type[V], asked: Request, tries: Tries) -> Flow[V]:
     """The answer as what it is."""
-    return view.model_validate((yield from json_of(asked, tries)))
+    return viewed(view, (yield from json_of(asked, tries)))
+
+
+def loaded(body: bytes) -> Any:
+    """The JSON of a body; raises ``Unavailable`` (``answer_invalid``) where it is none."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        detail = "what answers is no gateway of Casemill, as its answer is no JSON; give the client the gateway's url"
+        raise Unavailable(detail, code="answer_invalid") from None
+
+
+def viewed(view: type[V], told: Any) -> V:
+    """What was told, as what it is; raises ``Unavailable`` (``answer_invalid``) where it is none."""
+    try:
+        return view.model_validate(told)
+    except ValidationError as error:
+        # Without what was told: that may be of a document, and problems end in logs.
+        wrong = ", ".join(".".join(map(str, each["loc"])) or "all" for each in error.errors(include_input=False))
+        detail = f"the answer is no {view.__name__} ({wrong}); take the client of the gateway's own version"
+        raise Unavailable(detail, code="answer_invalid") from None
 
 
 def pieces(asked: Request, tries: Tries) -> Emitting[bytes, None]:
@@ -69,10 +82,10 @@ def pages(path: str, params: Mapping[str, Any], view: type[V], retry: RetryPolic
     """Emit each row of a list. A page is asked for once the rows before it were taken."""
     cursor: str | None = None
     while True:
-        page = yield from json_of(request("GET", path, params={**params, "cursor": cursor}), retry.begin())
-        for row in page["data"]:
-            yield Emit(view.model_validate(row))
-        cursor = page["next_cursor"]
+        page = yield from view_of(Page, request("GET", path, params={**params, "cursor": cursor}), retry.begin())
+        for row in page.data:
+            yield Emit(viewed(view, row))
+        cursor = page.next_cursor
         if cursor is None:
             return
 

@@ -38,15 +38,23 @@ class Client(Resource[D]):
 
     @operation
     def review(
-        self, source: str | os.PathLike[str] | bytes, /, *, timeout: float | None = None, **options: Unpack[JobOptions]
+        self,
+        source: str | os.PathLike[str] | bytes,
+        /,
+        *,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
     ) -> Flow[dict[str, Any]]:
         """Upload a document, review it, and answer the review; options as :class:`casemill.JobOptions`.
 
         Raises ``Invalid`` where nobody can read the document, ``JobFailed``, and ``Unfinished`` after ``timeout``
-        seconds of waiting.
+        seconds of waiting: wait on by ``jobs.result`` of its ``work``. With an ``idempotency_key``, as of
+        :meth:`casemill.jobs.Jobs.submit`, the same call is the same review, and waits on.
         """
         document = yield from Documents[D].upload.flow(self.documents, source, matter=options.get("matter"))
-        job = yield from Jobs[D].submit.flow(self.jobs, "review", **options | {"document": document.id})
+        asked: JobOptions = {**options, "document": document.id}
+        job = yield from Jobs[D].submit.flow(self.jobs, "review", idempotency_key=idempotency_key, **asked)
         return (yield from Jobs[D].result.flow(self.jobs, job, timeout=timeout))
 
     @operation
@@ -65,7 +73,8 @@ class Client(Resource[D]):
 
         ``body`` is sent as JSON, ``content`` as it is. A POST or PATCH without an ``idempotency_key`` is sent again
         only where the first cannot have been done; ``/v1/jobs``, ``/v1/runs``, ``/v1/search``, ``/v1/compare`` and
-        ``/v1/duplicates`` take one.
+        ``/v1/duplicates`` take one. A DELETE is sent again, so that it can answer ``NotFound`` for what it has itself
+        just erased.
         """
         asked = request(
             method,
@@ -164,4 +173,12 @@ def _options(url: str | None, key: str | None, timeout: float, verify: ssl.SSLCo
     if not key:
         raise ValueError("no API key: give `key`, or set CASEMILL_KEY; `casemill keys create NAME` makes one")
     headers = {"Authorization": f"Bearer {key}", "User-Agent": f"casemill/{importlib.metadata.version('casemill')}"}
-    return {"base_url": url, "headers": headers, "timeout": timeout, "verify": verify, "trust_env": False}
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)  # each job that is followed holds one
+    return {
+        "base_url": url,
+        "headers": headers,
+        "timeout": timeout,
+        "verify": verify,
+        "limits": limits,
+        "trust_env": False,
+    }

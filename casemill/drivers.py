@@ -48,7 +48,7 @@ class Blocking:
 
 
 class _Connection:
-    """What one flow has open."""
+    """What one flow has open: one answer at most, so that flows of a bounded pool never wait for each other."""
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
@@ -61,11 +61,12 @@ class _Connection:
                 case Pause():
                     return time.sleep(step.seconds)
                 case Request():
+                    self.close()
                     return _whole(self._http.send(_built(self._http, step)))
                 case Open():
                     self.close()
                     self._answer = answer = self._http.send(_built(self._http, step.request), stream=True)
-                    if answer.is_error:
+                    if not answer.is_success:
                         answer.read()
                         return _whole(answer)
                     self._pieces = answer.iter_bytes()
@@ -111,7 +112,7 @@ class Awaiting:
 
 
 class _AsyncConnection:
-    """What one flow has open."""
+    """The same, awaiting."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
@@ -124,11 +125,12 @@ class _AsyncConnection:
                 case Pause():
                     return await asyncio.sleep(step.seconds)
                 case Request():
+                    await self.aclose()
                     return _whole(await self._http.send(_built(self._http, step)))
                 case Open():
                     await self.aclose()
                     self._answer = answer = await self._http.send(_built(self._http, step.request), stream=True)
-                    if answer.is_error:
+                    if not answer.is_success:
                         await answer.aread()
                         return _whole(answer)
                     self._pieces = answer.aiter_bytes()
@@ -151,9 +153,10 @@ def _valued(flow: Flow[T]) -> Flow[None]:
 def _built(http: httpx.Client | httpx.AsyncClient, step: Request) -> httpx.Request:
     return http.build_request(
         step.method,
-        step.path,
-        params=step.params,
-        headers=step.headers,
+        httpx.URL(step.path).copy_merge_params(step.params),  # given apart they would replace the path's own
+        headers=[
+            (name.encode(), value.encode()) for name, value in step.headers.items()
+        ],  # httpx would take ASCII only
         content=step.content,
         timeout=httpx.USE_CLIENT_DEFAULT if step.timeout is None else step.timeout,
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Generic, TypeVar
 
-from casemill.calls import answered, json_of
+from casemill.calls import answered, view_of
 from casemill.lines import EventLines
-from casemill.models import FINAL, Event
-from casemill.problems import Problem, Unavailable, problem_of
+from casemill.models import Event, Work
+from casemill.problems import Problem, problem_in, problem_of
 from casemill.retry import RetryPolicy, Tries, unfinished
 from casemill.steps import Emit, Emitting, Lost, Open, Pause, Read, Request
+
+W = TypeVar("W", bound=Work)
 
 INTERRUPTED = "interrupted"
 # Of silence, after which a connection is dead: the gateway says something every 10 s.
@@ -19,21 +21,24 @@ SILENCE_SECONDS = 35.0
 
 
 @dataclass(slots=True)
-class Following:
-    """Follows what is at ``path`` from behind the event ``last``, at most until a moment of :func:`time.monotonic`."""
+class Following(Generic[W]):
+    """Follows ``work``, which is at ``path``, from behind the event ``last``, until a moment of :func:`monotonic`."""
 
+    work: str
     path: str
+    view: type[W]
     retry: RetryPolicy
     last: str | None = None
     until: float | None = None
     final: bool = False
+    interruption: Problem | None = None
     tries: Tries = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tries = self.retry.begin(self.until)
+        self.tries = self._begin()
 
-    def flow(self) -> Emitting[Event, dict[str, Any]]:
-        """Emit the events, the final state last; answers the JSON of what has ended.
+    def flow(self) -> Emitting[Event, W]:
+        """Emit the events, the final state last; answers what has ended.
 
         A connection that breaks off is followed by another from the last event on. Tries count anew with every sign of
         life. A job that is retried after its end is followed on.
@@ -43,14 +48,14 @@ class Following:
             yield from answered(Open(self._get("/events", headers)), self.tries)
             broken = yield from self._read()
             if broken is None:
-                view = yield from json_of(self._get(), self.retry.begin(self.until))
-                state = view["state"]
-                if state in FINAL:
+                found = yield from view_of(self.view, self._get(), self._begin())
+                if found.ended:
                     if not self.final:  # the events are not kept any more, or were all before `last`
-                        yield Emit(Event(self.last or "", state, {"state": state}))
-                    return view
+                        yield Emit(Event(self.last or "", found.state, {"state": found.state}))
+                    return found
                 self.final = False
-                broken = Unavailable("the stream of events was interrupted", code="events_interrupted", status=503)
+                broken = problem_of(Lost("the stream of events ended before what it tells of", sent=True))
+            broken, self.interruption = self.interruption or broken, None
             yield Pause(self.tries.pause(broken))
 
     def _read(self) -> Emitting[Event, Problem | None]:
@@ -64,13 +69,18 @@ class Following:
                 return None
             events = lines.feed(outcome)
             if all(event.event != INTERRUPTED for event in events):
-                self.tries = self.retry.begin(self.until)
+                self.tries = self._begin()
             for event in events:
+                if event.event == INTERRUPTED:
+                    self.interruption = problem_in(event.data, event.data["status"])
                 self.last, self.final = event.id or self.last, event.final
                 yield Emit(event)
             if self._silence() < silence / 2:  # this connection may be silent for longer than there is time
                 return None
         return None
+
+    def _begin(self) -> Tries:
+        return self.retry.begin(self.until, self.work)
 
     def _get(self, below: str = "", headers: dict[str, str] | None = None) -> Request:
         return Request("GET", self.path + below, headers=headers or {}, repeatable=True, timeout=self._silence())
@@ -81,5 +91,5 @@ class Following:
             return SILENCE_SECONDS
         left = self.until - monotonic()
         if left <= 0:
-            raise unfinished()
+            raise unfinished(self.work)
         return min(SILENCE_SECONDS, left)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Unpack
 from uuid import uuid4
 
-from casemill.calls import answered, pages, view_of
+from casemill.calls import answered, loaded, pages, view_of, viewed
 from casemill.models import Job
 from casemill.operations import D, iteration, operation
 from casemill.problems import Problem, problem_in
@@ -54,16 +53,20 @@ class Jobs(WorkResource[D, Job]):
     ) -> Flow[Sequence[Job | Problem]]:
         """Submit many jobs, up to a thousand in a request; answers in their order the job, or why it was refused.
 
-        A job that is refused does not stop the others, and its problem is not raised. Each job is safe to try again as
-        with :meth:`submit`: by its own ``idempotency_key``, or by one for all with its place among them.
+        A job that is refused does not stop the others, and its problem is not raised: where a whole request fails, its
+        problem stands in the place of each of its jobs. Each job is safe to try again as with :meth:`submit`: by its
+        own ``idempotency_key``, or by one for all with its place among them.
         """
         key, outcomes = idempotency_key or new_key(), list[Job | Problem]()
         for number, body in enumerate(_bodies(jobs)):
             asked = request(
                 "POST", PATH, content=body, content_type="application/x-ndjson", idempotency_key=f"{key}.{number}"
             )
-            answer = yield from answered(asked, self.retry.begin())
-            outcomes += [_outcome(json.loads(line)) for line in answer.body.split(b"\n") if line]
+            try:
+                answer = yield from answered(asked, self.retry.begin())
+                outcomes += [_outcome(loaded(line)) for line in answer.body.split(b"\n") if line]
+            except Problem as problem:
+                outcomes += [problem] * (body.count(b"\n") + 1)
         return outcomes
 
     @operation
@@ -113,6 +116,6 @@ def _bodies(jobs: Iterable[JobRequest]) -> Iterator[bytes]:
 
 
 def _outcome(told: dict[str, Any]) -> Job | Problem:
-    if "job" in told:
-        return Job.model_validate(told["job"])
-    return problem_in(told["problem"], told["status"])
+    if "problem" in told:
+        return problem_in(told["problem"], told["status"])
+    return viewed(Job, told.get("job"))

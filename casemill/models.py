@@ -21,6 +21,13 @@ class View(BaseModel):
     id: str
 
 
+class Page(BaseModel):
+    """Some rows of a list, and where it goes on."""
+
+    data: list[Any]
+    next_cursor: str | None
+
+
 class Document(View):
     """A document that is stored. ``kind``, ``pages``, ``chars`` and ``notes`` are ``None`` until it has been read.
 

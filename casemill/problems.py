@@ -5,7 +5,7 @@ Problem
 ├── Forbidden      403   the key may not do this
 ├── NotFound       404   nothing with that id is visible to this key
 ├── Conflict       409   the thing is in a state that does not allow this
-├── Invalid        4xx   the request, or the document in it, cannot be accepted as it is
+├── Invalid        4xx   (and 3xx) the request, or the document in it, cannot be accepted as it is
 ├── Throttled      429   more than the key or the queue takes now; ``retry_after`` says when
 ├── Unavailable    5xx   the gateway, or what it depends on, is away or failed
 │   └── Unreachable      no answer came, or not all of it
@@ -101,7 +101,11 @@ class JobFailed(Problem):
 
 
 class Unfinished(Problem, TimeoutError):
-    """The time that you gave has passed. The work goes on: wait again, or cancel it."""
+    """The time that you gave has passed, and the job or run with the id ``work`` goes on: wait again, or cancel it."""
+
+    def __init__(self, detail: str, *, work: str, **members: Any) -> None:
+        super().__init__(detail, **members)
+        self.work = work
 
 
 def _restored(kind: type[Problem], args: tuple[Any, ...]) -> Problem:
@@ -121,6 +125,12 @@ def problem_of(outcome: Answer | Lost) -> Problem:
     """The problem of an answer that refuses, or of none."""
     if isinstance(outcome, Lost):
         return Unreachable(outcome.reason, code="gateway_away", retryable=True)
+    if 300 <= outcome.status < 400:
+        to = outcome.headers.get("location", "elsewhere")
+        detail = (
+            f"what answers there is no gateway, but sends on to {to}; give the client the url of the gateway itself"
+        )
+        return Invalid(detail, code="redirected", status=outcome.status)
     try:
         body: Any = json.loads(outcome.body)
     except ValueError:

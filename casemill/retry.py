@@ -20,14 +20,17 @@ class RetryPolicy:
         longest: seconds of the longest pause.
     """
 
-    attempts: int = 8
+    attempts: int = 100  # more than the time has room for
     seconds: float = 60.0
     first: float = 0.2
     longest: float = 8.0
 
-    def begin(self, until: float | None = None) -> Tries:
-        """The tries of one request; ``until`` is the caller's own end, on the clock of :func:`time.monotonic`."""
-        return Tries(self, monotonic() + self.seconds, until)
+    def begin(self, until: float | None = None, work: str = "") -> Tries:
+        """The tries of one request; ``until`` is the caller's own end, on the clock of :func:`time.monotonic`.
+
+        ``work`` is the id of what is waited for until then.
+        """
+        return Tries(self, monotonic() + self.seconds, until, work)
 
 
 @dataclass(slots=True)
@@ -37,6 +40,7 @@ class Tries:
     policy: RetryPolicy
     end: float
     until: float | None = None
+    work: str = ""
     made: int = 0
 
     def pause(self, problem: Problem) -> float:
@@ -51,12 +55,13 @@ class Tries:
         # Half of it by chance: clients that were refused together do not come back together.
         seconds = (problem.retry_after or 0.0) + step * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
         if self.until is not None and monotonic() + seconds >= self.until:
-            raise unfinished() from problem
+            raise unfinished(self.work) from problem
         if monotonic() + seconds > self.end:
             raise problem
         return seconds
 
 
-def unfinished() -> Unfinished:
+def unfinished(work: str) -> Unfinished:
     """What is raised at the caller's own end."""
-    return Unfinished("not ended in the time given; it goes on", code="unfinished", retryable=True)
+    detail = f"{work} has not ended in the time given; it goes on: wait for it again, or cancel it"
+    return Unfinished(detail, work=work, code="unfinished", retryable=True)

@@ -19,7 +19,7 @@ E_co = TypeVar("E_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask, and read the whole answer: an :class:`Answer` or :class:`Lost` comes of it.
+    """Ask, and read the whole answer: an :class:`Answer` or :class:`Lost` comes of it. Closes what was open before.
 
     ``repeatable``: whether sending it twice does the same as once. ``timeout``: seconds of silence after which it is
     lost, ``None`` for the client's own.
@@ -38,7 +38,7 @@ class Request:
 class Open:
     """Ask, and leave the answer's body to be read piece by piece; closes what was open before. Comes out as a request.
 
-    An answer that refuses (400 and above) has its body at once.
+    An answer that refuses (none of 200 to 299) has its body at once.
     """
 
     request: Request

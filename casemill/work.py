@@ -37,7 +37,7 @@ class WorkResource(Resource[D], Generic[D, W]):
         Raises ``Unfinished`` after ``timeout`` seconds; the work goes on. A gateway that restarts meanwhile does no
         harm; one that stays away longer than the client's ``retry`` allows raises ``Unreachable``.
         """
-        return self.view.model_validate((yield from self._following(work, None, timeout).flow()))
+        return (yield from self._following(work, None, timeout).flow())
 
     @iteration
     def events(
@@ -51,8 +51,12 @@ class WorkResource(Resource[D], Generic[D, W]):
         yield from self._following(work, after, timeout).flow()
 
     def _path(self, work: str | W) -> str:
-        return path_of(self.kind, work if isinstance(work, str) else work.id)
+        return path_of(self.kind, _id(work))
 
-    def _following(self, work: str | W, after: str | None, timeout: float | None) -> Following:
+    def _following(self, work: str | W, after: str | None, timeout: float | None) -> Following[W]:
         until = None if timeout is None else monotonic() + timeout
-        return Following(self._path(work), self.retry, after, until)
+        return Following(_id(work), self._path(work), self.view, self.retry, after, until)
+
+
+def _id(work: str | Work) -> str:
+    return work if isinstance(work, str) else work.id

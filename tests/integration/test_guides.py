@@ -37,7 +37,7 @@ class Desk:
     env: dict[str, str]
 
     def shell(self, *commands: str, status: int = 0) -> str:
-        """What a shell prints that runs the commands."""
+        """What a shell prints that runs the commands; where that is nothing, what it complains of."""
         return self._run("bash", "-c", "set -eu\n" + "\n".join(commands), status=status)
 
     def python(self, *blocks: str) -> str:
@@ -49,7 +49,7 @@ class Desk:
             command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == status, done.stderr + done.stdout
-        return done.stdout
+        return done.stdout or done.stderr
 
     @contextmanager
     def receiving(self, program: str) -> Generator[Callable[[], list[str]]]:
@@ -99,7 +99,7 @@ def test_the_guide_of_webhooks_works_as_written(desk: Desk, with_package: bool) 
 def test_the_guide_for_case_management_works_as_written(desk: Desk) -> None:
     upload, submit, verify, fetch, follow, run = blocks("case-management.md", "python")
     sh_upload, sh_submit, _, sh_fetch = blocks("case-management.md", "sh")
-    lease = desk.folder / "my lease.txt"
+    lease = desk.folder / "lease, signed ü; 2.txt"
     lease.write_text("This Agreement shall be governed by the laws of the State of Ohio.", encoding="utf-8")
     desk.env["FILE"] = str(lease)
     receiver = blocks("webhooks.md", "python")[0]
@@ -109,13 +109,29 @@ def test_the_guide_for_case_management_works_as_written(desk: Desk) -> None:
         assert re.fullmatch(r"job_\w+ \w+", job)
         assert re.fullmatch(r"0\.\d+ \[.*'Governing Law'.*\]", found)
         assert {"step report", "succeeded "} <= set(events)
-        assert re.fullmatch(r"my lease\.txt succeeded 0\.\d+", row)
-        id_of_job = 'python3 -c \'import json; print(json.load(open("job.json"))["id"])\''
-        other = desk.shell(sh_upload, sh_submit, id_of_job).strip()
+        assert re.fullmatch(re.escape(lease.name) + r" succeeded 0\.\d+", row)
+        other, *told = desk.shell(sh_upload, sh_submit, 'echo "$JOB"', sh_fetch).splitlines()
+        assert re.fullmatch(r"succeeded 0\.\d+", *told)
         ended = {f"job.succeeded {job.split()[0]}", f"job.succeeded {other}"}
         wait_until(lambda: ended <= set(printed()), 30, "the messages of both jobs")
         wait_until(lambda: any(line.startswith("run.finished run_") for line in printed()), 30, "the run's message")
-        assert desk.shell(sh_fetch).startswith("succeeded 0.")
+
+
+def test_the_guides_shell_tells_of_what_goes_wrong(desk: Desk, fake_stack: Running) -> None:
+    upload, submit, _, fetch = blocks("case-management.md", "sh")
+    file = desk.folder / "a file"
+    file.write_bytes(bytes(range(256)) * 32)
+    desk.env |= {"FILE": str(file), "DOCUMENT": "doc_none", "WEBHOOK": "wh_none", "JOB": "job_none"}
+    assert "document_type_unknown" in desk.shell(upload, status=1)
+    assert "job_unknown" in desk.shell(fetch, status=1)
+    file.write_text("This lease is governed by the laws of Ohio.")
+    assert "callback_unknown" in desk.shell(upload, submit, status=1)
+    desk.env["JOB"] = fake_stack.submit(type="generate", input={"prompt": "word " * 8000})["id"]
+    assert "context_exceeded" in desk.shell(fetch, status=1)
+    later = "2099-01-31T08:00:00Z"
+    desk.env["JOB"] = fake_stack.submit(type="generate", input={"prompt": "x"}, not_before=later)["id"]
+    fake_stack.http.delete(f"/v1/jobs/{desk.env['JOB']}")
+    assert "cancelled" in desk.shell(fetch, status=1)
 
 
 @pytest.mark.parametrize("changed", ["", "ID", "SIGNATURE", "TIMESTAMP", "SECRET", "age"])

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from casemill import JobFailed, RetryPolicy, Unauthorized, Unfinished, Unreachable
+from casemill import JobFailed, RetryPolicy, Unauthorized, Unavailable, Unfinished, Unreachable
 from casemill.lines import EventLines, Lines
 from tests.scripted_gateway import Gateway, event, job, problem, stream
 
 AWAY, BROKEN = httpx.ConnectError("refused"), httpx.ReadError("reset")
 RUNNING, TOKEN, DONE = event(1, "running"), event(2, "token", text="Ü"), event(3, "succeeded")
-INTERRUPTED = b'event: interrupted\ndata: {"code": "unavailable"}\n\n'
+ENDED = b'{"code": "redis_away", "detail": "Redis is away", "status": 503, "retryable": true}'
+INTERRUPTED = b"event: interrupted\ndata: " + ENDED + b"\n\n"
 IDLE = b": waiting\n\n"
 
 
@@ -71,9 +73,18 @@ def test_a_gateway_that_stays_away_is_given_up(gateway: Gateway) -> None:
     with pytest.raises(Unreachable):
         gateway.do(events, stream(RUNNING, BROKEN), AWAY, retry=RetryPolicy(attempts=5))
     assert len(gateway.clock.pauses) == 4
-    with pytest.raises(Unreachable):  # a Redis that stays away: streams open and are ended at once
-        gateway.do(events, stream(INTERRUPTED, BROKEN), retry=RetryPolicy(attempts=5))
-    assert len(gateway.asked) == 5
+
+
+def test_a_stream_that_is_interrupted_time_and_again_is_given_up_for_its_reason(gateway: Gateway) -> None:
+    for broken in (INTERRUPTED,), (INTERRUPTED, BROKEN):
+        script = [stream(*broken), *([job("running")] if len(broken) == 1 else [])] * 3
+        with pytest.raises(Unavailable) as raised:
+            gateway.do(events, *script, retry=RetryPolicy(attempts=3))
+        assert len(gateway.asked) == len(script)
+        assert (raised.value.code, raised.value.detail) == ("redis_away", "Redis is away")
+    with pytest.raises(Unreachable) as raised:
+        gateway.do(events, *[stream(), job("running")] * 3, retry=RetryPolicy(attempts=3))
+    assert raised.value.code == "gateway_away"
 
 
 def test_tries_count_anew_with_every_sign_of_life(gateway: Gateway) -> None:
@@ -132,6 +143,7 @@ def test_waiting_ends_when_the_time_is_over(gateway: Gateway) -> None:
     with pytest.raises(TimeoutError) as raised:
         gateway.do(wait(100), silent)
     assert isinstance(raised.value, Unfinished)
+    assert (raised.value.work, pickle.loads(pickle.dumps(raised.value)).work) == ("job_1", "job_1")
     assert gateway.clock.now - begun == pytest.approx(100, abs=1)
     assert max(request.extensions["timeout"]["read"] for request in gateway.asked) == 35.0
 
@@ -161,6 +173,8 @@ def test_a_gateway_that_is_away_at_the_end_of_the_time_is_named_as_the_reason(ga
     with pytest.raises(Unfinished) as raised:
         gateway.do(wait(3), AWAY)
     assert isinstance(raised.value.__cause__, Unreachable)
+    assert raised.value.work == "job_1"
+    assert "job_1" in raised.value.detail
     assert gateway.clock.now - begun <= 3
 
 

@@ -81,6 +81,19 @@ def test_tries_are_bounded_in_time(gateway: Gateway) -> None:
     assert 26 <= sum(gateway.clock.pauses) <= 30
 
 
+def test_a_gateway_that_restarts_for_a_while_is_waited_for(gateway: Gateway) -> None:
+    begun = gateway.clock.now
+
+    def away_for(seconds: float) -> Any:
+        return lambda _: AWAY if gateway.clock.now < begun + seconds else job()
+
+    assert gateway.do(submit, away_for(45)).id == "job_1"
+    begun = gateway.clock.now
+    with pytest.raises(Unreachable):
+        gateway.do(submit, away_for(90))
+    assert 50 < gateway.clock.now - begun <= 60
+
+
 def test_a_pause_beyond_the_time_is_left_to_the_caller(gateway: Gateway) -> None:
     with pytest.raises(Throttled) as raised:
         gateway.do(submit, problem(429, "backlog_full", headers={"Retry-After": "600"}))
@@ -175,3 +188,21 @@ def test_many_jobs_go_in_requests_of_a_thousand_each_safe_to_repeat(gateway: Gat
     large: list[Any] = [{"type": "embed", "input": {"texts": ["x" * 5_000_000]}, "external_id": str(n)} for n in (1, 2)]
     assert len(gateway.do(lambda client: client.jobs.submit_many(large), answer)) == 2
     assert len(gateway.asked) == 2
+
+
+def test_a_request_of_many_jobs_that_fails_leaves_what_the_others_were_answered(gateway: Gateway) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        lines = [json.loads(line) for line in request.content.split(b"\n")]
+        if lines[0]["external_id"] == "1000":
+            return problem(503, "redis_away")(request)
+        told = [{"status": 202, "job": job(external_id=line["external_id"])} for line in lines]
+        return httpx.Response(200, text="\n".join(map(json.dumps, told)))
+
+    def submit_many(client: Any) -> Any:
+        return client.jobs.submit_many({"type": "embed", "external_id": str(n)} for n in range(2003))
+
+    outcomes = gateway.do(submit_many, answer, retry=RetryPolicy(attempts=2))
+    refused = outcomes[1000:2000]
+    assert {(type(each), each.code) for each in refused} == {(Unavailable, "redis_away")}
+    accepted = [*range(1000), *range(2000, 2003)]
+    assert [outcomes[n].external_id for n in accepted] == [str(n) for n in accepted]
