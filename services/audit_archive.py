@@ -9,11 +9,12 @@ hash of its last entry, which the first entry after it holds, so the chain is fo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from services.audit import Audit, Chain, Entry
+from services.audit import Audit, Break, Chain, Entry
 from services.durable_files import write_durably
 from services.errors import Permanent, Unavailable
 
@@ -32,8 +33,10 @@ class AuditArchive:
     def before(self, tenant: str, head: str) -> list[Entry]:
         """The entries that led to the one with the hash ``head``, oldest first, as far back as there are files."""
         found: list[list[Entry]] = []
-        while head and (part := self._ending_with(tenant, head)):
+        seen = set[str]()  # a file that was changed may name itself, or a later one
+        while head and head not in seen and (part := self._ending_with(tenant, head)):
             found.append(part)
+            seen.add(head)
             head = str(part[0].fields.get("previous"))
         return [entry for part in reversed(found) for entry in part]
 
@@ -46,19 +49,16 @@ class AuditArchive:
         """
         old: list[Entry] = []
         for entry in audit.all(tenant):
-            if len(old) == MOST_ENTRIES or float(entry.fields.get("at", 0)) >= before:
+            if len(old) == MOST_ENTRIES or _time(tenant, entry) >= before:
                 break
             old.append(entry)
-        if not old or float(old[0].fields.get("at", 0)) >= before - patience:
+        if not old or _time(tenant, old[0]) >= before - patience:
             return 0
         chain = Chain()
         for entry in old:
             chain.take(entry)
         if broken := chain.broken:
-            raise Permanent(
-                f"the audit log of {tenant} is broken at {broken.number} ({broken.reason}), so nothing is taken out",
-                code="audit_broken",
-            )
+            raise _broken(tenant, broken)
         self._write(tenant, old)
         audit.trim(tenant, CARETAKER, old[-1])
         return len(old)
@@ -78,6 +78,21 @@ class AuditArchive:
         for path in (self.folder / tenant).glob(f"*-{head}.jsonl"):
             return [_entry(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return []
+
+
+def _time(tenant: str, entry: Entry) -> float:
+    """When an entry was added, in seconds since the epoch; raises ``Permanent`` for one that says no time."""
+    at = entry.fields.get("at")
+    if not isinstance(at, float) or not math.isfinite(at):
+        raise _broken(tenant, Break(entry.number, "the entry has no time"))
+    return at
+
+
+def _broken(tenant: str, broken: Break) -> Permanent:
+    return Permanent(
+        f"the audit log of {tenant} is broken at {broken.number} ({broken.reason}), so nothing is taken out",
+        code="audit_broken",
+    )
 
 
 def _entry(line: str) -> Entry:

@@ -125,7 +125,7 @@ class Runs:
         Raises ``Conflict`` when the key was used for another request, or when the schedule's time is past already,
         ``BacklogFull`` or ``PayloadTooLarge`` as ``services.run_limits`` says.
         """
-        work = submission.work
+        work, settings = submission.work, self._lifecycle.settings
         check_name(work.tenant, "tenant")
         plain = record_fields(replace(work, request_id=None, callback=None))
         template = self._records.seal_job(work.tenant, plain, template=True)
@@ -136,8 +136,9 @@ class Runs:
             "name": self._records.seals.seal_text(work.tenant, "name", submission.name, owners),
             "template": json.dumps(template),
             "source": "matter" if submission.whole_matter else "client",
-            "window": str(self._lifecycle.settings.run_window),
+            "window": str(settings.run_window),
             "owner": submission.owner,
+            "owner_limit": str(token_limits(settings, submission.limits).get("key", "")),
             "tokens_each": str(tokens_of(work.type, {}, 0, generates=work.model is not None)),
             "schedule": submission.schedule or "",
             "due": submission.due,
@@ -145,12 +146,12 @@ class Runs:
             "callback": work.callback or "",
         }
         fields.pop("plan", None)
-        argument: dict[str, Any] = {"fields": fields} | acceptance(self._records, work, fields["input"])
+        argument: dict[str, Any] = {"fields": fields, "documents": submission.documents}
+        argument |= acceptance(self._records, work, fields["input"])
         if submission.schedule:
             argument |= {"schedule": submission.schedule, "due": submission.due, "next": submission.next_due}
         else:
-            limits = run_limits(self._lifecycle.settings, submission.limits)
-            argument |= {"limits": limits, "documents": submission.documents}
+            argument["limits"] = run_limits(settings, submission.limits)
         verdict, *value = self._lifecycle.scripts.run("run_submit", argument)
         refuse_full(verdict, value)
         if verdict == "conflict":
@@ -160,14 +161,15 @@ class Runs:
         refuse_barred(verdict, value[0])
         return self._run(pairs(value[0])), verdict == "accepted"
 
-    def add(self, tenant: str, run: str, documents: Sequence[str], *, limits: Limits | None = None) -> Run:
+    def add(self, tenant: str, run: str, documents: Sequence[str]) -> Run:
         """Add documents to a run that is not sealed; those it has already are left as they are.
 
-        With the ``limits`` of the key that adds, so many may wait. Raises ``NotFound`` for unknown documents,
-        ``BacklogFull`` or ``PayloadTooLarge`` as ``services.run_limits`` says, of whose thousand none is then added;
-        ``Conflict`` for a run that takes no more.
+        Whoever adds, they count for the key that made the run, up to the limit that it had then; those that the run
+        was accepted for are counted already. Raises ``NotFound`` for unknown documents, ``BacklogFull`` or
+        ``PayloadTooLarge`` as ``services.run_limits`` says, of whose thousand none is then added; ``Conflict`` for a
+        run that takes no more.
         """
-        counted = {"limits": token_limits(self._lifecycle.settings, limits)} if limits else {}
+        counted = {"limits": token_limits(self._lifecycle.settings, UNLIMITED)}
         record: Run | None = None
         for start in range(0, len(documents), ADD_BATCH):
             batch = list(documents[start : start + ADD_BATCH])

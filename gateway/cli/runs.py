@@ -14,7 +14,7 @@ from gateway.cli.client import Client
 from gateway.cli.output import note, show_json, show_table, stderr, wants_json
 from gateway.cli.sources import Source, describe, sources
 from gateway.cli.work import PRIORITIES
-from services.errors import CasemillError, Conflict, Transient
+from services.errors import CasemillError, Conflict, Permanent, Transient
 from services.settings import Settings
 
 # Documents that are named to the run in one request.
@@ -184,11 +184,20 @@ def _upload(client: Client, settings: Settings, run_id: str, documents: list[Sou
 
 
 def add_documents(client: Client, run_id: str, ids: list[str]) -> None:
-    """Name documents to the run; where as many tokens wait as the key may have waiting, once some have ended."""
+    """Name documents to the run; where as many tokens wait as the key may have waiting, once some have ended.
+
+    Documents that can never wait all at once are named in halves.
+    """
     while True:
         try:
             client.post(f"/v1/runs/{run_id}/documents", {"documents": ids})
             return
+        except Permanent as large:
+            if large.code != "tokens_exceeded" or len(ids) == 1:
+                raise
+            half = len(ids) // 2
+            add_documents(client, run_id, ids[:half])
+            ids = ids[half:]
         except Transient as full:
             if full.code != "tokens_full":
                 raise

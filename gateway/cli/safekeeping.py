@@ -14,6 +14,7 @@ from gateway.cli.output import note, show_json, wants_json
 from gateway.stack.own_server import dump_queue, own_server
 from services.backup import take_backup
 from services.backup_folder import BackupFolder
+from services.backup_places import BackupPlaces
 from services.data_keys import DataKeys
 from services.errors import InvalidRequest
 from services.lifecycle import Lifecycle
@@ -49,9 +50,14 @@ def erase(settings: Settings, document: str | None, matter: str | None, yes: boo
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--keep", type=click.IntRange(min=1), help="Remove all but so many of the newest backups.")
+@click.option("--forget", is_flag=True, help="Make none; FOLDER is gone for good, so erasures look for it no more.")
 @click.pass_obj
-def backup(settings: Settings, folder: Path, keep: int | None) -> None:
+def backup(settings: Settings, folder: Path, keep: int | None, forget: bool) -> None:
     """Add a backup to FOLDER; what is there already is not copied again. Runs beside a stack that is up."""
+    if forget:
+        BackupPlaces(settings.data_dir).forget(folder)
+        note(f"erasures look for {folder} no more")
+        return
     kept = BackupFolder(folder)
     with own_server(settings) as reachable:
         ours = "redis_url" not in settings.model_fields_set

@@ -149,7 +149,7 @@ def add_run_documents(run_id: str, body: RunDocumentsRequest, gateway: Shared, p
     """Add documents to a run that is open; those it has already count once."""
     if principal.matters is not None:
         _check_documents(gateway, principal, body.documents)
-    return RunView.of(gateway.runs.add(principal.tenant, run_id, body.documents, limits=principal.limits))
+    return RunView.of(gateway.runs.add(principal.tenant, run_id, body.documents))
 
 
 @router.post("/{run_id}/seal", status_code=202)

@@ -10,9 +10,9 @@ local before = accepted_before(S)
 if before then return before end
 local refused = barred(F)
 if refused then return refused end
+F.expected = F.source == 'matter' and redis.call('ZCARD', key.matter(F.tenant, F.matter)) or S.documents
 if S.limits then
-  local documents = F.source == 'matter' and redis.call('ZCARD', key.matter(F.tenant, F.matter)) or S.documents
-  local full = overfull(F.tenant, F.owner, documents * tonumber(F.tokens_each), S.limits)
+  local full = overfull(F.tenant, F.owner, F.expected * tonumber(F.tokens_each), S.limits)
   if full then return full end
 end
 if S.schedule then

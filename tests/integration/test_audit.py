@@ -11,7 +11,7 @@ import pytest
 
 from services import audit_archive
 from services import caretaker as caretaking
-from services.audit import Audit, Break
+from services.audit import Audit, Break, Entry
 from services.audit_archive import AuditArchive
 from services.blobs import Blobs
 from services.caretaker import Caretaker
@@ -31,6 +31,12 @@ def fill(audit: Audit, count: int = 4) -> list[str]:
     for number in range(count):
         audit.note("acme", "a1", "document.uploaded", f"doc_{number}", matter="M-1")
     return [entry.hash for entry in audit.entries("acme")]
+
+
+def append(audit: Audit, tenant: str, text: str, *, number: int = 1) -> None:
+    """Put an entry into a log that its chain does not allow for, as who can write to the server could."""
+    raw: Any = audit._client
+    raw.xadd(audit._keys("audit", tenant=tenant), {"entry": text, "hash": "x"}, id=f"{number}-0")
 
 
 def test_entries_say_who_did_what_and_are_read_in_pages(audit: Audit) -> None:
@@ -185,10 +191,44 @@ def test_a_broken_chain_and_what_cannot_be_written_stay(
     assert len(audit.entries("acme")) == 3
 
 
+@pytest.mark.parametrize("at", ['"yesterday"', "[]", "null", "1" + "0" * 400, "NaN"])
+@pytest.mark.parametrize("place", [1, 5])
+def test_an_entry_whose_time_was_changed_is_a_break(
+    audit: Audit, archive: AuditArchive, lifecycle: Lifecycle, at: str, place: int
+) -> None:
+    if place > 1:
+        fill(audit)
+    append(audit, "acme", f'{{"at": {at}}}', number=place)
+    with pytest.raises(Permanent) as refused:
+        archive.take_out(audit, "acme", 9e9)
+    assert refused.value.code == "audit_broken"
+    assert f"at {place}" in refused.value.detail
+    assert len(audit.entries("acme")) == place
+
+
+def test_a_changed_file_that_names_itself_as_the_one_before_is_read_once(audit: Audit, archive: AuditArchive) -> None:
+    fill(audit)
+    archive.take_out(audit, "acme", 9e9)
+    (file,) = archive.folder.glob("acme/*.jsonl")
+    head = file.stem.partition("-")[2]
+    file.write_text(file.read_text().replace('"previous": ""', f'"previous": "{head}"'))
+    reads = iter(range(3))
+    ending_with = archive._ending_with
+
+    def read(tenant: str, name: str) -> list[Entry]:
+        next(reads)  # ends what would go on for ever
+        return ending_with(tenant, name)
+
+    archive._ending_with = read
+    assert len(archive.before("acme", head)) == 4
+    assert audit.verify("acme", exported=archive.before).broken
+
+
 def test_the_caretaker_takes_out_what_is_older_than_the_setting_says(
     settings: Settings, audit: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(audit)
+    append(audit, "aaa", '{"at": "yesterday"}')  # its turn comes before that of the others
     monkeypatch.setattr(caretaking, "ROUND_SECONDS", 0.05)
     monkeypatch.setattr(caretaking, "DAY_SECONDS", 0)
     lifecycle = Lifecycle(settings.model_copy(update={"audit_days": 1}))

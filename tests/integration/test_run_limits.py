@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -160,17 +162,78 @@ def test_documents_of_runs_count_until_they_have_ended(house: House) -> None:
     refusal(lambda: started(3), PayloadTooLarge, "tokens_exceeded")
     refusal(lambda: started(0, whole_matter=True), PayloadTooLarge, "tokens_exceeded")
     run = started(0)
-    refusal(lambda: runs.add("acme", run.id, named[:3], limits=limits), PayloadTooLarge, "tokens_exceeded")
+    refusal(lambda: runs.add("acme", run.id, named[:3]), PayloadTooLarge, "tokens_exceeded")
     assert runs.get("acme", run.id).total == 0
-    runs.add("acme", run.id, named[:2], limits=limits)
-    assert runs.add("acme", run.id, named[:2], limits=limits).total == 2, "those it has are not counted again"
-    refusal(lambda: runs.add("acme", run.id, named[2:3], limits=limits), BacklogFull, "tokens_full")
+    runs.add("acme", run.id, named[:2])
+    assert runs.add("acme", run.id, named[:2]).total == 2, "those it has are not counted again"
+    refusal(lambda: runs.add("acme", run.id, named[2:3]), BacklogFull, "tokens_full")
     refusal(lambda: batch(house, house.batches, 1000, owner="k1", limits=limits), BacklogFull, "tokens_full")
     step = house.claim()
     assert step
     assert house.end(Completion(step, "failed", problem=PROBLEM)) == "failed"
-    assert runs.add("acme", run.id, named[2:3], limits=limits).total == 3
+    assert runs.add("acme", run.id, named[2:3]).total == 3
     assert runs.submit(RunSubmission("r", Submission("acme", JobType.EXTRACT, {}), documents=99, limits=limits))[1]
+
+
+def two_reviews(house: House, **changes: Any) -> Run:
+    work = replace(REVIEW, **changes.pop("work", {}))
+    return Runs(house.lifecycle).submit(RunSubmission("r", work, owner="k1", limits=TWO_REVIEWS, **changes))[0]
+
+
+def test_documents_of_a_run_that_has_not_begun_count(house: House) -> None:
+    documents(house, 2)
+    later = two_reviews(house, whole_matter=True, work={"not_before": time.time() + 3600})
+    refusal(lambda: two_reviews(house, documents=1), BacklogFull, "tokens_full")
+    Runs(house.lifecycle).cancel("acme", later.id)
+    assert two_reviews(house, documents=1)
+
+
+def test_documents_count_between_the_submission_and_their_adding_and_once(house: House) -> None:
+    runs, named = Runs(house.lifecycle), documents(house, 3)
+    run = two_reviews(house, documents=2)
+    refusal(lambda: two_reviews(house, documents=1), BacklogFull, "tokens_full")
+    assert runs.add("acme", run.id, named[:2]).total == 2
+    refusal(lambda: runs.add("acme", run.id, named[2:]), BacklogFull, "tokens_full")
+    runs.cancel("acme", run.id)
+    short = two_reviews(house, documents=2)
+    runs.add("acme", short.id, named[:1])
+    runs.seal("acme", short.id)
+    assert two_reviews(house, documents=1), "no more than it has come to a run that is sealed"
+
+
+def test_who_waits_for_tokens_is_not_gone(house: House) -> None:
+    runs, named, raw = Runs(house.lifecycle), documents(house, 3), house.lifecycle.client
+    run = two_reviews(house)
+    runs.add("acme", run.id, named[:2])
+    members, name = {f"acme|{run.id}": 1.0}, house.lifecycle.keys("open_runs")
+    raw.zadd(name, members)
+    refusal(lambda: runs.add("acme", run.id, named[2:]), BacklogFull, "tokens_full")
+    assert cast(float, raw.zscore(name, f"acme|{run.id}")) > time.time()
+
+
+def test_what_is_added_is_held_to_the_limit_of_the_key_that_made_the_run(house: House) -> None:
+    runs, named = Runs(house.lifecycle), documents(house, 3)
+    bounded = two_reviews(house)
+    refusal(lambda: runs.add("acme", bounded.id, named), PayloadTooLarge, "tokens_exceeded")
+    boundless, _ = runs.submit(RunSubmission("r", REVIEW, owner="k2"))
+    assert runs.add("acme", boundless.id, named).total == 3
+    shared = Runs(limited(house, tenant_tokens_per_minute=1))
+    refusal(lambda: shared.add("acme", bounded.id, named[:2]), PayloadTooLarge, "tokens_exceeded")
+
+
+def test_the_command_line_adds_in_halves_what_can_never_fit_at_once() -> None:
+    added: list[list[str]] = []
+
+    def post(_: str, body: dict[str, Any]) -> None:
+        if len(body["documents"]) > most:
+            raise from_problem(PayloadTooLarge("too many", code="tokens_exceeded").problem())
+        added.append(body["documents"])
+
+    client, most = cast(Any, SimpleNamespace(post=post)), 2
+    add_documents(client, "run_1", list("abcde"))
+    assert "".join(itertools.chain(*added)) == "abcde"
+    most = 0
+    refusal(lambda: add_documents(client, "run_1", ["f"]), CasemillError, "tokens_exceeded")
 
 
 def test_what_a_schedule_starts_is_never_refused(house: House) -> None:
