@@ -110,8 +110,8 @@ def test_the_guide_for_case_management_works_as_written(desk: Desk) -> None:
         assert re.fullmatch(r"0\.\d+ \[.*'Governing Law'.*\]", found)
         assert {"step report", "succeeded "} <= set(events)
         assert re.fullmatch(re.escape(lease.name) + r" succeeded 0\.\d+", row)
-        other, *told = desk.shell(sh_upload, sh_submit, 'echo "$JOB"', sh_fetch).splitlines()
-        assert re.fullmatch(r"succeeded 0\.\d+", *told)
+        other, ended_there = desk.shell(sh_upload, sh_submit, 'echo "$JOB"', sh_fetch).splitlines()
+        assert re.fullmatch(r"succeeded 0\.\d+", ended_there)
         ended = {f"job.succeeded {job.split()[0]}", f"job.succeeded {other}"}
         wait_until(lambda: ended <= set(printed()), 30, "the messages of both jobs")
         wait_until(lambda: any(line.startswith("run.finished run_") for line in printed()), 30, "the run's message")
