@@ -50,6 +50,7 @@ from services.deliveries import Deliveries
 from services.documents import Documents
 from services.erasure import Erasures
 from services.errors import ModelError, Unavailable
+from services.events import read_external_ids
 from services.files import Files
 from services.fleet import Fleet
 from services.job_index import JobIndex
@@ -102,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
         batches=Batches(lifecycle),
         events=Streams(settings),
         submitting=Together(partial(submit_each, lifecycle)),
-        external_ids=ExternalIds(lifecycle.external_id),
+        external_ids=ExternalIds(partial(read_external_ids, client, names, lifecycle.records)),
     )
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ from gateway.openapi.job_codes import ANY_JOB
 from gateway.openapi.raises import raises
 from gateway.state import Gateway
 from gateway.while_allowed import interrupted, while_allowed
-from services.errors import InvalidRequest, Unavailable, from_problem
+from services.errors import CasemillError, InvalidRequest, from_problem
 from services.events import GAP, IDLE, READY, Event, follow, follow_tenant
 from services.jobs import Job, State
 from services.principal import Principal
@@ -59,13 +59,16 @@ def tenant_event_stream(
             idle_seconds=KEEPALIVE_SECONDS,
         )
         async with aclosing(stream):
-            async for event in stream:
-                if event.event in (READY, GAP, IDLE):
-                    yield event
-                elif shown(event):
-                    named = event.data.pop("named", False)
-                    name = await gateway.external_ids.of(tenant, event.data["job"]) if named else ""
-                    yield replace(event, data=event.data | {"external_id": name})
+            async for page in stream:
+                told = [event for event in page if event.event in (READY, GAP, IDLE) or shown(event)]
+                named = {event.data["job"] for event in told if event.data.pop("named", False)}
+                names = await gateway.external_ids.of(tenant, named)
+                for event in told:
+                    if event.event in (READY, GAP, IDLE):
+                        yield event
+                    else:
+                        name = names.get(str(event.data.get("job")), "")
+                        yield replace(event, data=event.data | {"external_id": name})
 
     return _response(gateway, principal, events())
 
@@ -80,7 +83,7 @@ def _response(
             async with aclosing(events):
                 async for event in events:
                     yield sse(event) if event else ": waiting\n\n"
-        except Unavailable as error:
+        except CasemillError as error:
             yield interrupted(error)
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

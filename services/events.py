@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from services.jobs import State
 from services.keys import Keys
+from services.redis_client import Redis, redis_errors
 from services.sealed_records import SealedRecords
 from services.streams import Row, Streams, place
 
@@ -76,8 +77,8 @@ async def follow_tenant(
     records: SealedRecords,
     after: str | None,
     idle_seconds: float = 15.0,
-) -> AsyncGenerator[Event]:
-    """Yield the states of a tenant as they come after the id ``after``, or from now on; has no end.
+) -> AsyncGenerator[list[Event]]:
+    """Yield the states of a tenant, those that came together, after the id ``after``, or from now on; has no end.
 
     ``after`` 0 asks for all that are kept. The place is told by an event ``ready`` first and by ``idle`` after each
     idle period, so that whoever comes back with the last id misses nothing. ``gap`` in the place of ``ready`` says that
@@ -91,14 +92,23 @@ async def follow_tenant(
     begun = place(oldest[0]) if oldest else place(NOTHING_YET)
     kept = place(start) == (0, 0) or begun <= place(start) <= place(latest)
     start = start if kept else "0-0"
-    yield Event(start, READY if kept else GAP, {})
+    yield [Event(start, READY if kept else GAP, {})]
     async with streams.following(name, start) as follower:
         while True:
             rows = await follower.next(idle_seconds)
-            if not rows:
-                yield Event(follower.after, IDLE, {})
-            for row in rows:
-                yield _event(records, tenant, row)
+            yield [_event(records, tenant, row) for row in rows] or [Event(follower.after, IDLE, {})]
+
+
+def read_external_ids(
+    client: Redis, keys: Keys, records: SealedRecords, tenant: str, jobs: Sequence[str]
+) -> dict[str, str]:
+    """What a client calls each of these jobs, in one round trip; empty where one has no name, or is gone."""
+    with redis_errors():
+        pipeline = client.pipeline(transaction=False)
+        for job in jobs:
+            pipeline.hget(keys("job", tenant=tenant, id=job), "external_id")
+        stored: list[str | None] = pipeline.execute()
+    return {job: records.external_id(tenant, text or "") for job, text in zip(jobs, stored, strict=True)}
 
 
 async def _has_ended(streams: Streams, name: str, after: str) -> bool:

@@ -215,9 +215,9 @@ def test_a_changed_file_that_names_itself_as_the_one_before_is_read_once(audit: 
     reads = iter(range(3))
     ending_with = archive._ending_with
 
-    def read(tenant: str, name: str) -> list[Entry]:
+    def read(tenant: str, head: str) -> list[Entry]:
         next(reads)  # ends what would go on for ever
-        return ending_with(tenant, name)
+        return ending_with(tenant, head)
 
     archive._ending_with = read
     assert len(archive.before("acme", head)) == 4

@@ -13,7 +13,7 @@ import pytest
 from gateway.stack.valkey import EmbeddedValkey
 from services import streams as module
 from services.errors import Unavailable
-from services.events import follow_tenant
+from services.events import Event, follow_tenant
 from services.jobs import JobType, Submission
 from services.keys import Keys
 from services.lifecycle import Lifecycle
@@ -174,8 +174,14 @@ async def states(streams: Streams, keys: Keys, after: str | None) -> AsyncGenera
     stream = follow_tenant(
         streams, keys, "acme", records=SealedRecords(Seals(None), TenantSecrets(Path())), after=after, idle_seconds=0.2
     )
-    yield stream
+    yield one_by_one(stream)
     await stream.aclose()
+
+
+async def one_by_one(pages: AsyncGenerator[list[Event]]) -> AsyncGenerator[Event]:
+    async for page in pages:
+        for event in page:
+            yield event
 
 
 def cancelled_job(lifecycle: Lifecycle) -> str:

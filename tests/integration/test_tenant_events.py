@@ -11,11 +11,15 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.concurrency import run_in_threadpool
 
+from gateway import external_ids
 from gateway.stack.valkey import EmbeddedValkey, free_port
 from services.access import Access
+from services.errors import Permanent
 from services.jobs import JobType, Submission
 from services.lifecycle import Lifecycle
+from services.sealed_records import SealedRecords
 from services.settings import Settings
 from tests.conftest import wait_until
 from tests.serving import CPU, Served, gateway_process, serving, settings_on
@@ -109,6 +113,36 @@ def test_the_clients_own_name_is_told_until_it_is_erased(served: Served) -> None
     assert told() == {job: "2031-17", unnamed: ""}
     assert served.http.delete("/v1/matters/M-3").status_code == 200
     wait_until(lambda: told() == {job: "", unnamed: ""}, 10, "what was known a second ago")
+
+
+def test_a_replay_asks_for_the_names_of_many_at_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = {served.submit(matter="M-4", external_id=str(number))["id"]: str(number) for number in range(20)}
+    reads = list[str]()
+
+    async def counted(read: Any, tenant: str, asked: Any) -> Any:
+        reads.append(tenant)
+        return await run_in_threadpool(read, tenant, asked)
+
+    monkeypatch.setattr(external_ids, "run_in_threadpool", counted)
+    headers = {"Last-Event-ID": "0"}
+    with served.http.stream("GET", "/v1/events", params={"matter": "M-4"}, headers=headers) as answer:
+        lines = (line for line in answer.iter_lines() if line.startswith("data: ") and "job" in line)
+        told = [json.loads(next(lines).removeprefix("data: ")) for _ in jobs]
+    assert {data["job"]: data["external_id"] for data in told} == jobs
+    assert reads == ["acme"]
+
+
+def test_a_name_that_cannot_be_opened_interrupts_the_stream(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*_: object) -> Any:
+        raise Permanent("this key cannot be read", code="data_key_damaged")
+
+    monkeypatch.setattr(SealedRecords, "external_id", damaged)
+    served.submit(matter="M-5", external_id="x")
+    headers = {"Last-Event-ID": "0"}
+    with served.http.stream("GET", "/v1/events", params={"matter": "M-5"}, headers=headers) as answer:
+        lines = list(answer.iter_lines())
+    assert "event: interrupted" in lines
+    assert '"data_key_damaged"' in lines[-2]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
