@@ -12,6 +12,7 @@ from gateway.schemas import named
 from services.batches import Batch
 from services.files import File
 from services.jobs import Metadata
+from services.json_model import JsonModel
 
 STATUSES = (
     "validating",
@@ -73,10 +74,8 @@ class FileRemoved(BaseModel):
     deleted: Literal[True] = True
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(JsonModel):
     """Requests of one endpoint, as a file of lines, to be answered within a day."""
-
-    model_config = ConfigDict(extra="forbid")
 
     input_file_id: str = Field(min_length=1, max_length=128)
     endpoint: Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]

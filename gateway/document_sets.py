@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gateway.input_schemas import CompareInput, DuplicatesInput, SearchInput
 from gateway.matters import visible_document
@@ -14,13 +14,12 @@ from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
 from services.job_inputs import checked_input
 from services.jobs import JobType, Metadata, check_name
+from services.json_model import JsonModel
 from services.principal import Principal
 
 
-class _SetRequest(BaseModel):
+class _SetRequest(JsonModel):
     """What every job can be told."""
-
-    model_config = ConfigDict(extra="forbid")
 
     matter: MatterName | None = None
     external_id: ExternalId | None = Field(default=None, description="your own name of it, to find it by")

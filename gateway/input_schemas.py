@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from services.job_inputs import EmbedInput, GenerateInput, Text
+from services.json_model import JsonModel
 
 Query = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"\S")]
 
 
-class SearchInput(BaseModel):
+class SearchInput(JsonModel):
     """Queries, and where they are searched: in documents, clause banks among them, or in all of a matter."""
-
-    model_config = ConfigDict(extra="forbid")
 
     queries: list[Query] = Field(min_length=1, max_length=64)
     documents: list[str] | None = Field(default=None, min_length=1, max_length=10_000)
@@ -31,19 +30,17 @@ class SearchInput(BaseModel):
         return self
 
 
-class CompareInput(BaseModel):
+class CompareInput(JsonModel):
     """Two versions of a document, by their ids."""
-
-    model_config = ConfigDict(extra="forbid")
 
     before: str
     after: str
 
 
-class DuplicatesInput(BaseModel):
+class DuplicatesInput(JsonModel):
     """Documents to be compared with each other, at least two; without them, all of the job's matter."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     documents: list[Text] | None = Field(default=None, min_length=2, max_length=10_000)
     threshold: float = Field(default=0.8, ge=0.5, le=1)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.schemas import NextCursor, PriorityName, moment
+from services.json_model import JsonModel
 from services.playbook_checks import term_count, warnings
 from services.playbook_store import StoredVersion
 from services.playbooks import Playbook
@@ -83,10 +84,8 @@ class PlaybookUpload(PlaybookCheck):
     created: bool
 
 
-class PlaybookTest(BaseModel):
+class PlaybookTest(JsonModel):
     """A playbook to run over a document: one that is stored, or ``text``, which is not kept."""
-
-    model_config = ConfigDict(extra="forbid")
 
     document: str = Field(description="id from POST /v1/documents; a text is a document too")
     playbook: str | None = Field(default=None, max_length=64, description="name or version")

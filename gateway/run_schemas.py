@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gateway.schemas import (
     Callback,
@@ -22,6 +22,7 @@ from gateway.schemas import (
     named,
 )
 from services.jobs import Metadata
+from services.json_model import JsonModel
 from services.recurrence import Missed
 from services.runs import Run, RunDocument
 from services.schedules import Schedule
@@ -31,10 +32,8 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 DocumentIds = Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=10_000)]
 
 
-class RunRequest(BaseModel):
+class RunRequest(JsonModel):
     """What is done to many documents: those listed, or all of a matter, or those added until the run is sealed."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Name = "run"
     type: Annotated[str, named(("review", "analyze", "extract"))] = "review"
@@ -54,10 +53,8 @@ class RunRequest(BaseModel):
     expires_at: ExpiresAt = None
 
 
-class RunDocumentsRequest(BaseModel):
+class RunDocumentsRequest(JsonModel):
     """Documents for a run that is open."""
-
-    model_config = ConfigDict(extra="forbid")
 
     documents: DocumentIds
 
@@ -160,10 +157,8 @@ class RunDocumentList(BaseModel):
     next_cursor: NextCursor
 
 
-class ScheduleRequest(BaseModel):
+class ScheduleRequest(JsonModel):
     """Runs over a matter that recur: ``cron`` or ``rrule``, in a time zone."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Name
     cron: str | None = Field(default=None, max_length=200, description="minute hour day month weekday")

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gateway.described import Described
 from gateway.input_schemas import JobInput
 from gateway.result_schemas import JobResult
 from services.documents import Document
 from services.jobs import NAME_PATTERN, Device, Job, JobType, Metadata, Priority, State
+from services.json_model import JsonModel
 from services.paging import Page
 
 
@@ -52,10 +53,8 @@ class Problem(BaseModel):
 JobProblem = Annotated[dict[str, Any] | None, Described(Problem | None)]
 
 
-class JobRequest(BaseModel):
+class JobRequest(JsonModel):
     """A job to be done. ``model`` is a name from ``/v1/models``; for a review, ``none`` leaves generation out."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: TypeName
     priority: PriorityName = "normal"

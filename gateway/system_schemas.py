@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gateway.described import Described
 from gateway.schemas import DeviceName, Problem, named
 from services.capacity import Scale
 from services.fleet import Announcement
 from services.jobs import Lane
+from services.json_model import JsonModel
 from services.scaling import Kind
 
 KindName = Annotated[str, named(Kind)]
@@ -102,10 +103,8 @@ class WorkerView(BaseModel):
         return cls.model_validate(asdict(worker) | {"kind": worker.kind})
 
 
-class BoundsRequest(BaseModel):
+class BoundsRequest(JsonModel):
     """How many workers of a kind there may be; what is left out stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     min: int | None = Field(default=None, ge=1, description="the fewest")
     max: int | None = Field(default=None, ge=1, description="the most, within what the machine has room for")

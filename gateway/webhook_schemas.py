@@ -5,19 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gateway.schemas import JobProblem, MatterName, NextCursor, StateName, moment, named
 from services.deliveries import Delivery
+from services.json_model import JsonModel
 from services.webhooks import EVENTS, GRACE_SECONDS, Webhook
 
 EventName = Annotated[str, named(EVENTS)]
 
 
-class WebhookRequest(BaseModel):
+class WebhookRequest(JsonModel):
     """An endpoint that is to be told of ends of jobs, runs and batches."""
-
-    model_config = ConfigDict(extra="forbid")
 
     url: str = Field(description="where messages go, within the networks that the installation allows")
     events: list[EventName] = Field(
@@ -28,10 +27,8 @@ class WebhookRequest(BaseModel):
     matter: MatterName | None = Field(default=None, description="only what belongs to this matter")
 
 
-class RotationRequest(BaseModel):
+class RotationRequest(JsonModel):
     """For how long the secret before signs beside the new one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     grace_seconds: float = Field(default=GRACE_SECONDS, ge=0, le=30 * 86_400, allow_inf_nan=False)
 

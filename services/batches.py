@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from services.acceptance import acceptance, key_reused, record_fields
 from services.errors import Conflict, NotFound, unknown
 from services.jobs import Claim, JobType, Priority, Submission, check_name, new_id
-from services.lifecycle import Lifecycle, acceptance, key_reused, record_fields
+from services.lifecycle import Lifecycle
 from services.object_lists import object_page
 from services.principal import UNLIMITED, Limits
 from services.redis_client import redis_errors

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     Json,
@@ -17,22 +16,13 @@ from pydantic import (
 )
 
 from services.errors import InvalidRequest
+from services.json_model import JsonModel
 
 Text = Annotated[str, Field(min_length=1)]
 Form = Annotated[str, Field(min_length=1, max_length=64 * 1024)]
 
 
-def _number(value: Any) -> Any:
-    """A number as JSON has it: neither ``true``, which Python counts as 1, nor a text of digits."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("Input should be a valid integer")
-    return value
-
-
-TokenIds = Annotated[
-    list[Annotated[int, Field(ge=0, lt=2**31), BeforeValidator(_number)]],
-    Field(min_length=1),
-]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 TokenId = Annotated[str, Field(pattern=r"^\d{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
@@ -51,30 +41,26 @@ class ToolCall(BaseModel):
         return json.dumps(arguments, ensure_ascii=False)
 
 
-class Tool(BaseModel):
+class Tool(JsonModel):
     """A function that the model may ask to be called; ``parameters`` is a JSON schema."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     description: str | None = Field(default=None, max_length=4096)
     parameters: dict[str, Any] | None = None
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(JsonModel):
     """One message of a conversation; an assistant's may call tools, a tool's is a call's result."""
-
-    model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     tool_calls: list[ToolCall] | None = Field(default=None, min_length=1, max_length=128)
 
 
-class GenerateInput(BaseModel):
+class GenerateInput(JsonModel):
     """A prompt or a conversation, and how to sample; the engine's own checks are stricter where models differ."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     prompt: Text | None = None
     messages: list[ChatMessage] | None = Field(default=None, min_length=1)
@@ -116,13 +102,11 @@ class GenerateInput(BaseModel):
         return self
 
 
-class EmbedInput(BaseModel):
+class EmbedInput(JsonModel):
     """Texts to embed, or their tokens by the model's own ids.
 
     ``dimensions`` asks for the first so many numbers of each vector, of length 1 again.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     texts: list[Text | TokenIds] = Field(min_length=1, max_length=2048)
     dimensions: int | None = Field(default=None, ge=1, le=2**16)

@@ -6,20 +6,19 @@ import base64
 import struct
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from services.errors import InvalidRequest, validation_reasons
 from services.job_inputs import Text, TokenIds
 from services.jobs import Metadata
+from services.json_model import JsonModel
 
 MOST_CHOICES: Final = 128
 """Choices of one answer: each is a job."""
 
 
-class TextPart(BaseModel):
+class TextPart(JsonModel):
     """A text part of a message's content."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["text"]
     text: str
@@ -40,10 +39,8 @@ class ToolCall(BaseModel):
     function: CalledFunction
 
 
-class Message(BaseModel):
+class Message(JsonModel):
     """A message of a chat; content is text or text parts, beside calls it may be missing."""
-
-    model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
@@ -71,10 +68,8 @@ class Message(BaseModel):
         return plain
 
 
-class Function(BaseModel):
+class Function(JsonModel):
     """A function that the model may ask to be called. Its arguments are always held to ``parameters``."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     description: str | None = None
@@ -82,10 +77,8 @@ class Function(BaseModel):
     strict: bool | None = None
 
 
-class FunctionTool(BaseModel):
+class FunctionTool(JsonModel):
     """A tool; functions are the only kind."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["function"]
     function: Function
@@ -113,10 +106,8 @@ class JsonSchema(BaseModel):
     description: str | None = None
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(JsonModel):
     """Text, any JSON object, or JSON under a schema."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
@@ -140,10 +131,8 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class Generation(BaseModel):
+class Generation(JsonModel):
     """What chats and completions have in common: the model, how to sample, how many choices, how urgent."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str
     stream: bool = False
@@ -250,10 +239,8 @@ class CompletionRequest(Generation):
         ]
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(JsonModel):
     """A request for embeddings of texts, or of tokens by the model's own ids."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str
     input: (

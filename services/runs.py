@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.acceptance import acceptance, key_reused, record_fields, refuse_barred
 from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import Priority, State, Submission, check_name, new_id
-from services.lifecycle import Lifecycle, acceptance, key_reused, record_fields, refuse_barred
+from services.lifecycle import Lifecycle
 from services.paging import Page, Place, newest, read_cursor, write_cursor
 from services.principal import UNLIMITED, Limits
 from services.redis_client import redis_errors

@@ -117,4 +117,4 @@ def _failed(error: CasemillError) -> str:
 def urgency_of(principal: Principal, asked: str | None, tier: str | None = None) -> str:
     """What the header asks for, else the tier, at most what the key allows; by default high, as somebody waits."""
     wanted = TIERS.get(tier or "", Priority.HIGH)
-    return asked or max(wanted, principal.ceiling, key=lambda priority: priority.rank)
+    return max(wanted, principal.ceiling, key=lambda priority: priority.rank) if asked is None else asked

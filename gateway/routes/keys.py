@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gateway.openapi.answers import Answers, answer
 from gateway.openapi.raises import raises
@@ -19,6 +19,7 @@ from gateway.submissions import choose, epoch
 from services.access import GRACE_SECONDS, MAX_GRACE_SECONDS, key_unknown
 from services.job_inputs import check_text
 from services.jobs import Priority
+from services.json_model import JsonModel
 from services.principal import SCOPES, Limits, Principal
 
 router = APIRouter(prefix="/v1/keys", tags=["administration"])
@@ -33,10 +34,8 @@ _MADE: Final[Answers] = {
 }
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(JsonModel):
     """A key to be made."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=100, description="what it is for")
     tenant: str | None = Field(default=None, description="unset: the caller's; another's is for operators")
@@ -51,10 +50,8 @@ class KeyRequest(BaseModel):
     expires_at: datetime | None = Field(default=None, description="a time that has a zone; unset: never")
 
 
-class RotateRequest(BaseModel):
+class RotateRequest(JsonModel):
     """How long the old secret holds beside the new one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     grace_seconds: int = Field(default=GRACE_SECONDS, ge=0, le=MAX_GRACE_SECONDS)
 
