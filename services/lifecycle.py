@@ -251,12 +251,6 @@ class Lifecycle:
             raise unknown("job", job)
         return self._job(fields)
 
-    def external_id(self, tenant: str, job: str) -> str:
-        """What the client calls a job; empty where it has no name, or is gone."""
-        with redis_errors():
-            stored = self.client.hget(self.keys("job", tenant=tenant, id=job), "external_id")
-        return self.records.external_id(tenant, stored or "")
-
     def _job(self, fields: dict[str, str]) -> Job:
         return Job.from_fields(self.records.open_job(fields))
 
