@@ -54,6 +54,8 @@ async def while_allowed(
             if following:
                 following.cancel()
                 await asyncio.wait({following})
+                if not following.cancelled():
+                    following.exception()  # it had ended already: looked at, or asyncio would tell of it as lost
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()
 
