@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from gateway.batch_schemas import STATUSES, RequestCounts
 from gateway.openapi.answers import ref
 from gateway.openapi.example_ids import EXAMPLE_IDS
-from gateway.schemas import StateName, TypeName
+from gateway.schemas import StateName, TypeName, named
 from gateway.webhook_schemas import EventName
 from services.webhooks import EVENTS
 
@@ -43,6 +44,28 @@ class WebhookMessage(BaseModel):
     data: Told
 
 
+class ToldOfBatch(BaseModel):
+    """The batch that has ended."""
+
+    id: str
+    status: Annotated[str, named(STATUSES)]
+    request_counts: RequestCounts
+    url: str
+    created_at: datetime
+    code: str | None = Field(default=None, description="of the problem, where it failed")
+
+
+class BatchMessage(BaseModel):
+    """The same of a batch, as OpenAI's event."""
+
+    id: str = Field(description="of the event")
+    object: Literal["event"]
+    created_at: int
+    type: EventName
+    timestamp: datetime
+    data: ToldOfBatch
+
+
 _COUNTS: Final = {"total": 2, "succeeded": 2, "failed": 0, "cancelled": 0, "expired": 0}
 _HEADERS: Final = {
     "webhook-id": ("Stands for the message, the same at every attempt: take each once.", EXAMPLE_IDS["delivery_id"]),
@@ -60,8 +83,15 @@ def described_messages() -> dict[str, Any]:
     return {event: {"post": _message(event)} for event in EVENTS}
 
 
-def _message(event: str) -> dict[str, Any]:
-    kind, _, end = event.partition(".")
+def _of_batch(end: str) -> dict[str, Any]:
+    batch = EXAMPLE_IDS["batch_id"]
+    counts = {"total": 300, "completed": 299, "failed": 1}
+    data = {"id": batch, "status": end, "request_counts": counts, "url": f"/v1/batches/{batch}"}
+    event = {"id": EXAMPLE_IDS["delivery_id"], "object": "event", "created_at": 1_796_035_221}
+    return event | {"data": data | {"created_at": "2026-11-30T10:40:19.900Z"}}
+
+
+def _of_job_or_run(kind: str, end: str) -> dict[str, Any]:
     data: dict[str, Any] = {
         "id": EXAMPLE_IDS[f"{kind}_id"],
         "type": "review",
@@ -73,7 +103,14 @@ def _message(event: str) -> dict[str, Any]:
     }
     data |= {"external_id": "A-17"} if kind == "job" else _COUNTS
     data |= {"code": "document_encrypted"} if end == "failed" else {}
-    example = {"type": event, "timestamp": "2026-11-30T10:40:21.250Z", "data": data}
+    return {"data": data}
+
+
+def _message(event: str) -> dict[str, Any]:
+    kind, _, end = event.partition(".")
+    model = BatchMessage if kind == "batch" else WebhookMessage
+    example = _of_batch(end) if kind == "batch" else _of_job_or_run(kind, end)
+    example |= {"type": event, "timestamp": "2026-11-30T10:40:21.250Z"}
     return {
         "operationId": f"told_{event.replace('.', '_')}",
         "summary": f"{kind.capitalize()} {end}",
@@ -92,7 +129,7 @@ def _message(event: str) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": ref(WebhookMessage), "examples": {"told": {"value": example}}}},
+            "content": {"application/json": {"schema": ref(model), "examples": {"told": {"value": example}}}},
         },
         "responses": {
             "2XX": {"description": "The message is taken"},

@@ -49,7 +49,7 @@ def test_a_message_says_what_and_where() -> None:
     }
 
 
-def test_a_message_of_a_batch_is_openais_event_and_holds_counts_alone() -> None:
+def test_a_message_of_a_batch_is_openais_event_and_holds_counts_alone(tmp_path: Path) -> None:
     told = TOLD | {
         "event": "batch.completed",
         "subject": "batch_1",
@@ -73,6 +73,8 @@ def test_a_message_of_a_batch_is_openais_event_and_holds_counts_alone() -> None:
             "created_at": "2023-11-14T22:13:20.500Z",
         },
     }
+    described = Description(create_app(Settings.model_validate({"data_dir": tmp_path})).openapi())
+    assert described.errors("#/components/schemas/BatchMessage", json.loads(body)) == []
 
 
 @pytest.mark.parametrize(
