@@ -19,7 +19,7 @@ from tests.prepared import Prepared
 ROOT = Path(__file__).parents[2]
 # A minute or so in `make test`, the same each time; in `make test-all` every boundary of every schema, and at random.
 BRIEF = ("--phases", "fuzzing,stateful", "--max-examples", "3", "--seed", "1")
-LONG = ("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "20")
+LONG = ("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "10")
 REFUSED = ("--phases", "coverage,fuzzing", "--max-examples", "4")
 
 
