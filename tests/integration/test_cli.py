@@ -20,7 +20,7 @@ from casemill import RetryPolicy
 from gateway.cli import doctor
 from gateway.cli.client import Client
 from gateway.cli.work import following
-from services.errors import Transient
+from services.errors import Transient, Unavailable
 from services.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.conftest import Running
@@ -216,11 +216,13 @@ def test_a_stream_that_ends_before_its_job_is_followed_on() -> None:
         def do_GET(self) -> None:
             asked.append(self.path)
             if not self.path.endswith("/events"):
-                body = b'{"state": "running"}' if len(asked) < 3 else b'{"state": "succeeded"}'
+                job = {"id": "job_1", "type": "generate", "priority": "normal", "created_at": "2031-01-01T00:00:00Z"}
+                body = json.dumps(job | {"state": "running" if len(asked) < 3 else "succeeded"}).encode()
             elif self.headers["Last-Event-ID"] == "1-0":
                 body = b"id: 2-0\nevent: succeeded\ndata: {}\n\n"
             else:
-                body = b"id: 1-0\nevent: running\ndata: {}\n\nevent: interrupted\ndata: {}\n\n"
+                away = json.dumps(Unavailable("Redis does not answer; try again", code="redis_away").problem())
+                body = b"id: 1-0\nevent: running\ndata: {}\n\nevent: interrupted\ndata: %s\n\n" % away.encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
