@@ -26,6 +26,7 @@ class Message(TypedDict):
 
     ``type`` is ``job.succeeded``, ``job.failed``, ``job.cancelled``, ``job.expired``, ``run.finished`` or
     ``webhook.test``; ``data`` has the ``id`` of the job or run, its ``state``, ``external_id``, ``metadata`` and more.
+    Of a batch it is ``batch.completed``, ``batch.failed``, ``batch.expired`` or ``batch.cancelled``, as OpenAI has it.
     """
 
     type: str

@@ -19,14 +19,12 @@ from gateway.request_headers import IdempotencyKey
 from gateway.schemas import JobRequest, JobView
 from gateway.state import Gateway, MatterSubmitter, Shared
 from gateway.submissions import INLINE_BYTES, build_submission, request_hash
-from services.errors import CasemillError
-from services.jobs import Device, Job, JobType, Submission
+from services.errors import CasemillError, or_error
+from services.jobs import PROMPTS, Device, Job, Submission
 from services.lifecycle import Lifecycle
 from services.principal import Principal
 
 POLL_SECONDS = 1
-# They come many a second; others look documents up, and are submitted each in a thread.
-PROMPTS = (JobType.GENERATE, JobType.EMBED)
 Built = Submission | tuple[Job, bool]
 """What a request comes to: a job to be submitted, or one that was accepted before."""
 ACCEPTED: Final[Answers] = {
@@ -73,7 +71,7 @@ class Accepting:
         return Response(view.model_dump_json(), 200 if ended else 202, headers, media_type="application/json")
 
     def _from_request_alone(self, wanted: JobRequest) -> bool:
-        """Whether a job is built without asking Redis: then many go together, and none holds up the others."""
+        """Whether a job is built without looking things up: then many go together, and none holds up the others."""
         limits = (self.principal.limits.tokens, self.gateway.settings.tenant_tokens_per_minute)
         looks_up = wanted.callback is not None or wanted.device != Device.ANY or limits != (None, None)
         return self.small and wanted.type in PROMPTS and not looks_up
@@ -126,14 +124,7 @@ def build_or_find(
 
 def submit_each(lifecycle: Lifecycle, builders: Sequence[Callable[[], Built]]) -> list[tuple[Job, bool] | Exception]:
     """Build jobs and submit them together, as :meth:`Lifecycle.submit_each`; what one raises stands in its place."""
-
-    def built(build: Callable[[], Built]) -> Built | Exception:
-        try:
-            return build()
-        except Exception as error:  # for whoever asked for this one
-            return error
-
-    wanted = [built(build) for build in builders]
+    wanted = [or_error(build) for build in builders]
     accepted = iter(lifecycle.submit_each([one for one in wanted if isinstance(one, Submission)]))
     return [next(accepted) if isinstance(one, Submission) else one for one in wanted]
 

@@ -19,7 +19,7 @@ from gateway.state import Gateway
 from gateway.while_allowed import interrupted, while_allowed
 from services.errors import CasemillError, InvalidRequest, from_problem
 from services.events import GAP, IDLE, READY, Event, follow, follow_tenant
-from services.jobs import Job, State
+from services.jobs import Job, State, is_inline
 from services.principal import Principal
 
 STREAM_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
@@ -122,8 +122,7 @@ async def wait_for_end(gateway: Gateway, tenant: str, job: str, seconds: float |
 def result_of(gateway: Gateway, job: Job) -> dict[str, Any]:
     """The result of a job that succeeded; raises what made it fail."""
     if job.state is State.SUCCEEDED and job.result:
-        inline = job.result.startswith("{")
-        return json.loads(job.result if inline else gateway.blobs.get(job.tenant, job.result))
+        return json.loads(job.result if is_inline(job.result) else gateway.blobs.get(job.tenant, job.result))
     if job.problem:
         raise from_problem(job.problem)
     raise InvalidRequest(f"the job was {job.state.value}", code=f"job_{job.state.value}", status=409)

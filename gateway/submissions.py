@@ -18,7 +18,7 @@ from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
 from services.job_inputs import EmbedInput, GenerateInput, checked_input
-from services.jobs import LANE_OF_TYPE, Device, JobType, Lane, Priority, Step, Submission, check_name
+from services.jobs import LANE_OF_TYPE, PROMPTS, Device, JobType, Lane, Priority, Step, Submission, check_name
 from services.models import CLAUSE_MODEL
 from services.playbooks import load_playbook, own_clauses
 from services.principal import Principal
@@ -74,7 +74,7 @@ def build_submission(
     priority, device = _names(principal, request)
     not_before, expires_at = times(request)
     model, plan = None, ()
-    if job_type in (JobType.GENERATE, JobType.EMBED):
+    if job_type in PROMPTS:
         if request.document is not None:
             raise InvalidRequest(
                 f"{job_type} takes `input` (on the command line --input), not a document", code="input_invalid"

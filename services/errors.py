@@ -20,8 +20,11 @@ CasemillError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
 
 class CasemillError(Exception):
@@ -176,3 +179,11 @@ def from_problem(problem: dict[str, Any]) -> CasemillError:
 def validation_reasons(found: Sequence[Any], *place: str) -> str:
     """Where and why a request is invalid, without echoing the input, which may be a document's text."""
     return "; ".join(f"{'.'.join(str(part) for part in (*place, *item['loc']))}: {item['msg']}" for item in found[:10])
+
+
+def or_error(call: Callable[Given, Answer], *given: Given.args, **named: Given.kwargs) -> Answer | Exception:
+    """What a call answers or raises: one of several must not stop the others."""
+    try:
+        return call(*given, **named)
+    except Exception as error:
+        return error

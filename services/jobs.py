@@ -87,6 +87,10 @@ class JobType(StrEnum):
     DUPLICATES = "duplicates"
 
 
+PROMPTS: Final = (JobType.GENERATE, JobType.EMBED)
+"""The types whose input is all that they are about; the others are about documents."""
+
+
 LANE_OF_TYPE: Final = {
     JobType.GENERATE: Lane.GENERATE,
     JobType.EMBED: Lane.EMBED,
@@ -239,6 +243,11 @@ class Completion:
     problem: dict[str, Any] | None = None
     retry_after: float = 0.0
     reused: bool = False
+
+
+def is_inline(result: str) -> bool:
+    """Whether what a record has as its result is the JSON object itself, and no blob's name."""
+    return result.startswith("{")
 
 
 @dataclass(frozen=True, slots=True)

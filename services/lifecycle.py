@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import repeat
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from services.acceptance import acceptance, key_reused, record_fields, refuse_barred
 from services.backlog_limits import backlog_limits, seconds_to_room
 from services.data_keys import Erased
-from services.errors import BacklogFull, Conflict, InvalidRequest, Unavailable, unknown
+from services.errors import BacklogFull, Conflict, InvalidRequest, Unavailable, or_error, unknown
 from services.fleet import ANNOUNCEMENT_SECONDS, Fleet
 from services.job_index import label_digests, labels
 from services.jobs import (
@@ -42,9 +42,6 @@ TICKET_LIMIT = 64
 DELIVERY_RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 # Submissions sent together: one sync to disk for all of them, and no urgent script waits long behind them.
 SUBMIT_BATCH = 50
-
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
 
 
 class Lifecycle:
@@ -91,14 +88,14 @@ class Lifecycle:
         answers: list[tuple[Job, bool] | Exception] = []
         slots = cache(self._slots)
         for start in range(0, len(submissions), SUBMIT_BATCH):
-            batch = [_or_error(self._acceptance, one) for one in submissions[start : start + SUBMIT_BATCH]]
+            batch = [or_error(self._acceptance, one) for one in submissions[start : start + SUBMIT_BATCH]]
             sent = [one for one in batch if not isinstance(one, Exception)]
             try:
                 replies = iter(self.scripts.run_each("submit", [argument for _, argument in sent]))
             except Unavailable as error:
                 replies = repeat(error)
             answers += [
-                one if isinstance(one, Exception) else _or_error(self._accepted, one[0], next(replies), slots)
+                one if isinstance(one, Exception) else or_error(self._accepted, one[0], next(replies), slots)
                 for one in batch
             ]
         return answers
@@ -334,11 +331,3 @@ class Lifecycle:
         """Totals since the server's data began, by name."""
         with redis_errors():
             return {name: int(value) for name, value in self.client.hgetall(self.keys("counters")).items()}
-
-
-def _or_error(call: Callable[Given, Answer], *given: Given.args, **named: Given.kwargs) -> Answer | Exception:
-    """What a call answers or raises: one of several must not stop the others."""
-    try:
-        return call(*given, **named)
-    except Exception as error:
-        return error

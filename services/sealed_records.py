@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from services.data_keys import Erased, matter_owner
-from services.jobs import Completion
+from services.jobs import Completion, is_inline
 from services.seals import MARK, Seals
 from services.tenant_secrets import TenantSecrets
 
@@ -78,7 +78,7 @@ class SealedRecords:
         owners = owners_of(claim.tenant, claim.document, claim.matter)
         if problem:
             problem = self.seal_problem(claim.tenant, problem, owners)
-        if result.startswith("{"):  # itself, and no blob's name
+        if is_inline(result):
             try:
                 result = self.seals.seal_text(claim.tenant, "result", result, owners)
             except Erased:

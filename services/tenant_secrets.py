@@ -15,6 +15,7 @@ class TenantSecrets:
 
     def __init__(self, data_dir: Path) -> None:
         self._file = data_dir / "blob-secret"
+        self._known: bytes | None = None
 
     def keyed(self, tenant: str, data: bytes) -> str:
         """HMAC-SHA256 of bytes under the tenant's secret, in hexadecimal: names them and tells nobody else of them."""
@@ -22,7 +23,9 @@ class TenantSecrets:
         return hmac.new(secret, data, hashlib.sha256).hexdigest()
 
     def _secret(self) -> bytes:
-        try:
-            return self._file.read_bytes()
-        except FileNotFoundError:
-            return write_once(self._file, secrets.token_bytes(32))
+        if self._known is None:  # it never changes, and names several things of each submission
+            try:
+                self._known = self._file.read_bytes()
+            except FileNotFoundError:
+                self._known = write_once(self._file, secrets.token_bytes(32))
+        return self._known

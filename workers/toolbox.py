@@ -13,7 +13,7 @@ from services.blobs import Blobs
 from services.documents import RESULT, Documents
 from services.errors import NotFound, Transient
 from services.files import Files
-from services.jobs import Claim, JobType, Lane
+from services.jobs import PROMPTS, Claim, Lane
 from services.known_models import KnownModels
 from services.playbook_store import PlaybookStore
 from services.playbooks import Playbook
@@ -24,8 +24,7 @@ from workers.documents.reader import reader_version
 from workers.engines.registry import Engines
 
 # Of a prompt's result so much goes into its record, which costs the disk less than two files' syncs.
-INLINE_BYTES = 4096
-_PROMPTS = (JobType.GENERATE, JobType.EMBED)
+INLINE_RESULT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class Toolbox:
             return str(result["status"])
         document = str(self.input(claim).get("document", ""))
         data = json.dumps(result, ensure_ascii=False).encode()
-        if claim.parent is None and claim.task in _PROMPTS and len(data) <= INLINE_BYTES:
+        if claim.parent is None and claim.task in PROMPTS and len(data) <= INLINE_RESULT_BYTES:
             return data.decode()
         about = owners_of(claim.tenant, document or None, claim.matter)
         owners = {*about, *result.get("documents", ())}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.openapi.example_ids import EXAMPLE_IDS
+from services.webhooks import EVENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
     "event_unknown": Code(
         422,
         "There is no such event.",
-        "unknown event 'job.done'; there are: job.succeeded, job.failed, job.cancelled, job.expired, run.finished",
+        f"unknown event 'job.done'; there are: {', '.join(EVENTS)}",
     ),
     "scope_unknown": Code(
         422, "There is no such scope.", "unknown scopes ['write']; there are submit, read, admin, operator"

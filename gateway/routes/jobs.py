@@ -61,7 +61,7 @@ _ENDED: Final = "The job has ended while the request waited for it; or the answe
     status_code=202,
     response_model=JobView,
     openapi_extra=_LINES,
-    responses=ACCEPTED | {200: ACCEPTED[200] | lines(MEDIA_TYPE, LineAnswer, _ENDED)},
+    responses=ACCEPTED | {200: ACCEPTED[200] | lines(MEDIA_TYPE, LineAnswer, _ENDED, "Preference-Applied")},
 )
 @raises(build_submission, submit_lines)
 async def submit_job(body: JobRequest, accept: Acceptor) -> Response:

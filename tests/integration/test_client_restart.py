@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -42,8 +41,7 @@ def test_who_follows_a_gateway_that_is_killed_misses_nothing(settings: Settings,
             found.append(event)  # noqa: PERF401
 
     def wait(awaiting: bool) -> str:
-        call: Callable[[Any], Any] = lambda client: client.jobs.wait(job.id, timeout=120)  # noqa: E731
-        return ask(call, awaiting=awaiting, **options).state
+        return ask(lambda client: client.jobs.wait(job.id, timeout=120), awaiting=awaiting, **options).state
 
     with ThreadPoolExecutor(4) as pool:
         with gateway_process(settings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,17 +25,15 @@ class Hanging:
         self.asked, self.gave_up = 0, False
 
     def log(self, folder: Path) -> ErasureLog:
-        log = ErasureLog(folder)
-        add = log.add
+        share = self
 
-        def wait(at: float, tenant: str, subjects: Collection[str]) -> None:
-            self.asked += 1
-            self.gave_up = not self.back.wait(10) or self.gave_up
-            add(at, tenant, subjects)
+        class Waiting(ErasureLog):
+            def add(self, at: float, tenant: str, subjects: Iterable[str]) -> None:
+                share.asked += 1
+                share.gave_up = not share.back.wait(10) or share.gave_up
+                super().add(at, tenant, subjects)
 
-        if folder == self.folder:
-            log.add = wait  # type: ignore[method-assign]
-        return log
+        return Waiting(folder) if folder == self.folder else ErasureLog(folder)
 
 
 @pytest.fixture

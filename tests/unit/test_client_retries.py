@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -106,7 +105,10 @@ def test_what_may_have_been_done_is_not_asked_again(gateway: Gateway, outcome: A
     with pytest.raises(Unavailable):
         gateway.do(post, outcome, {"id": "wh_1"})
     assert len(gateway.asked) == 1
-    keyed: Callable[[Any], Any] = lambda client: client.request("POST", "/v1/search", idempotency_key="k")  # noqa: E731
+
+    def keyed(client: Any) -> Any:
+        return client.request("POST", "/v1/search", idempotency_key="k")
+
     assert gateway.do(keyed, outcome, {"id": "job_1"}) == {"id": "job_1"}
     assert gateway.header("idempotency-key") == ["k", "k"]
 

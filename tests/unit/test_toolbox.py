@@ -9,7 +9,7 @@ from typing import Any
 
 from services.blobs import Blobs
 from services.jobs import Claim, Lane, Priority
-from workers.toolbox import INLINE_BYTES, Toolbox
+from workers.toolbox import INLINE_RESULT_BYTES, Toolbox
 
 NOTHING: Any = None
 CLAIM = Claim("acme", "job_1", 1, "generate", Lane.GENERATE, Priority.NORMAL, {}, None, None, None, {}, None)
@@ -18,7 +18,7 @@ CLAIM = Claim("acme", "job_1", 1, "generate", Lane.GENERATE, Priority.NORMAL, {}
 def test_small_results_of_prompts_stand_in_the_record_and_others_in_files(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path)
     toolbox = Toolbox(NOTHING, blobs, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
-    fits = INLINE_BYTES - len(json.dumps({"text": ""}))
+    fits = INLINE_RESULT_BYTES - len(json.dumps({"text": ""}))
     small, large = {"text": "x" * fits}, {"text": "x" * (fits + 1)}
     for task in ("generate", "embed"):
         kept = toolbox.keep_result(replace(CLAIM, task=task), small)
