@@ -34,8 +34,6 @@ class Pulse(threading.Thread):
         deaf: Callable[[], float] = lambda: 0.0,
         lost: Callable[[], CasemillError | None] = lambda: None,
         look: Callable[[], None] = lambda: None,
-        *,
-        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         """``stalled`` and ``deaf`` answer for how many seconds the engine has not moved and tickets were left lying.
 
@@ -51,7 +49,6 @@ class Pulse(threading.Thread):
         self._lost = lost
         self._look = look
         self._ending: float | None = None
-        self._stall_seconds = stall_seconds
         self._period = min(1.0, lifecycle.settings.lease_seconds / 4)
         self._executions: dict[str, Execution] = {}
         self._lock = threading.Lock()
@@ -78,7 +75,7 @@ class Pulse(threading.Thread):
         beats = 0
         while True:
             self._try(self._beat)
-            if self._stalled() > self._stall_seconds:
+            if self._stalled() > STALL_SECONDS:
                 # A native call that never returns cannot be stopped from here. The supervisor starts a new process;
                 # the leases of this one have run out or are reaped.
                 log.critical("the engine has not moved for %.0f s; this process ends", self._stalled())
@@ -100,7 +97,7 @@ class Pulse(threading.Thread):
             log.critical("%s", error.detail)
             self._ending = time.monotonic()
             os.kill(os.getpid(), signal.SIGTERM)
-        elif time.monotonic() - self._ending > self._stall_seconds:
+        elif time.monotonic() - self._ending > STALL_SECONDS:
             os._exit(70)
 
     def _listen(self) -> None:

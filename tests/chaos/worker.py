@@ -34,15 +34,15 @@ from workers.pulse import Pulse
 from workers.slots import Slots, Task, Work
 from workers.ticket import register_ticket
 
-# A process whose engine stands still for longer ends itself.
-STALL_SECONDS = 1.0
+# An engine that stands still for a second here has done so for the two minutes after which its process ends itself.
+STALL_PACE = pulses.STALL_SECONDS
 QUEUES = ["analyze.any", "extract.any"]
 _stalls: list[float] = []
 
 
 def stalled() -> float:
     """Seconds that the engine stands still, as ``Engines.stalled`` answers."""
-    return time.monotonic() - _stalls[0] if _stalls else 0.0
+    return (time.monotonic() - _stalls[0]) * STALL_PACE if _stalls else 0.0
 
 
 def act(execution: Execution) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def main() -> int:
     fleet: Any = Fleet(lifecycle.client, lifecycle.keys)
     fleet.announce = ignore
     consumer = Consumer(lifecycle, QUEUES, lambda: (slots.arrived, threads - slots.busy, slots.draining))
-    pulse = Pulse(lifecycle, fleet, ignore, stalled, consumer.look, runtimes.lost, stall_seconds=STALL_SECONDS)
+    pulse = Pulse(lifecycle, fleet, ignore, stalled, consumer.look, runtimes.lost)
     tasks: dict[str, Task] = {"analyze": act, "extract": act, "scan": act}
     work = Work(tasks, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
     app = create_celery(settings)

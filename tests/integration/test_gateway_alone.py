@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from opentelemetry import trace
+from opentelemetry.trace import NoOpTracer, Tracer, TracerProvider
 
 from gateway.app import create_app
 from services.access import Access
@@ -231,3 +233,16 @@ def test_a_queued_job_tells_its_place_and_when_it_starts(alone: Alone) -> None:
     raw: Any = alone.lifecycle.client
     raw.hset(alone.lifecycle.keys("service"), "generate", "4.5")
     assert alone.http.get(f"/v1/jobs/{jobs[2]}").json()["eta_seconds"] == 9.0
+
+
+def test_no_exporter_of_the_machine_learns_who_calls_what(alone: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Exporting(TracerProvider):
+        def get_tracer(self, instrumenting_module_name: str, *rest: Any, **named: Any) -> Tracer:
+            asked.append(instrumenting_module_name)
+            return NoOpTracer()
+
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", Exporting())
+    assert alone.http.get("/v1/jobs").status_code == 200
+    assert asked == []

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,14 @@ def test_the_guides_shell_tells_of_what_goes_wrong(desk: Desk, fake_stack: Runni
     desk.env["JOB"] = fake_stack.submit(type="generate", input={"prompt": "x"}, not_before=later)["id"]
     fake_stack.http.delete(f"/v1/jobs/{desk.env['JOB']}")
     assert "cancelled" in desk.shell(fetch, status=1)
+
+
+def test_the_guides_shell_waits_for_a_job_that_has_not_begun(desk: Desk, fake_stack: Running) -> None:
+    fetch = blocks("case-management.md", "sh")[-1]
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    desk.env["JOB"] = fake_stack.submit(type="generate", input={"prompt": "x"}, not_before=soon)["id"]
+    # A prompt's result has no risk score, which is what the last line complains of, and only once there is a result.
+    assert "KeyError: 'risk'" in desk.shell(fetch, status=1)
 
 
 @pytest.mark.parametrize("changed", ["", "ID", "SIGNATURE", "TIMESTAMP", "SECRET", "age"])

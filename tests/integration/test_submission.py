@@ -12,7 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway import job_lines
+from gateway.accepting import Built, build_or_find
 from gateway.job_lines import MEDIA_TYPE, MOST_LINES
+from gateway.schemas import JobRequest
 from gateway.stack.valkey import EmbeddedValkey
 from services.blobs import Blobs
 from services.errors import InvalidRequest
@@ -133,6 +136,19 @@ def test_each_line_is_a_job_or_a_problem_of_its_own(served: Served) -> None:
     assert [job["external_id"] for job in jobs] == ["L-1", "L-2"]
     assert {job["request_id"] for job in jobs} == {"req-of-lines"}
     assert [served.http.get(f"/v1/jobs/{job['id']}").json()["state"] for job in jobs] == ["queued", "queued"]
+
+
+def test_a_line_that_the_gateway_fails_over_spoils_no_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(gateway: Any, principal: Any, wanted: JobRequest, *rest: Any) -> Built:
+        if wanted.external_id == "L-2":
+            raise RuntimeError("a defect of ours")
+        return build_or_find(gateway, principal, wanted, *rest)
+
+    monkeypatch.setattr(job_lines, "build_or_find", build)
+    told = lines_of(post_lines(served, *(job_body(external_id=f"L-{number}") for number in (1, 2, 3))))
+    assert [one["status"] for one in told] == [202, 500, 202]
+    assert told[1]["problem"]["code"] == "internal"
+    assert "defect" not in json.dumps(told[1]), "what went wrong is for the log alone"
 
 
 def test_lines_are_safe_to_repeat(served: Served) -> None:
