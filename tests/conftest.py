@@ -21,8 +21,10 @@ from services.redis_client import Redis, connect
 from services.settings import Settings
 from shaders.runtime import Runtime, runtime
 
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("casemill", deadline=None)
+# How long an example takes says more about the machine than about the code. The same code gets the same examples, so
+# that a failure stays until it is mended; `--hypothesis-profile explore` looks further.
+hypothesis.settings.register_profile("casemill", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("casemill")
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
