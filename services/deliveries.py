@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from services.errors import Conflict, unknown
 from services.jobs import State, new_id
 from services.lifecycle import Lifecycle
-from services.paging import Page, newest, read_cursor, write_cursor
+from services.paging import Page, Place, page_of_newest
 from services.redis_client import redis_errors
 from services.sealed_records import SealedRecords
 from services.webhooks import Webhooks
 
 TEST_EVENT = "webhook.test"
-PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +63,14 @@ class Deliveries:
     ) -> Page[Delivery]:
         """The deliveries to an endpoint, newest first. Raises ``NotFound``, or code ``cursor_invalid``."""
         self._webhooks.get(tenant, webhook)
-        index = self._keys("deliveries", tenant=tenant, webhook=webhook)
-        found: list[Delivery] = []
-        last = after = read_cursor("deliveries", cursor)
-        while True:
-            places = newest(self._client, index, after, PAGE)
-            for place, row in zip(places, self._read(tenant, [place.name for place in places]), strict=True):
-                if row is None or (states and row.state not in states):
-                    continue
-                if len(found) == limit and last:
-                    return Page(found, write_cursor("deliveries", last))
-                found.append(row)
-                last = place
-            if len(places) < PAGE:
-                return Page(found, None)
-            after = places[-1]
+        names = [self._keys("deliveries", tenant=tenant, webhook=webhook)]
+
+        def rows(places: Sequence[Place]) -> Iterator[tuple[Place, Delivery]]:
+            read = self._read(tenant, [place.name for place in places])
+            pairs = zip(places, read, strict=True)
+            return ((place, row) for place, row in pairs if row and (not states or row.state in states))
+
+        return page_of_newest(self._client, "deliveries", names, rows, cursor=cursor, limit=limit)
 
     def get(self, tenant: str, webhook: str, delivery: str) -> Delivery:
         """One delivery to an endpoint; raises ``NotFound``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +11,7 @@ from services.blobs import Blobs
 from services.data_keys import Erased
 from services.errors import InvalidRequest, NotFound, Unavailable, unknown
 from services.keys import Keys
-from services.paging import Page, newest, read_cursor, write_cursor
+from services.paging import Page, Place, page_of_newest
 from services.redis_client import Redis, redis_errors
 from services.scripts import Scripts, pairs
 from services.sealed_records import SealedRecords
@@ -113,16 +113,18 @@ class Documents:
 
         Raises code ``cursor_invalid``.
         """
-        documents = self._keys("documents", tenant=tenant)
-        source = documents if matter is None else self._keys("matter", tenant=tenant, matter=matter)
-        places = newest(self._client, source, read_cursor("documents", cursor), limit + 1)
-        found: list[Document] = []
-        for place in places[:limit]:
-            with suppress(NotFound):  # deleted meanwhile
-                document = self.get(tenant, place.name)
-                if matters is None or document.matter in matters:
-                    found.append(document)
-        return Page(found, write_cursor("documents", places[limit - 1]) if len(places) > limit else None)
+        if matter is not None:
+            matters = {matter} if matters is None or matter in matters else set[str]()
+        names = [self._keys("documents", tenant=tenant)]
+        if matters is not None:
+            names = [self._keys("matter", tenant=tenant, matter=name) for name in matters]
+
+        def rows(places: Sequence[Place]) -> Iterator[tuple[Place, Document]]:
+            for place in places:
+                with suppress(NotFound):  # deleted meanwhile
+                    yield place, self.get(tenant, place.name)
+
+        return page_of_newest(self._client, "documents", names, rows, cursor=cursor, limit=limit)
 
     def delete(self, tenant: str, document: str) -> None:
         """Remove a document that was refused, with every output derived from it; raises ``NotFound``.

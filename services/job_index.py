@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 from services.jobs import Job, JobType, State, Submission
 from services.keys import Keys
-from services.paging import Page, Place, newest, read_cursor, write_cursor
+from services.paging import Page, Place, page_of_newest
 from services.redis_client import Redis, redis_errors
 from services.sealed_records import SealedRecords
 
-BATCH = 100
 # Records that one request looks at; a page that has found less than it may then goes on by its cursor.
 MOST_LOOKED_AT = 2000
 METADATA = "metadata."
@@ -53,19 +52,15 @@ class JobIndex:
 
     def list(self, tenant: str, wanted: Wanted = ALL, *, cursor: str | None = None, limit: int = 50) -> Page[Job]:
         """The newest jobs that are wanted; steps are not listed. Raises code ``cursor_invalid``."""
-        found: list[Job] = []
-        last = after = read_cursor("jobs", cursor)
-        for _ in range(MOST_LOOKED_AT // BATCH):
-            places = newest(self._client, self._source(tenant, wanted), after, BATCH)
-            for place, job in self._wanted(tenant, places, wanted):
-                if len(found) == limit and last:
-                    return Page(found, write_cursor("jobs", last))
-                found.append(job)
-                last = place
-            if len(places) < BATCH:
-                return Page(found, None)
-            after = places[-1]
-        return Page(found, write_cursor("jobs", after) if after else None)
+        return page_of_newest(
+            self._client,
+            "jobs",
+            self._sources(tenant, wanted),
+            lambda places: self._wanted(tenant, places, wanted),
+            cursor=cursor,
+            limit=limit,
+            most=MOST_LOOKED_AT,
+        )
 
     def dead_letters(
         self,
@@ -75,32 +70,34 @@ class JobIndex:
         cursor: str | None = None,
         limit: int = 50,
     ) -> Page[Job]:
-        """The jobs that failed for good and were not replayed, newest failure first; of these ``matters`` alone.
-
-        A page can have less than ``limit`` and a cursor still, where others failed as well.
-        """
-        after = read_cursor("dead-letters", cursor)
-        places = newest(self._client, self._keys("dead", tenant=tenant), after, limit + 1)
-        following = write_cursor("dead-letters", places[limit - 1]) if len(places) > limit else None
-        jobs = self._records(tenant, [place.name for place in places[:limit]])
+        """The jobs that failed for good and were not replayed, newest failure first; of these ``matters`` alone."""
         seen = Wanted(matters=matters)
-        return Page([job for job in jobs if job and seen.sees(job)], following)
 
-    def _source(self, tenant: str, wanted: Wanted) -> str:
-        """The shortest index that has all that is wanted."""
+        def rows(places: Sequence[Place]) -> Iterator[tuple[Place, Job]]:
+            jobs = self._records(tenant, [place.name for place in places])
+            return ((place, job) for place, job in zip(places, jobs, strict=True) if job and seen.sees(job))
+
+        names = [self._keys("dead", tenant=tenant)]
+        return page_of_newest(self._client, "dead-letters", names, rows, cursor=cursor, limit=limit)
+
+    def _sources(self, tenant: str, wanted: Wanted) -> list[str]:
+        """The shortest index that has all that is wanted, or those of the matters that are all the caller sees."""
         if wanted.run is not None:
-            return self._keys("run_jobs", tenant=tenant, id=wanted.run)
-        names = [
-            self._keys("label", tenant=tenant, digest=digest)
-            for digest in label_digests(self._sealed, tenant, wanted.labels)
-        ]
+            return [self._keys("run_jobs", tenant=tenant, id=wanted.run)]
+        if wanted.matters is not None:
+            return [name for matter in wanted.matters for name in self._label_names(tenant, {"matter": matter})]
+        names = self._label_names(tenant, wanted.labels)
         if len(names) < 2:
-            return names[0] if names else self._keys("jobs", tenant=tenant)
+            return names or [self._keys("jobs", tenant=tenant)]
         with redis_errors():
             pipeline = self._client.pipeline(transaction=False)
             for name in names:
                 pipeline.zcard(name)
-            return min(zip(pipeline.execute(), names, strict=True))[1]
+            return [min(zip(pipeline.execute(), names, strict=True))[1]]
+
+    def _label_names(self, tenant: str, labels: Mapping[str, str]) -> list[str]:
+        digests = label_digests(self._sealed, tenant, labels)
+        return [self._keys("label", tenant=tenant, digest=digest) for digest in digests]
 
     def _wanted(self, tenant: str, places: Sequence[Place], wanted: Wanted) -> Iterator[tuple[Place, Job]]:
         if wanted.states or wanted.types:

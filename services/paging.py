@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,6 +15,7 @@ from services.redis_client import Redis, redis_errors
 Row = TypeVar("Row")
 
 MOST_CURSOR = 512
+BATCH = 100
 _WRITTEN = re.compile(r"([a-z-]+) ([0-9.e+-]{1,32}) ([\x21-\x7e]{1,200})")
 
 
@@ -57,8 +58,13 @@ def read_cursor(kind: str, cursor: str | None) -> Place | None:
     return place
 
 
-def newest(client: Redis, name: str, after: Place | None, count: int) -> list[Place]:
-    """The places of a sorted set that come after ``after``, highest score first, ``count`` of them at most."""
+def newest(client: Redis, names: Sequence[str], after: Place | None, count: int) -> list[Place]:
+    """The places of sorted sets together that come after ``after``, highest score first, ``count`` of them at most."""
+    found = {place for name in names for place in _newest(client, name, after, count)}
+    return sorted(found, reverse=True)[:count]
+
+
+def _newest(client: Redis, name: str, after: Place | None, count: int) -> list[Place]:
     highest = "+inf" if after is None else repr(after.score)
     found: list[Place] = []
     offset = 0
@@ -71,6 +77,38 @@ def newest(client: Redis, name: str, after: Place | None, count: int) -> list[Pl
             break
         offset += count
     return found[:count]
+
+
+def page_of_newest(
+    client: Redis,
+    kind: str,
+    names: Sequence[str],
+    rows: Callable[[Sequence[Place]], Iterable[tuple[Place, Row]]],
+    *,
+    cursor: str | None,
+    limit: int,
+    most: float = math.inf,
+) -> Page[Row]:
+    """One page of the rows of sorted sets, newest first, of those that ``rows`` answers for their places.
+
+    Its cursor is the place of a row that the page has, so nothing is told of those left out. A page that has looked at
+    ``most`` places goes on by a cursor from there, whatever it has found.
+    """
+    found: list[Row] = []
+    last = after = read_cursor(kind, cursor)
+    looked_at = 0
+    while looked_at < most:
+        places = newest(client, names, after, BATCH)
+        for place, row in rows(places):
+            if len(found) == limit and last:
+                return Page(found, write_cursor(kind, last))
+            found.append(row)
+            last = place
+        if len(places) < BATCH:
+            return Page(found, None)
+        after = places[-1]
+        looked_at += len(places)
+    return Page(found, write_cursor(kind, after) if after else None)
 
 
 def page_of(

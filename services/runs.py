@@ -11,7 +11,7 @@ from services.acceptance import acceptance, key_reused, record_fields, refuse_ba
 from services.errors import Conflict, InvalidRequest, NotFound, unknown
 from services.jobs import Priority, State, Submission, check_name, new_id
 from services.lifecycle import Lifecycle
-from services.paging import Page, Place, newest, read_cursor, write_cursor
+from services.paging import Page, Place, page_of_newest, read_cursor, write_cursor
 from services.principal import UNLIMITED, Limits
 from services.redis_client import redis_errors
 from services.run_limits import refuse_full, run_limits, token_limits
@@ -230,24 +230,20 @@ class Runs:
 
         Raises code ``cursor_invalid``.
         """
-        found: list[Run] = []
-        last = after = read_cursor("runs", cursor)
-        while True:
-            places = newest(self._client, self._keys("runs", tenant=tenant), after, PAGE)
-            for place in places:
-                with redis_errors():
-                    fields = self._client.hgetall(self._keys("job", tenant=tenant, id=place.name))
-                if not fields or schedule not in (None, fields.get("schedule")):
-                    continue
-                if matters is not None and fields.get("matter") not in matters:
-                    continue
-                if len(found) == limit and last:
-                    return Page(found, write_cursor("runs", last))
-                found.append(self._run(fields))
-                last = place
-            if len(places) < PAGE:
-                return Page(found, None)
-            after = places[-1]
+
+        def rows(places: Sequence[Place]) -> Iterator[tuple[Place, Run]]:
+            with redis_errors():
+                pipeline = self._client.pipeline(transaction=False)
+                for place in places:
+                    pipeline.hgetall(self._keys("job", tenant=tenant, id=place.name))
+                records: list[dict[str, str]] = pipeline.execute()
+            for place, fields in zip(places, records, strict=True):
+                seen = fields and (matters is None or fields.get("matter") in matters)
+                if seen and schedule in (None, fields.get("schedule")):
+                    yield place, self._run(fields)
+
+        names = [self._keys("runs", tenant=tenant)]
+        return page_of_newest(self._client, "runs", names, rows, cursor=cursor, limit=limit)
 
     def page(self, tenant: str, run: str, *, cursor: str | None, limit: int) -> Page[RunDocument]:
         """Documents of a run in the order in which they were added. Raises code ``cursor_invalid``."""

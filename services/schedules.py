@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -94,27 +95,16 @@ class Schedules:
 
         Raises ``InvalidRequest`` for a cursor that is none.
         """
-        with redis_errors():
-            names = sorted(self._client.smembers(self._keys("tenant_schedules", tenant=tenant)))
-        page = page_of("schedules", names, lambda name: Place(0, name), cursor=cursor, limit=limit)
-        found: list[Schedule] = []
-        for schedule in page.rows:
-            try:
-                known = self.get(tenant, schedule)
-            except NotFound:  # removed meanwhile
-                continue
-            if matters is None or known.work.matter in matters:
-                found.append(known)
-        return Page(found, page.next_cursor)
+        seen = [known for known in self.every(tenant) if matters is None or known.work.matter in matters]
+        return page_of("schedules", seen, lambda schedule: Place(0, schedule.id), cursor=cursor, limit=limit)
 
     def every(self, tenant: str) -> Iterator[Schedule]:
-        """All schedules of a tenant, oldest first, read page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.list(tenant, cursor=cursor)
-            yield from page.rows
-            if (cursor := page.next_cursor) is None:
-                return
+        """All schedules of a tenant, oldest first."""
+        with redis_errors():
+            names = sorted(self._client.smembers(self._keys("tenant_schedules", tenant=tenant)))
+        for schedule in names:
+            with suppress(NotFound):  # removed meanwhile
+                yield self.get(tenant, schedule)
 
     def remove(self, tenant: str, schedule: str) -> None:
         """Forget a schedule; its runs go on. Raises ``NotFound``."""

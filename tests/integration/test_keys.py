@@ -19,7 +19,7 @@ from gateway.app import create_app
 from services.access import Access
 from services.audit import SYSTEM, Audit
 from services.errors import Unauthorized
-from services.jobs import Priority
+from services.jobs import Completion, Device, Lane, Priority
 from services.lifecycle import Lifecycle
 from services.principal import Limits
 from services.settings import Settings
@@ -317,6 +317,47 @@ def test_matters_are_walls(gateway: Served) -> None:
     assert run["matter"] == "M-1"
     added = one.post(f"/v1/runs/{run['id']}/documents", json={"documents": [second.json()["id"]]})
     refused(added, 404, "document_unknown")
+
+
+def test_cursors_tell_nothing_of_other_matters(gateway: Served) -> None:
+    """Not even that there is more: a page is filled with what the key sees, and its cursor names a row of the page."""
+    every = gateway.make(scopes=("submit", "read"))
+    one = gateway.make(scopes=("submit", "read"), matters=["M-1"])
+    both = gateway.make(scopes=("submit", "read"), matters=["M-1", "M-2"])
+    lists = {"/v1/documents", "/v1/jobs", "/v1/runs", "/v1/schedules", "/v1/dead-letters"}
+    schedule = {"name": "s", "cron": "0 8 * * *", "time_zone": "UTC"}
+    for number, matter in enumerate(("M-1", "M-2", "M-2", "M-1", "M-2", "M-2")):
+        query = {"read": "false", "matter": matter}
+        every.post("/v1/documents", params=query, content=f"document {number}".encode())
+        every.post("/v1/jobs", json=GENERATE | {"matter": matter})
+        every.post("/v1/runs", json={"open": True, "model": "none", "matter": matter})
+        every.post("/v1/schedules", json=schedule | {"run": {"matter": matter, "model": "none"}})
+    place: dict[str, Any] = {"lane": Lane.GENERATE, "devices": (Device.ANY,), "worker": "w1"}
+    problem = {"type": "urn:x", "title": "x", "status": 500, "code": "broken", "detail": "x", "retryable": False}
+    while claims := gateway.lifecycle.work([], n=1, **place)[1]:
+        gateway.lifecycle.work([Completion(claims[0], "failed", problem=problem)], n=0, **place)
+    for path in lists:
+        assert [row["matter"] for row in whole_list(one, path)] == ["M-1"] * 2, path
+        assert len(whole_list(both, path)) == len(whole_list(every, path)) == 6, path
+    for path in ("/v1/documents", "/v1/jobs"):
+        hidden, unknown = (
+            one.get(path, params={"matter": matter, "limit": 1}).json() for matter in ("M-2", "M-unknown")
+        )
+        assert hidden == unknown
+        assert hidden["data"] == []
+
+
+def whole_list(by: httpx.Client, path: str) -> list[dict[str, Any]]:
+    """All rows, page by page of one row; every page but an empty list's has its row."""
+    rows: list[dict[str, Any]] = []
+    cursor: dict[str, Any] = {}
+    while True:
+        page = by.get(path, params={"limit": 1} | cursor).json()
+        assert len(page["data"]) == 1, "a page with nothing to see would say that there is something"
+        rows += page["data"]
+        if page["next_cursor"] is None:
+            return rows
+        cursor = {"cursor": page["next_cursor"]}
 
 
 def test_the_log_tells_what_was_done_and_no_name_of_a_file(gateway: Served) -> None:
