@@ -61,6 +61,7 @@ from services.models import Catalog
 from services.playbook_store import PlaybookStore
 from services.principal import Limits
 from services.rates import Rates
+from services.revocations import Revocations
 from services.runs import Runs
 from services.schedules import Schedules
 from services.settings import Settings
@@ -77,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.tenant_requests_per_minute, settings.tenant_tokens_per_minute, settings.tenant_stored_bytes
     )
     refusals = Refusals(Audit(client, names))
-    access, endpoints = Access(client, names, limits), Webhooks(lifecycle)
+    access, endpoints = Access(client, names, limits, Revocations(settings.data_dir)), Webhooks(lifecycle)
     fleet, catalog = Fleet(client, names), Catalog(settings.models_folder)
     documents_kept = Documents(client, names, blobs, tenant_limit=limits.stored_bytes)
     gateway = Gateway(

@@ -13,6 +13,7 @@ from services.jobs import Priority, check_name
 from services.keys import Keys
 from services.principal import SCOPES, UNLIMITED, Limits, Principal
 from services.redis_client import Redis, redis_errors, server_time
+from services.revocations import Revocations
 from services.scripts import Scripts
 
 LOGIN_SECONDS: Final = 600
@@ -26,14 +27,18 @@ LOCAL: Final = "local"
 class Access:
     """Issues, checks and revokes keys; secrets are kept as SHA-256 only (they are 192 random bits).
 
-    ``tenant`` limits all keys of a tenant together. What is done to keys stands in their tenant's audit log.
+    ``tenant`` limits all keys of a tenant together. What is done to keys stands in their tenant's audit log, and what
+    is taken from them in ``revocations`` as well.
     """
 
-    def __init__(self, client: Redis, keys: Keys, tenant: Limits = UNLIMITED) -> None:
+    def __init__(
+        self, client: Redis, keys: Keys, tenant: Limits = UNLIMITED, revocations: Revocations | None = None
+    ) -> None:
         self._client = client
         self._keys = keys
         self._tenant: dict[str, Any] = {} if tenant.requests is None else {"tenant_requests": tenant.requests}
         self._audit = Audit(client, keys)
+        self._revocations = revocations
         self._scripts = Scripts(client, {"prefix": keys.prefix})
 
     def create(
@@ -103,6 +108,7 @@ class Access:
         if not 0 <= grace_seconds <= MAX_GRACE_SECONDS:
             raise InvalidRequest(f"the grace is 0 to {MAX_GRACE_SECONDS} seconds", code="grace_invalid")
         tenant, secret = self.find(key_id)["tenant"], secrets.token_hex(24)
+        self._note_revoked(tenant, key_id)
         self._audit.note(tenant, actor, "key.rotated", key_id, grace_seconds=str(grace_seconds))
         argument = {"id": key_id, "digest": digest(secret), "grace": grace_seconds}
         if not self._scripts.run("key_rotate", argument):
@@ -111,7 +117,9 @@ class Access:
 
     def revoke(self, key_id: str, *, actor: str = LOCAL) -> None:
         """Make a key and its sessions useless at once; raises ``NotFound``."""
-        self._audit.note(self.find(key_id)["tenant"], actor, "key.revoked", key_id)
+        tenant = self.find(key_id)["tenant"]
+        self._note_revoked(tenant, key_id)
+        self._audit.note(tenant, actor, "key.revoked", key_id)
         with redis_errors():
             pipeline = self._client.pipeline()
             pipeline.delete(self._keys("apikey", id=key_id))
@@ -162,6 +170,17 @@ class Access:
         with redis_errors():
             known = self._scripts.run("admit", {"id": principal.key_id, "peek": True})[0] == "admitted"
         return known and (principal.until is None or server_time(self._client) < principal.until)
+
+    def end_sessions(self) -> None:
+        """Let every browser log in again, and no log-in link that was made before."""
+        with redis_errors():
+            for kind in ("session", "login"):
+                for name in list(self._client.scan_iter(self._keys(kind, token="*"))):  # noqa: S106 - all of them
+                    self._client.delete(name)
+
+    def _note_revoked(self, tenant: str, key_id: str) -> None:
+        if self._revocations:
+            self._revocations.note(server_time(self._client), tenant, key_id)
 
     def _check(self, scopes: Collection[str], matters: Collection[str] | None, limits: Limits) -> None:
         if unknown := set(scopes) - set(SCOPES):

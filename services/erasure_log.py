@@ -19,7 +19,7 @@ FILE: Final = "erasures.jsonl"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Logged:
-    """One line: ``at`` is epoch seconds, ``subject`` a document's id, or ``matter:`` and a name."""
+    """One line: ``at`` is epoch seconds, ``subject`` a document's id, or ``matter:`` or ``key:`` and a name."""
 
     at: float
     tenant: str

@@ -1,12 +1,14 @@
-"""Restores a backup into a data folder: every file checked first, what was erased since the backup erased again."""
+"""Restores a backup into a data folder: every file checked first, what was erased or revoked since gone again."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from services.access import Access
 from services.audit_archive import AuditArchive
 from services.backup import owner_of
 from services.backup_folder import QUEUE, SECRET, BackupFolder, Snapshot, add_missing, copy_durably, mirror, sha256_of
@@ -18,6 +20,7 @@ from services.erasure_log import ErasureLog
 from services.errors import Conflict, NotFound, Permanent, Unavailable
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
+from services.revocations import KEY
 
 ACTOR: Final = "restore"
 PROOF_SECONDS: Final = 120.0
@@ -79,6 +82,22 @@ def copy_back(folder: BackupFolder, snapshot: Snapshot, data_dir: Path) -> None:
         ) from error
 
 
+def shut_out_again(folder: BackupFolder, snapshot: Snapshot, lifecycle: Lifecycle) -> int:
+    """Revoke the keys that were revoked or given another secret after the snapshot, and end all sessions.
+
+    Answers how many keys there were: of a key that got another secret the backup knows the lost one alone.
+    """
+    access = Access(lifecycle.client, lifecycle.keys)
+    access.end_sessions()
+    count = 0
+    for _, subject in _logged_since(folder, snapshot):
+        if subject.startswith(KEY):
+            with suppress(NotFound):  # made after the snapshot
+                access.revoke(subject.removeprefix(KEY), actor=ACTOR)
+                count += 1
+    return count
+
+
 def erase_again(folder: BackupFolder, snapshot: Snapshot, lifecycle: Lifecycle) -> int:
     """Erase what was erased after the snapshot, and what has lost its key; answers how many documents and matters.
 
@@ -89,6 +108,8 @@ def erase_again(folder: BackupFolder, snapshot: Snapshot, lifecycle: Lifecycle) 
     erasures = Erasures(lifecycle, documents)
     count = 0
     for tenant, subject in [*_logged_since(folder, snapshot), *_without_key(lifecycle)]:
+        if subject.startswith(KEY):
+            continue
         try:
             if subject.startswith(MATTER):
                 erasures.matter(tenant, subject.removeprefix(MATTER), actor=ACTOR)

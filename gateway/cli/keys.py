@@ -21,6 +21,7 @@ from services.jobs import Priority
 from services.keys import Keys
 from services.principal import SCOPES, Limits
 from services.redis_client import Redis, connect, redis_errors, server_time
+from services.revocations import Revocations
 from services.settings import Settings
 
 
@@ -83,8 +84,7 @@ def create_key(settings: Settings, **asked: Any) -> None:
 @click.pass_obj
 def rotate_key(settings: Settings, key_id: str, grace_hours: float) -> None:
     """Give a key a new secret and print it, this one time."""
-    access = Access(_client(settings), Keys(settings.prefix))
-    _show_secret(access.rotate(key_id, grace_seconds=round(grace_hours * 3600)))
+    _show_secret(_access(settings).rotate(key_id, grace_seconds=round(grace_hours * 3600)))
 
 
 @keys.command("revoke")
@@ -92,7 +92,7 @@ def rotate_key(settings: Settings, key_id: str, grace_hours: float) -> None:
 @click.pass_obj
 def revoke_key(settings: Settings, key_id: str) -> None:
     """Make a key useless at once."""
-    Access(_client(settings), Keys(settings.prefix)).revoke(key_id)
+    _access(settings).revoke(key_id)
     click.echo(f"revoked {key_id}")
 
 
@@ -105,6 +105,11 @@ def login_link(settings: Settings) -> None:
         raise click.ClickException("no key is known here; start the stack with `casemill up`")
     access = Access(_client(settings), Keys(settings.prefix))
     click.echo(f"{known.url}/login?token={access.start_login(access.check(known.key).key_id)}")
+
+
+def _access(settings: Settings) -> Access:
+    """For what is taken from keys, which backups have to learn of."""
+    return Access(_client(settings), Keys(settings.prefix), revocations=Revocations(settings.data_dir))
 
 
 @click.group()

@@ -20,7 +20,7 @@ from services.errors import InvalidRequest
 from services.lifecycle import Lifecycle
 from services.master_key import line_of, new_line, read_master_keys, write_master_keys
 from services.redis_client import connect, server_time
-from services.restore import check_empty, check_snapshot, copy_back, erase_again, put_in_place
+from services.restore import check_empty, check_snapshot, copy_back, erase_again, put_in_place, shut_out_again
 from services.seals import Seals
 from services.settings import Settings
 
@@ -96,7 +96,7 @@ def backup(settings: Settings, folder: Path, keep: int | None, forget: bool) -> 
 @click.option("--backup", "name", help="One of those in the folder; without it the newest.")
 @click.pass_obj
 def restore(settings: Settings, folder: Path, name: str | None) -> None:
-    """Restore a backup into an empty data folder, and erase again what was erased since."""
+    """Restore a backup into an empty data folder, and erase and revoke again what was since."""
     kept = BackupFolder(folder)
     snapshot = kept.read(name)
     check_empty(settings.data_dir)
@@ -113,15 +113,20 @@ def restore(settings: Settings, folder: Path, name: str | None) -> None:
     at_work = settings.model_copy(update={"data_dir": restored, "master_key_file": key})
     with own_server(at_work) as reachable:
         lifecycle = Lifecycle(reachable)
+        revoked = shut_out_again(kept, snapshot, lifecycle)
         erased = erase_again(kept, snapshot, lifecycle)
         lifecycle.client.close()
     put_in_place(restored, settings.data_dir)
     if wants_json():
-        show_json({"restored": snapshot.name, "blobs": len(snapshot.blobs) - gone, "erased": erased})
+        show_json(
+            {"restored": snapshot.name, "blobs": len(snapshot.blobs) - gone, "erased": erased, "revoked": revoked}
+        )
         return
     click.echo(f"restored {snapshot.name} into {settings.data_dir}: {len(snapshot.blobs) - gone} blobs")
     if erased:
         note(f"{erased} documents and matters that were erased since are erased here too")
+    if revoked:
+        note(f"{revoked} keys that were revoked or got another secret since are revoked here; make new ones")
 
 
 @keys.command("rotate-master")

@@ -14,12 +14,13 @@ from click.testing import CliRunner, Result
 from gateway.cli.main import casemill
 from gateway.stack.valkey import EmbeddedValkey
 from services import backup_folder
+from services.access import Access
 from services.audit_archive import AuditArchive
 from services.backup import take_backup
 from services.backup_folder import BackupFolder, mirror
 from services.blobs import Blobs
 from services.data_keys import Erased
-from services.errors import NotFound, Unavailable
+from services.errors import NotFound, Unauthorized, Unavailable
 from services.jobs import State
 from services.seals import Seals
 from services.settings import Settings
@@ -39,9 +40,9 @@ class Machine:
         self.server = EmbeddedValkey(self.data_dir / "valkey")
         self.office = Office(settings.model_copy(update={"redis_url": self.server.start()}))
 
-    def casemill(self, data_dir: Path, *arguments: str) -> Result:
+    def casemill(self, data_dir: Path, *arguments: str, **environment: str) -> Result:
         """A verb against a data folder."""
-        env = {"CASEMILL_DATA_DIR": str(data_dir), "REDIS_URL": ""}
+        env = {"CASEMILL_DATA_DIR": str(data_dir), "REDIS_URL": ""} | environment
         return CliRunner(env=env).invoke(casemill, arguments, catch_exceptions=False)
 
     def backup(self, *more: str) -> dict[str, Any]:
@@ -110,6 +111,29 @@ def test_a_restored_installation_goes_on_where_it_was(machine: Machine) -> None:
     refused = machine.casemill(data_dir, "restore", str(machine.folder.root))
     assert refused.exit_code == 1
     assert "data_dir_used" in refused.output
+
+
+def test_who_was_shut_out_since_stays_out(machine: Machine) -> None:
+    access = Access(machine.office.lifecycle.client, machine.office.lifecycle.keys)
+    revoked, rotated, kept = (access.create(name) for name in ("revoked", "rotated", "kept"))
+    session = access.open_session(access.start_login(access.check(kept).key_id))
+    machine.backup()
+    address = {"REDIS_URL": machine.office.lifecycle.settings.redis_url}
+    for verb, key in (("revoke", revoked), ("rotate", rotated)):
+        done = machine.casemill(machine.data_dir, "keys", verb, key.split("_")[1], **address)
+        assert done.exit_code == 0, done.output
+    with Restored(machine.restore("restored")) as restored:
+        access = Access(restored.lifecycle.client, restored.lifecycle.keys)
+        assert access.check(kept)
+        for secret in (revoked, rotated):
+            with pytest.raises(Unauthorized):
+                access.check(secret)
+        with pytest.raises(Unauthorized):
+            access.check(session, session=True)
+        noted = [entry.fields for entry in restored.audit.all("default") if entry.fields["actor"] == "restore"]
+        assert [(entry["action"], entry["subject"]) for entry in noted] == [
+            ("key.revoked", key.split("_")[1]) for key in (revoked, rotated)
+        ]
 
 
 def test_what_was_erased_since_is_not_restored_and_gone_from_earlier_backups(machine: Machine) -> None:
