@@ -18,7 +18,7 @@ from gateway.schemas import JobRequest
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
 from services.job_inputs import EmbedInput, GenerateInput, checked_input
-from services.jobs import LANE_OF_TYPE, PROMPTS, Device, JobType, Lane, Priority, Step, Submission, check_name
+from services.jobs import LANE_OF_TYPE, PROMPTS, Device, Job, JobType, Lane, Priority, Step, Submission, check_name
 from services.models import CLAUSE_MODEL
 from services.playbooks import load_playbook, own_clauses
 from services.principal import Principal
@@ -110,6 +110,16 @@ def build_submission(
         request_hash=request_hash(request, playbook_text or ""),
         external_id=request.external_id,
     )
+
+
+def tokens_again(gateway: Gateway, job: Job) -> int:
+    """What a job costs that is run once more, as it did when it was submitted; nothing where its input is gone."""
+    try:
+        kept = job.input.get("blob")
+        data = gateway.blobs.get(job.tenant, kept) if kept else json.dumps(job.input, ensure_ascii=False).encode()
+    except NotFound:
+        return 0
+    return tokens_of(job.type, json.loads(data), len(data), generates=job.model is not None)
 
 
 def resolve_model(gateway: Gateway, kind: str, name: str | None) -> str:

@@ -21,7 +21,7 @@ from gateway.paging import Cursor, Limit, OfMatter
 from gateway.request_headers import IdempotencyKey, LastEventId
 from gateway.schemas import JobList, JobRequest, JobView, StateName, TypeName
 from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
-from gateway.submissions import build_submission, choose
+from gateway.submissions import build_submission, choose, tokens_again
 from services.job_index import METADATA, Wanted
 from services.jobs import JobType, State
 
@@ -122,9 +122,16 @@ def get_job(job_id: str, condition: Conditional, gateway: Shared, principal: Rea
 
 
 @router.post("/{job_id}/retry", status_code=202)
-@raises("job_unknown", "job_is_step", "job_state", "audit_busy")
+@raises("job_unknown", "job_is_step", "job_state", "priority_forbidden", "audit_busy")
 def retry_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
-    """Run a job again that failed, was cancelled or expired; a review goes on with the step that ended it."""
+    """Run a job again that failed, was cancelled or expired; a review goes on with the step that ended it.
+
+    It costs tokens as it did when it was submitted, and asks for the priority that it has.
+    """
+    job = gateway.lifecycle.get(principal.tenant, job_id)
+    principal.check_priority(job.priority)
+    if job.state.final:  # else nothing is run again, as the replay says
+        gateway.rates.spend_tokens(principal, tokens_again(gateway, job))
     gateway.lifecycle.replay(principal.tenant, job_id)
     gateway.audit.note(principal.tenant, principal.key_id, "job.retried", job_id)
     return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))

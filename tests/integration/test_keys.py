@@ -123,6 +123,28 @@ def test_tokens_a_minute_bound_what_models_are_asked_for(gateway: Served) -> Non
     refused(greedy.post("/v1/jobs", json=GENERATE), 429, "rate_limited")
 
 
+def test_a_retry_asks_for_what_a_submission_does(gateway: Served) -> None:
+    every = gateway.make()
+    urgent = every.post("/v1/jobs", json=GENERATE | {"priority": "high"}).json()["id"]
+    every.delete(f"/v1/jobs/{urgent}")
+    modest = gateway.make(ceiling=Priority.LOW)
+    refused(modest.post(f"/v1/jobs/{urgent}/retry"), 403, "priority_forbidden")
+    mine = gateway.make(limits=Limits(tokens=250))
+    large = GENERATE | {"input": {"prompt": "word " * 5000, "max_tokens": 1}}
+    jobs = [every.post("/v1/jobs", json=body).json()["id"] for body in (GENERATE, GENERATE, GENERATE, large)]
+    for job in jobs:
+        every.delete(f"/v1/jobs/{job}")
+    for job in jobs[:2]:
+        assert mine.post(f"/v1/jobs/{job}/retry").status_code == 202
+    for job in jobs[2:]:
+        refused(mine.post(f"/v1/jobs/{job}/retry"), 429, "rate_limited")
+        assert every.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
+    refused(mine.post(f"/v1/jobs/{jobs[0]}/retry"), 409, "job_state")
+    answer = gateway.make(limits=Limits(tokens=9000)).post(f"/v1/jobs/{jobs[3]}/retry")
+    assert answer.status_code == 202
+    assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 3000, "its prompt of 25,000 bytes counts"
+
+
 def test_stored_bytes_are_bounded_before_anything_is_written(gateway: Served) -> None:
     mine = gateway.make(limits=Limits(stored_bytes=100))
 
