@@ -5,36 +5,51 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from gateway.openapi.example_ids import EXAMPLE_IDS
 from gateway.openapi.requests import LEASE, PLAYBOOK, REVIEW
+from services.models import FAKE
 from tests.conftest import wait_until
 from tests.described import Description, Operation
 from tests.integration.conftest import Running
 
 MATTER = EXAMPLE_IDS["matter"]
-# The fake engine writes to no pattern, so this job fails for good.
-FAILING = {"type": "generate", "input": {"prompt": "x", "json_schema": {"type": "string", "pattern": "a"}}}
+# Longer than any context here, so this job fails for good.
+FAILING = {"type": "generate", "input": {"prompt": "Sum up: The tenant may sublet.", "max_tokens": 8192}}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An example that was sent, with these ``ids`` in the place of the description's, and what was answered."""
+
+    operation: Operation
+    example: str
+    ids: dict[str, str]
+    answer: httpx.Response
 
 
 class Prepared:
-    """One of everything in a stack with the fake engine; ``ids`` are by the names of path parameters and examples."""
+    """One of everything in a stack with the fake engine; ``ids`` are by the names of path parameters and examples.
 
-    def __init__(self, stack: Running) -> None:
+    ``model`` and ``embedding_model`` are those that requests ask for.
+    """
+
+    def __init__(self, stack: Running, *, model: str = FAKE, embedding_model: str = FAKE) -> None:
         self._stack = stack
         self._numbers = itertools.count(1)
         self._post(
             "/v1/playbooks", content=PLAYBOOK.replace("0.4", "0.3").encode()
         )  # the examples upload another version
         self.ids = {
-            "model_id": "fake",
-            "embedding_model_id": "fake",
+            "model_id": model,
+            "embedding_model_id": embedding_model,
             "playbook": "lease",
             "matter": MATTER,
-            "kind": "cpu",
+            "kind": EXAMPLE_IDS["kind"],
         }
         self.ids["document_id"] = self._document(LEASE, "lease.txt")
         self.ids["other_document_id"] = self._document(LEASE.replace("may sublet", "may not sublet"), "lease-2.txt")
@@ -45,7 +60,7 @@ class Prepared:
         self.ids["run_id"] = self._post("/v1/runs", json=run)
         wait_until(lambda: self._get(f"/v1/runs/{self.ids['run_id']}")["state"] == "succeeded", 60)
 
-    def answers(self, description: Description) -> Iterator[tuple[Operation, str, httpx.Response]]:
+    def answers(self, description: Description) -> Iterator[Answered]:
         """Every example of the description, sent, with what was answered; of streams without end the first events."""
         for operation in description.operations():
             for example in operation.examples():
@@ -57,7 +72,8 @@ class Prepared:
                 text = answer.iter_lines() if operation.id == "follow_events" else None
                 content = "\n".join(itertools.islice(text, 16)).encode() if text else answer.read()
                 answer.close()
-                yield operation, example, httpx.Response(answer.status_code, headers=answer.headers, content=content)
+                whole = httpx.Response(answer.status_code, headers=answer.headers, content=content)
+                yield Answered(operation, example, ids, whole)
 
     def fresh(self, name: str) -> str:
         """A new one, for a request that changes or removes it."""
@@ -119,7 +135,7 @@ class Prepared:
         return delivery
 
     def _file(self) -> str:
-        request = {"method": "POST", "url": "/v1/completions", "body": {"model": "fake", "prompt": "x"}}
+        request = {"method": "POST", "url": "/v1/completions", "body": {"model": self.ids["model_id"], "prompt": "x"}}
         whole = "".join(json.dumps(request | {"custom_id": str(number)}) + "\n" for number in range(300)).encode()
         return self._post("/v1/files", files={"file": ("requests.jsonl", whole)}, data={"purpose": "batch"})
 

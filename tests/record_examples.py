@@ -1,51 +1,85 @@
 """Writes what a stack with the fake engine answers to the description's requests: the examples of its answers.
 
 ``python -m tests.record_examples`` writes ``gateway/openapi/answers/<tag>.json`` anew, to be read before it is kept.
+Two recordings are the same apart from times and what was measured.
+
+The stack has the models of the description installed, which its engine plays, so that every name is one that a firm
+could see; what the engine writes stays as it is, and says itself where it comes from.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from gateway.openapi.example_ids import EXAMPLE_IDS
+from services.models import Kind, Model
+from tests.conftest import wait_until
 from tests.described import Description
-from tests.integration.conftest import running
+from tests.integration.conftest import Running, running
 from tests.prepared import Prepared
+from tests.retold import retold
 
 FOLDER = Path(__file__).parents[1] / "gateway" / "openapi" / "answers"
 # Lists that show what there is to see in their first few rows.
 ROWS, EVENTS = 3, 8
-_ID = re.compile(r"\b(doc|job|run|sch|wh|dlv|file|batch|chatcmpl|cmpl|key|req|text|res)([_-])[0-9a-f]{8,64}\b")
-_SECRET = re.compile(r"\b(cm_)[0-9a-f]{12}_[0-9a-f]{48}\b")
-_SIGNING = re.compile(r"whsec_[A-Za-z0-9+/=]+")
-_KNOWN = {name.removesuffix("_id"): value for name, value in EXAMPLE_IDS.items() if name.endswith("_id")}
-_PREFIXES = {"doc": "document", "sch": "schedule", "wh": "webhook", "dlv": "delivery"}
+MODEL, EMBEDDING_MODEL = EXAMPLE_IDS["model_id"], EXAMPLE_IDS["embedding_model_id"]
 
 
 def main() -> None:
     """Record everything."""
     recorded: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
-        description = Description(stack.http.get("/openapi.json").json())
-        house = Prepared(stack)
-        for operation, example, answer in house.answers(description):
-            print(operation.id, example, answer.status_code, *description.misfits(operation, answer), sep=" | ")
-            media_type = answer.headers.get("content-type", "").partition(";")[0]
-            if not answer.is_success or not media_type:
-                continue
-            text = _plain(answer.text, house.ids)
-            whole = media_type == "application/json"
-            body: Any = _few(json.loads(text)) if whole else _begin(text, "\n\n" if "event" in media_type else "\n")
-            kept = {"status": answer.status_code, "media_type": media_type, "body": body}
-            recorded[operation.about["tags"][0]].setdefault(operation.id, {})[example] = kept
+    with tempfile.TemporaryDirectory() as folder:
+        _install(Path(folder) / "models")
+        with running(Path(folder), default_model=MODEL, embedding_model=EMBEDDING_MODEL) as stack:
+            description = Description(stack.http.get("/openapi.json").json())
+            house = Prepared(stack, model=MODEL, embedding_model=EMBEDDING_MODEL)
+            _rest(stack)
+            for one in house.answers(description):
+                answer = one.answer
+                print(one.operation.id, one.example, answer.status_code, *description.misfits(one.operation, answer))
+                media_type = answer.headers.get("content-type", "").partition(";")[0]
+                if answer.is_success and media_type:
+                    body = retold(_kept(media_type, answer.text), one.ids)
+                    kept = {"status": answer.status_code, "media_type": media_type, "body": body}
+                    recorded[one.operation.about["tags"][0]].setdefault(one.operation.id, {})[one.example] = kept
+                _rest(stack)
     FOLDER.mkdir(exist_ok=True)
     for tag, operations in recorded.items():
         (FOLDER / f"{tag}.json").write_text(_written(operations), encoding="utf-8")
+
+
+def _install(folder: Path) -> None:
+    """A catalog of the description's models, whose files hold nothing."""
+    folder.mkdir()
+    kinds: dict[str, tuple[Kind, int]] = {MODEL: ("generate", 4096), EMBEDDING_MODEL: ("embed", 512)}
+    rows: list[dict[str, Any]] = []
+    for name, (kind, tokens) in kinds.items():
+        path = folder / f"{name}.gguf"
+        path.touch()
+        model = Model(
+            name, kind, path, hashlib.sha256(name.encode()).hexdigest(), 0, "Apache-2.0", "none", tokens, 384, "", ""
+        )
+        rows.append(model.to_json())
+    (folder / "catalog.json").write_text(json.dumps({"version": 1, "models": rows}), encoding="utf-8")
+
+
+def _rest(stack: Running) -> None:
+    """Wait until nothing is under way, so that each answer is of the same state each time."""
+    http, under_way = stack.http, {"state": ["queued", "running", "waiting"], "limit": 1}
+
+    def quiet() -> bool:
+        jobs = http.get("/v1/jobs", params=under_way).json()["data"]
+        batches = http.get("/v1/batches").json()["data"]
+        workers = http.get("/v1/workers").json()["data"]
+        ended = ("completed", "failed", "cancelled", "expired")
+        return not jobs and all(one["status"] in ended for one in batches) and not any(one["busy"] for one in workers)
+
+    wait_until(quiet, 60)
 
 
 def _written(operations: dict[str, dict[str, dict[str, Any]]]) -> str:
@@ -59,29 +93,12 @@ def _written(operations: dict[str, dict[str, dict[str, Any]]]) -> str:
     return "{\n" + ",\n".join(named) + "\n}\n"
 
 
-def _plain(text: str, ids: dict[str, str]) -> str:
-    """The answer with the description's ids, and with nothing of this machine's."""
-    for name, value in ids.items():
-        if len(value) > 9:
-            text = text.replace(value, EXAMPLE_IDS[name])
-    given = {value: value for value in EXAMPLE_IDS.values()}
-
-    def example(found: re.Match[str]) -> str:
-        usual = _KNOWN.get(_PREFIXES.get(found[1], found[1]), f"{found[1]}{found[2]}3f0c9a7be15d48c2a6e19b70")
-        return given.setdefault(found[0], f"{usual[:-2]}{len(given):02x}")
-
-    text = _ID.sub(example, text)
-    text = _SECRET.sub(f"cm_{EXAMPLE_IDS['key_id']}_" + "0123456789abcdef" * 3, text)
-    text = _SIGNING.sub("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", text)
-    text = re.sub(r'"(name|model|by|id)": ?"fake"', rf'"\1":"{EXAMPLE_IDS["model_id"]}"', text)
-    text = text.replace("0" * 64, "9c41" * 16)
-    text = re.sub(r'"id": ?"[0-9a-f]{12}"', f'"id":"{EXAMPLE_IDS["key_id"]}"', text)
-    text = re.sub(r'"pid": ?\d+', '"pid":4211', text)
-    return re.sub(r'"host": ?"[^"]*"|@[a-z-]+\.\d+', _host, text)
-
-
-def _host(found: re.Match[str]) -> str:
-    return "@office.4211" if found[0].startswith("@") else '"host":"office"'
+def _kept(media_type: str, text: str) -> Any:
+    """What of a body is shown."""
+    if media_type == "application/json":
+        return _few(json.loads(text))
+    end = "\n\n" if media_type == "text/event-stream" else "\n"
+    return end.join(text.split(end)[:EVENTS]) + (end if text.count(end) >= EVENTS else "")
 
 
 def _few(value: Any) -> Any:
@@ -91,11 +108,6 @@ def _few(value: Any) -> Any:
     if isinstance(value, list):
         return [_few(one) for one in value if not isinstance(one, dict)] or [_few(one) for one in value[:ROWS]]
     return value
-
-
-def _begin(text: str, end: str) -> str:
-    """The first lines or events of a text."""
-    return end.join(text.split(end)[:EVENTS]) + (end if text.count(end) >= EVENTS else "")
 
 
 if __name__ == "__main__":

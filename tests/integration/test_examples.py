@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,18 @@ from typing import Any
 import pytest
 
 from gateway.app import create_app
+from gateway.openapi.example_ids import EXAMPLE_IDS
 from gateway.openapi.requests import REQUESTS
 from services.settings import Settings
 from services.webhooks import EVENTS
 from tests.described import Description, Operation
 from tests.integration.conftest import Running
 from tests.prepared import Prepared
+from tests.retold import ID, kind_of
 from tests.routes import ROUTES
 
 PROBLEM = "application/problem+json"
+MODELS = {"generate": EXAMPLE_IDS["model_id"], "embed": EXAMPLE_IDS["embedding_model_id"]}
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,51 @@ def test_every_example_fits_its_schema(description: Description) -> None:
                 assert not wrong, (operation.id, place, name)
 
 
+def told(description: Description) -> Iterator[tuple[str, str, str]]:
+    """Every request that is an example with the answer that stands beside it, as texts."""
+    for operation in description.operations():
+        for example in operation.examples():
+            if answered := operation.answered(example):
+                status, media_type = answered
+                content = operation.about["responses"][status]["content"][media_type]
+                body = content["examples"][example]["value"]
+                answer = body if isinstance(body, str) else json.dumps(body)
+                sent = json.dumps(operation.request(example, EXAMPLE_IDS), default=bytes.decode)
+                yield f"{operation.id} {example}", sent, answer
+
+
+def ids_in(text: str) -> defaultdict[str, set[str]]:
+    """The ids in a text by what they are of."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for one in ID.finditer(text):
+        found[kind_of(one)].add(one[3])
+    found["matter"] = set(re.findall(r"\bM-\d+", text))
+    found["model"] = {name for name in MODELS.values() if name in text}
+    found["key"] = set(re.findall(r'(?<=["/_])[0-9a-f]{12}(?=["/_])', text))
+    return found
+
+
+def test_an_answer_tells_of_what_its_request_names(description: Description) -> None:
+    for where, sent, answer in told(description):
+        answered = ids_in(answer)
+        for kind, asked in ids_in(sent).items():
+            assert not asked or not answered[kind] or asked & answered[kind], (where, kind)
+
+
+def test_the_rows_of_an_answer_are_of_different_things(description: Description) -> None:
+    for where, _, answer in told(description):
+        rows: Any = json.loads(answer).get("data", []) if answer.startswith("{") and "\n" not in answer else []
+        ids = [row["id"] for row in rows if "id" in row]
+        assert len(set(ids)) == len(ids), where
+
+
+def test_no_answer_tells_of_the_fake_engine_but_by_its_texts(description: Description) -> None:
+    for where, _, answer in told(description):
+        assert not re.search(r"\bfake\b", re.sub(r'"quote\W+fake\b', "", answer)), where
+        for row, kind in re.findall(r'(\{[^{}]*"kind": "(generate|embed)"[^{}]*\})', answer):
+            assert MODELS[kind] in row, (where, row)
+
+
 def test_what_webhooks_are_sent_is_described(description: Description) -> None:
     messages = description.document["webhooks"]
     assert messages.keys() == set(EVENTS)
@@ -135,7 +185,8 @@ def test_what_webhooks_are_sent_is_described(description: Description) -> None:
 def test_a_stack_answers_every_example_as_it_stands(fake_stack: Running) -> None:
     description = Description(fake_stack.http.get("/openapi.json").json())
     seen: set[str] = set()
-    for operation, example, answer in Prepared(fake_stack).answers(description):
+    for answered in Prepared(fake_stack).answers(description):
+        operation, example, answer = answered.operation, answered.example, answered.answer
         where = f"{operation.id} {example}: {answer.text[:500]}"
         documented = operation.answered(example)
         assert answer.is_success, where
