@@ -130,16 +130,21 @@ class Description:
         if media_type.endswith("json") and "itemSchema" not in content:
             return self.errors(f"{place}/schema", json.loads(text))
         if media_type == "text/event-stream":
-            datas = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
-            data = f"{place}/itemSchema/properties/data"
-            or_done = "anyOf" in content["itemSchema"]["properties"]["data"]
-            place = f"{data}/anyOf/0/contentSchema" if or_done else f"{data}/contentSchema"
-            values = [one for one in datas if not or_done or one != "[DONE]"]
-        elif "itemSchema" in content:
-            place, values = f"{place}/itemSchema", text.splitlines()
-        else:
-            return []
-        return [error for value in values for error in self.errors(place, json.loads(value))]
+            return [error for event in _events(text) for error in self._event_errors(place, content, event)]
+        if "itemSchema" in content:
+            place, values = f"{place}/itemSchema", [json.loads(line) for line in text.splitlines()]
+            return [error for value in values for error in self.errors(place, value)]
+        return []
+
+    def _event_errors(self, place: str, content: dict[str, Any], event: dict[str, Any]) -> list[str]:
+        """What of an event does not fit; where there are events of its name, what of its data."""
+        wrong = self.errors(f"{place}/itemSchema", event)
+        named = [
+            f"{place}/itemSchema/anyOf/{number}/properties/data"
+            for number, kind in enumerate(content["itemSchema"].get("anyOf", ()))
+            if event.get("event") in kind["properties"]["event"]["enum"]
+        ]
+        return min((self.errors(where, event["data"]) for where in named), key=len) if wrong and named else wrong
 
     @staticmethod
     def pointer(operation: Operation, *parts: str) -> str:
@@ -153,6 +158,15 @@ class Description:
             return item
         _, _, kind, name = item["$ref"].split("/")
         return self.document["components"][kind][name]
+
+
+def _events(text: str) -> Iterator[dict[str, Any]]:
+    """The whole events of a stream, their data as what it stands for; without comments, which keep it open."""
+    for block in text.split("\n\n")[:-1]:
+        event: dict[str, Any] = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
+        if event:
+            data = event["data"]
+            yield event | {"data": json.loads(data) if data.startswith("{") else data}
 
 
 def _name_of(value: str) -> str:
@@ -175,8 +189,13 @@ def _body(media_type: str, value: Any, ids: dict[str, str], headers: dict[str, s
 
 
 def _strict(schema: Any) -> Any:
-    """The document where every object of an answer has only the members that its schema names."""
+    """The document where every object of an answer has only the members that its schema names.
+
+    A text that is JSON stands for that JSON, which the words of JSON Schema only annotate.
+    """
     if isinstance(schema, dict):
+        if schema.get("contentMediaType") == "application/json":
+            return _strict(schema.get("contentSchema", {}))
         # A part of an ``allOf`` sees what the other parts name.
         members = {name: value if name == "allOf" else _strict(value) for name, value in schema.items()}
         if "properties" in members and "type" in members and not members.keys() & {"additionalProperties", "allOf"}:

@@ -70,7 +70,8 @@ class Prepared:
                 request = self._stack.http.build_request(timeout=90, **operation.request(example, ids))
                 answer = self._stack.http.send(request, stream=True)
                 text = answer.iter_lines() if operation.id == "follow_events" else None
-                content = "\n".join(itertools.islice(text, 16)).encode() if text else answer.read()
+                begun = "".join(f"{line}\n" for line in itertools.islice(text or (), 16))
+                content = begun.encode() if text else answer.read()
                 answer.close()
                 whole = httpx.Response(answer.status_code, headers=answer.headers, content=content)
                 yield Answered(operation, example, ids, whole)

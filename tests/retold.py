@@ -30,6 +30,8 @@ _OF_KIND = {
     "file": "file_id",
     "batch": "batch_id",
     "key": "key_id",
+    "chatcmpl": "job_id",  # the first of its jobs has the same digits
+    "cmpl": "job_id",
 }
 _OTHER_DIGITS = "3f0c9a7be15d48c2a6e19b70"
 _HERE: dict[str, Any] = {"pid": 4211, "host": "office", "memory": 2**30}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +43,9 @@ class Witness:
     def hook(self, answer: httpx.Response) -> None:
         """For a client of httpx."""
         operation = self.operation(answer.request.method, answer.request.url.path)
-        if operation and "event-stream" not in answer.headers.get("content-type", ""):
+        if operation and _is_stream(answer):
+            answer.stream = _Watched(self, operation, answer)
+        elif operation:
             answer.read()
             self.look(operation, answer)
 
@@ -50,6 +53,30 @@ class Witness:
         """Fail where something was answered that the description does not know."""
         found = [f"{told}: {wrong}" for told, wrong in self.seen if not but.match(wrong)]
         assert not found, "not in the API's description:\n" + "\n".join(dict.fromkeys(found[:50]))
+
+
+def _is_stream(answer: httpx.Response) -> bool:
+    """Whether it is one of events, of which the whole ones are looked at."""
+    return "event-stream" in answer.headers.get("content-type", "")
+
+
+class _Watched(httpx.SyncByteStream):
+    """The stream of an answer, looked at once the test has read what it wants of it."""
+
+    def __init__(self, witness: Witness, operation: Operation, answer: httpx.Response) -> None:
+        assert isinstance(answer.stream, httpx.SyncByteStream)
+        self._witness, self._operation, self._answer, self._stream = witness, operation, answer, answer.stream
+        self._read: list[bytes] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._stream:
+            self._read.append(block)
+            yield block
+
+    def close(self) -> None:
+        self._stream.close()
+        whole = httpx.Response(self._answer.status_code, headers=self._answer.headers, content=b"".join(self._read))
+        self._witness.look(self._operation, whole)
 
 
 class Witnessed:
@@ -73,11 +100,13 @@ class Witnessed:
                 answer["content"] += message.get("body", b"")
             await send(message)
 
-        await self._app(scope, receive, watched)
-        if answer.get("status_code", 499) != 499 and len(answer["content"]) < MOST_BYTES:
-            whole = httpx.Response(**answer)
-            if "event-stream" not in whole.headers.get("content-type", ""):
-                self._witness.look(asked, whole)
+        try:
+            await self._app(scope, receive, watched)
+        finally:  # a stream ends when its reader leaves, in whatever way
+            if answer.get("status_code", 499) != 499:
+                whole = httpx.Response(**answer)
+                if len(whole.content) < MOST_BYTES or _is_stream(whole):
+                    self._witness.look(asked, whole)
 
     def check(self) -> None:
         """As :meth:`Witness.check`, but for what tests made up."""

@@ -10,8 +10,12 @@ from gateway.openapi.headers import header_refs
 
 Answer = dict[str, Any]
 Answers = dict[int | str, Answer]
+Events = dict[type[BaseModel], tuple[str, ...]]
+"""What the data of events is, and the names under which it comes."""
 REFERRED: Final[set[type[BaseModel]]] = set()
 """Models that only this description refers to, in streams and lines."""
+DONE: Final = "[DONE]"
+_JSON: Final[dict[str, Any]] = {"type": "string", "contentMediaType": "application/json"}
 
 
 class OpenAIError(BaseModel):
@@ -45,18 +49,21 @@ def answer(*headers: str, model: type[BaseModel] | None = None, description: str
     return found
 
 
-def events(model: type[BaseModel], description: str, *, last: str | None = None) -> Answer:
-    """A stream of server-sent events whose ``data`` is this model as JSON; OpenAI's end with ``last`` or an error."""
-    data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(model)}
-    if last:
-        failed = data | {"contentSchema": ref(StreamFailure)}
-        data = {"anyOf": [data, failed, {"const": last}]}
-    event = {
-        "type": "object",
-        "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": data},
-        "required": ["data"],
-    }
-    return {"description": description, "content": {"text/event-stream": {"itemSchema": event}}}
+def events(description: str, named: Events) -> Answer:
+    """A stream of server-sent events: by what their ``data`` is, as JSON, the names under which it comes."""
+    kinds = [
+        {"properties": {"event": {"enum": list(names)}, "data": _JSON | {"contentSchema": ref(model)}}}
+        for model, names in named.items()
+    ]
+    place = {"type": "string", "description": "of all but `interrupted`: its place, for `Last-Event-ID`"}
+    event = {"id": place, "event": {"type": "string"}, "data": _JSON}
+    return _stream(description, {"properties": event, "required": ["event", "data"], "anyOf": kinds})
+
+
+def chunks(model: type[BaseModel], description: str) -> Answer:
+    """A stream as OpenAI's clients read it: no names, each ``data`` this model, ended by ``[DONE]`` or an error."""
+    kinds = [_JSON | {"contentSchema": ref(kind)} for kind in (model, StreamFailure)]
+    return _stream(description, {"properties": {"data": {"anyOf": [*kinds, {"const": DONE}]}}, "required": ["data"]})
 
 
 def lines(media_type: str, model: type[BaseModel], description: str, *headers: str) -> Answer:
@@ -72,6 +79,10 @@ def text(media_type: str, description: str, *headers: str) -> Answer:
 def either(one: Answer, other: Answer) -> Answer:
     """An answer that is the one or the other, by what the request asks for."""
     return one | {"content": one["content"] | other["content"]}
+
+
+def _stream(description: str, event: dict[str, Any]) -> Answer:
+    return {"description": description, "content": {"text/event-stream": {"itemSchema": {"type": "object"} | event}}}
 
 
 def _body(media_type: str, description: str, *headers: str, **more: Any) -> Answer:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from gateway import choices
 from gateway.openai_schemas import ChatChunk, ChatCompletion, TextCompletion
-from gateway.openapi.answers import events
+from gateway.openapi.answers import chunks
 from gateway.openapi.job_codes import GENERATING
 from gateway.openapi.raises import raises
 from gateway.request_headers import Urgency
@@ -34,7 +34,7 @@ _STREAMED = "The answer; with `stream` in pieces, as server-sent events without 
 @router.post(
     "/chat/completions",
     response_model=ChatCompletion,
-    responses={200: events(ChatChunk, _STREAMED, last="[DONE]")},
+    responses={200: chunks(ChatChunk, _STREAMED)},
 )
 @raises(choices.submit, choices.results, *GENERATING)
 async def create_chat_completion(
@@ -47,7 +47,7 @@ async def create_chat_completion(
 @router.post(
     "/completions",
     response_model=TextCompletion,
-    responses={200: events(TextCompletion, _STREAMED, last="[DONE]")},
+    responses={200: chunks(TextCompletion, _STREAMED)},
 )
 @raises(choices.submit, choices.results, *GENERATING)
 async def create_completion(

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from gateway.event_schemas import TenantEvent
+from gateway.event_schemas import TENANT_EVENTS
 from gateway.following import stream_start, tenant_event_stream
 from gateway.openapi.answers import events
 from gateway.openapi.raises import raises
@@ -21,7 +21,7 @@ from services.principal import Principal
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
 
-@router.get("", response_class=StreamingResponse, responses={200: events(TenantEvent, "States, without end")})
+@router.get("", response_class=StreamingResponse, responses={200: events("States, without end", TENANT_EVENTS)})
 @raises(stream_start)
 def follow_events(
     gateway: Shared,

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway.accepting import ACCEPTED, Acceptor
 from gateway.conditional import TAGGED, Conditional
-from gateway.event_schemas import JobEvent
+from gateway.event_schemas import JOB_EVENTS
 from gateway.following import event_stream, stream_start
 from gateway.job_lines import MEDIA_TYPE, JobLine, LineAnswer, LinesRoute, submit_lines
 from gateway.job_views import whole_view
@@ -140,7 +140,7 @@ def retry_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
 @router.get(
     "/{job_id}/events",
     response_class=StreamingResponse,
-    responses={200: events(JobEvent, "Events from the first, or from the one after `Last-Event-ID`, to the job's end")},
+    responses={200: events("From the first, or the one after `Last-Event-ID`, to the job's end", JOB_EVENTS)},
 )
 @raises("job_unknown", stream_start)
 def follow_job(

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from gateway.conditional import TAGGED, Conditional, validators
 from gateway.document_sets import check_matter
-from gateway.event_schemas import RunEvent
+from gateway.event_schemas import RUN_EVENTS
 from gateway.following import event_stream, stream_start
 from gateway.matters import visible_document
 from gateway.openapi.answers import Answers, answer, either, events, lines, text
@@ -198,7 +198,7 @@ def cancel_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
 @router.get(
     "/{run_id}/events",
     response_class=StreamingResponse,
-    responses={200: events(RunEvent, "Events from the first, or from the one after `Last-Event-ID`, to the run's end")},
+    responses={200: events("From the first, or the one after `Last-Event-ID`, to the run's end", RUN_EVENTS)},
 )
 @raises("run_unknown", stream_start)
 def follow_run(

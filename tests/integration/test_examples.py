@@ -209,6 +209,25 @@ def test_what_is_not_documented_would_be_seen(description: Description) -> None:
         assert description.errors(f"{place}/schema", example["value"] | change), change
 
 
+def test_what_no_event_carries_would_be_seen(description: Description) -> None:
+    operation = next(one for one in description.operations() if one.id == "follow_job")
+    content = operation.about["responses"]["200"]["content"]["text/event-stream"]
+    place = description.pointer(operation, "responses", "200", "content", "text/event-stream")
+
+    def wrong(event: str, **data: Any) -> list[str]:
+        text = f"id: 1-0\nevent: {event}\ndata: {json.dumps({'t': '1.0'} | data)}\n\n: waiting\n\n"
+        return description.body_errors(place, content, "text/event-stream", text)
+
+    assert not wrong("queued", state="queued")
+    assert not wrong("running", state="running", attempt=1, worker="cpu-0")
+    assert wrong("queued", state="queued", surprise=1)
+    assert wrong("queued", state="queued", worker="cpu-0")
+    assert wrong("running", state="running", attempt=1)
+    assert wrong("failed", state="failed")
+    assert wrong("scheduled", state="scheduled")
+    assert wrong("surprise", state="queued")
+
+
 def test_the_recorded_answers_are_those_of_operations_that_are_there(description: Description) -> None:
     folder = Path(__file__).parents[2] / "gateway" / "openapi" / "answers"
     tags = {operation.about["tags"][0] for operation in description.operations()}
