@@ -1,30 +1,18 @@
-"""What stands in the ``data`` of server-sent events, by their names, for the description; scripts and workers write it.
-
-A member that may be missing is then not there; none is ever null.
-"""
+"""What stands in the ``data`` of server-sent events, by their names, for the description; others write it."""
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from gateway.described import Sparse
 from gateway.openapi.answers import Events
 from gateway.schemas import Problem, TypeName
 
 
-def _never_null(schema: dict[str, Any]) -> None:
-    for member in schema["properties"].values():
-        if "default" in member:
-            del member["default"]
-            (kind,) = (one for one in member.pop("anyOf") if one != {"type": "null"})
-            member.update(kind)
-
-
-class Told(BaseModel):
+class Told(Sparse):
     """What every event of a job or run has."""
-
-    model_config = ConfigDict(json_schema_extra=_never_null)
 
     t: str = Field(description="seconds since the epoch")
 

@@ -3,69 +3,108 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from gateway.batch_schemas import STATUSES, RequestCounts
+from gateway.batch_schemas import RequestCounts
+from gateway.described import Sparse
 from gateway.openapi.answers import ref
 from gateway.openapi.example_ids import EXAMPLE_IDS
-from gateway.schemas import StateName, TypeName, named
-from gateway.webhook_schemas import EventName
+from gateway.schemas import TypeName
+from services.deliveries import TEST_EVENT
 from services.webhooks import EVENTS
 
 
-class Told(BaseModel):
-    """What the message is about; a run has its counts, a job that failed its problem's ``code``."""
+class Told(Sparse):
+    """What a message is about, and by what you know it."""
 
     id: str = Field(description="of the job or run")
     url: str = Field(description="where it is: a path of the gateway, or a whole URL where its public one is set")
     created_at: datetime
     type: TypeName
-    state: StateName
+    state: Literal["succeeded", "failed", "cancelled", "expired"]
     matter: str | None = None
-    external_id: str | None = Field(default=None, description="your own name of the job")
     metadata: dict[str, str] | None = None
-    omitted: list[str] | None = Field(default=None, description="what would have made the message too large")
+    omitted: list[Literal["metadata"]] | None = Field(
+        default=None, description="what would have made the message too large"
+    )
+    code: str | None = Field(default=None, description="of the problem, where there is one")
+
+
+class ToldOfJob(Told):
+    """The job that has ended."""
+
+    external_id: str | None = Field(default=None, description="your own name of the job")
     run: str | None = Field(default=None, description="the run that the job is of")
-    code: str | None = None
-    total: int | None = None
-    succeeded: int | None = None
-    failed: int | None = None
-    cancelled: int | None = None
-    expired: int | None = None
 
 
-class WebhookMessage(BaseModel):
+class ToldOfRun(Told):
+    """The run that has ended, and what became of its documents."""
+
+    total: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+
+
+class Message(BaseModel):
     """A message by Standard Webhooks 1.0; it never holds text of a document."""
 
-    type: EventName
     timestamp: datetime
-    data: Told
 
 
-class ToldOfBatch(BaseModel):
+class JobMessage(Message):
+    """A job has ended."""
+
+    type: Literal["job.succeeded", "job.failed", "job.cancelled", "job.expired"]
+    data: ToldOfJob
+
+
+class RunMessage(Message):
+    """A run has ended."""
+
+    type: Literal["run.finished"]
+    data: ToldOfRun
+
+
+class ToldOfBatch(Sparse):
     """The batch that has ended."""
 
     id: str
-    status: Annotated[str, named(STATUSES)]
+    status: Literal["completed", "failed", "expired", "cancelled"]
     request_counts: RequestCounts
     url: str
     created_at: datetime
     code: str | None = Field(default=None, description="of the problem, where it failed")
 
 
-class BatchMessage(BaseModel):
-    """The same of a batch, as OpenAI's event."""
+class BatchMessage(Message):
+    """A batch has ended, as OpenAI's event."""
 
     id: str = Field(description="of the event")
     object: Literal["event"]
     created_at: int
-    type: EventName
-    timestamp: datetime
+    type: Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
     data: ToldOfBatch
 
 
+class ToldOfNothing(BaseModel):
+    """Nothing."""
+
+    id: None
+    metadata: dict[str, str]
+
+
+class TestMessage(Message):
+    """What `POST /v1/webhooks/{webhook_id}/test` sends: a message that is about nothing."""
+
+    type: Literal["webhook.test"]
+    data: ToldOfNothing
+
+
+_MODELS: Final = {"job": JobMessage, "run": RunMessage, "batch": BatchMessage, "webhook": TestMessage}
 _COUNTS: Final = {"total": 2, "succeeded": 2, "failed": 0, "cancelled": 0, "expired": 0}
 _HEADERS: Final = {
     "webhook-id": ("Stands for the message, the same at every attempt: take each once.", EXAMPLE_IDS["delivery_id"]),
@@ -80,7 +119,11 @@ _HEADERS: Final = {
 
 def described_messages() -> dict[str, Any]:
     """The ``webhooks`` of the document, by event."""
-    return {event: {"post": _message(event)} for event in EVENTS}
+    return {event: {"post": _message(event)} for event in (*EVENTS, TEST_EVENT)}
+
+
+def _of_nothing(_: str) -> dict[str, Any]:
+    return {"data": {"id": None, "metadata": {}}}
 
 
 def _of_batch(end: str) -> dict[str, Any]:
@@ -108,8 +151,8 @@ def _of_job_or_run(kind: str, end: str) -> dict[str, Any]:
 
 def _message(event: str) -> dict[str, Any]:
     kind, _, end = event.partition(".")
-    model = BatchMessage if kind == "batch" else WebhookMessage
-    example = _of_batch(end) if kind == "batch" else _of_job_or_run(kind, end)
+    examples = {"batch": _of_batch, "webhook": _of_nothing}
+    example = examples[kind](end) if kind in examples else _of_job_or_run(kind, end)
     example |= {"type": event, "timestamp": "2026-11-30T10:40:21.250Z"}
     return {
         "operationId": f"told_{event.replace('.', '_')}",
@@ -129,7 +172,7 @@ def _message(event: str) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": ref(model), "examples": {"told": {"value": example}}}},
+            "content": {"application/json": {"schema": ref(_MODELS[kind]), "examples": {"told": {"value": example}}}},
         },
         "responses": {
             "2XX": {"description": "The message is taken"},

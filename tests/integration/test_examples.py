@@ -14,6 +14,7 @@ import pytest
 from gateway.app import create_app
 from gateway.openapi.example_ids import EXAMPLE_IDS
 from gateway.openapi.requests import REQUESTS
+from services.deliveries import TEST_EVENT
 from services.settings import Settings
 from services.webhooks import EVENTS
 from tests.described import Description, Operation
@@ -175,7 +176,7 @@ def test_no_answer_tells_of_the_fake_engine_but_by_its_texts(description: Descri
 
 def test_what_webhooks_are_sent_is_described(description: Description) -> None:
     messages = description.document["webhooks"]
-    assert messages.keys() == set(EVENTS)
+    assert messages.keys() == {*EVENTS, TEST_EVENT}
     for message in messages.values():
         content = message["post"]["requestBody"]["content"]["application/json"]
         (example,) = content["examples"].values()
