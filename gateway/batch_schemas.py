@@ -193,7 +193,7 @@ View = TypeVar("View", FileView, BatchView)
 
 
 class ObjectList(BaseModel, Generic[View]):
-    """A page of files or batches, and whether there are more after ``last_id``."""
+    """A page as OpenAI's clients read it."""
 
     object: Literal["list"] = "list"
     data: list[View]
@@ -206,6 +206,14 @@ class ObjectList(BaseModel, Generic[View]):
         """The page of these views."""
         first, last = (views[0].id, views[-1].id) if views else (None, None)
         return cls(data=views, first_id=first, last_id=last, has_more=more)
+
+
+class FileList(ObjectList[FileView]):
+    """A page of files, and whether there are more after ``last_id``."""
+
+
+class BatchList(ObjectList[BatchView]):
+    """A page of batches, and whether there are more after ``last_id``."""
 
 
 def _errors(batch: Batch) -> dict[str, Any] | None:

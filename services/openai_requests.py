@@ -31,7 +31,7 @@ class CalledFunction(BaseModel):
     arguments: str
 
 
-class ToolCall(BaseModel):
+class ChatCompletionMessageToolCall(BaseModel):
     """A call in an assistant's message."""
 
     id: str
@@ -44,7 +44,7 @@ class Message(JsonModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ChatCompletionMessageToolCall] | None = None
     tool_call_id: str | None = None
     refusal: None = None
 

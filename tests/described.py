@@ -189,18 +189,24 @@ def _body(media_type: str, value: Any, ids: dict[str, str], headers: dict[str, s
 
 
 def _strict(schema: Any) -> Any:
-    """The document where every object of an answer has only the members that its schema names.
-
-    A text that is JSON stands for that JSON, which the words of JSON Schema only annotate.
-    """
+    """The document where every object of an answer has only the members that its schema names."""
     if isinstance(schema, dict):
-        if schema.get("contentMediaType") == "application/json":
-            return _strict(schema.get("contentSchema", {}))
         # A part of an ``allOf`` sees what the other parts name.
         members = {name: value if name == "allOf" else _strict(value) for name, value in schema.items()}
+        if "itemSchema" in members:
+            members["itemSchema"] = _opened(members["itemSchema"])
         if "properties" in members and "type" in members and not members.keys() & {"additionalProperties", "allOf"}:
             members["additionalProperties"] = False
         return members
     if isinstance(schema, list):
         return [_strict(item) for item in schema]
     return schema
+
+
+def _opened(schema: Any) -> Any:
+    """What events are, where their data stands as the JSON that it is: words about a text's content bind nothing."""
+    if isinstance(schema, dict):
+        if schema.get("contentMediaType") == "application/json":
+            return schema.get("contentSchema", {})
+        return {name: _opened(value) for name, value in schema.items()}
+    return [_opened(item) for item in schema] if isinstance(schema, list) else schema

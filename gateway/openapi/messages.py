@@ -49,20 +49,20 @@ class ToldOfRun(Told):
     expired: int
 
 
-class Message(BaseModel):
+class StandardMessage(BaseModel):
     """A message by Standard Webhooks 1.0; it never holds text of a document."""
 
     timestamp: datetime
 
 
-class JobMessage(Message):
+class JobMessage(StandardMessage):
     """A job has ended."""
 
     type: Literal["job.succeeded", "job.failed", "job.cancelled", "job.expired"]
     data: ToldOfJob
 
 
-class RunMessage(Message):
+class RunMessage(StandardMessage):
     """A run has ended."""
 
     type: Literal["run.finished"]
@@ -80,7 +80,7 @@ class ToldOfBatch(Sparse):
     code: str | None = Field(default=None, description="of the problem, where it failed")
 
 
-class BatchMessage(Message):
+class BatchMessage(StandardMessage):
     """A batch has ended, as OpenAI's event."""
 
     id: str = Field(description="of the event")
@@ -97,7 +97,7 @@ class ToldOfNothing(BaseModel):
     metadata: dict[str, str]
 
 
-class TestMessage(Message):
+class TestMessage(StandardMessage):
     """What `POST /v1/webhooks/{webhook_id}/test` sends: a message that is about nothing."""
 
     type: Literal["webhook.test"]

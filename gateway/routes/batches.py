@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from gateway.batch_schemas import After, BatchRequest, BatchView, ObjectList
+from gateway.batch_schemas import After, BatchList, BatchRequest, BatchView
 from gateway.openapi.raises import raises
 from gateway.request_headers import IdempotencyKey
 from gateway.state import Reader, Shared, Submitter
@@ -58,10 +58,10 @@ def list_batches(
     principal: Reader,
     after: After = None,
     limit: Annotated[int, Query(ge=1, le=100, description="batches of the page")] = 20,
-) -> ObjectList[BatchView]:
+) -> BatchList:
     """The newest batches; ``after`` is the last id of the page before."""
     batches, more = gateway.batches.list(principal.tenant, after=after, limit=limit)
-    return ObjectList[BatchView].of([BatchView.of(batch) for batch in batches], more)
+    return BatchList.of([BatchView.of(batch) for batch in batches], more)
 
 
 @router.get("/{batch_id}")

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from gateway.batch_schemas import LASTS, After, ExpiresAfter, FileRemoved, FileView, ObjectList
+from gateway.batch_schemas import LASTS, After, ExpiresAfter, FileList, FileRemoved, FileView
 from gateway.openapi.answers import text
 from gateway.openapi.raises import raises
 from gateway.state import Reader, Shared, Submitter
@@ -72,10 +72,10 @@ def list_files(
     after: After = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="files of the page")] = 10_000,
     order: Annotated[Literal["asc", "desc"], Query(description="by the time of their upload")] = "desc",
-) -> ObjectList[FileView]:
+) -> FileList:
     """Files by the time of their upload, those of batches' results too (purpose ``batch_output``)."""
     files, more = gateway.files.list(principal.tenant, purpose=purpose, after=after, limit=limit, order=order)
-    return ObjectList[FileView].of([FileView.of(file) for file in files], more)
+    return FileList.of([FileView.of(file) for file in files], more)
 
 
 @router.get("/{file_id}")

@@ -80,6 +80,11 @@ def test_every_body_has_a_schema_that_says_something_and_an_example(description:
                 assert content["examples"].keys() == set(content["schema"]["allOf"][1]["properties"]["code"]["enum"])
 
 
+def test_schemas_have_the_names_that_programs_made_of_them_will_have(description: Description) -> None:
+    names = description.document["components"]["schemas"].keys()
+    assert [name for name in names if not re.fullmatch(r"([A-Z]+[a-z]*)+", name)] == []
+
+
 def test_no_schema_leaves_open_what_stands_there(description: Description) -> None:
     """Members of any kind are named here, each with the reason."""
     free = {
