@@ -17,6 +17,9 @@ from gateway.openapi.example_ids import EXAMPLE_IDS
 # Names and not ids: they stand in texts too, and are the same everywhere.
 NAMES = ("playbook", "matter", "kind")
 
+# Headers of the connection and the message as such, which a server writes by itself.
+OF_HTTP = frozenset({"connection", "content-length", "content-type", "date", "server", "transfer-encoding"})
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -112,18 +115,21 @@ class Description:
         documented = operation.about["responses"].get(status)
         if documented is None:
             return [f"status {status} is not documented: {answer.text[:300]}"]
-        missing = [
-            f"header {name} is missing"
-            for name, header in documented.get("headers", {}).items()
-            if self.component(header).get("required") and name not in answer.headers
-        ]
+        wrong = self._header_errors(documented.get("headers", {}), answer.headers)
         media_type = answer.headers.get("content-type", "").partition(";")[0]
         if not media_type:
-            return missing + (["a body is documented"] if documented.get("content") else [])
+            return wrong + (["a body is documented"] if documented.get("content") else [])
         if media_type not in documented.get("content", {}):
-            return [*missing, f"{media_type} is not documented for {status}"]
+            return [*wrong, f"{media_type} is not documented for {status}"]
         place = self.pointer(operation, "responses", status, "content", media_type)
-        return missing + self.body_errors(place, documented["content"][media_type], media_type, answer.text)
+        return wrong + self.body_errors(place, documented["content"][media_type], media_type, answer.text)
+
+    def _header_errors(self, documented: dict[str, Any], sent: httpx.Headers) -> list[str]:
+        """Headers that are always sent and are not there, and headers of ours that are not documented."""
+        always = [name for name, header in documented.items() if self.component(header).get("required")]
+        known = {name.lower() for name in documented} | OF_HTTP
+        missing = [f"header {name} is missing" for name in always if name not in sent]
+        return missing + [f"header {name} is not documented" for name in sent if name not in known]
 
     def body_errors(self, place: str, content: dict[str, Any], media_type: str, text: str) -> list[str]:
         """What in a body does not fit: as JSON, line by line, or event by event."""

@@ -57,13 +57,15 @@ def events(description: str, named: Events) -> Answer:
     ]
     place = {"type": "string", "description": "of all but `interrupted`: its place, for `Last-Event-ID`"}
     event = {"id": place, "event": {"type": "string"}, "data": _JSON}
-    return _stream(description, {"properties": event, "required": ["event", "data"], "anyOf": kinds})
+    whole = {"properties": event, "required": ["event", "data"], "anyOf": kinds}
+    return _stream(description, whole, "Cache-Control", "X-Accel-Buffering")
 
 
 def chunks(model: type[BaseModel], description: str) -> Answer:
     """A stream as OpenAI's clients read it: no names, each ``data`` this model, ended by ``[DONE]`` or an error."""
     kinds = [_JSON | {"contentSchema": ref(kind)} for kind in (model, StreamFailure)]
-    return _stream(description, {"properties": {"data": {"anyOf": [*kinds, {"const": DONE}]}}, "required": ["data"]})
+    whole = {"properties": {"data": {"anyOf": [*kinds, {"const": DONE}]}}, "required": ["data"]}
+    return _stream(description, whole, "Cache-Control?")
 
 
 def lines(media_type: str, model: type[BaseModel], description: str, *headers: str) -> Answer:
@@ -81,8 +83,9 @@ def either(one: Answer, other: Answer) -> Answer:
     return one | {"content": one["content"] | other["content"]}
 
 
-def _stream(description: str, event: dict[str, Any]) -> Answer:
-    return {"description": description, "content": {"text/event-stream": {"itemSchema": {"type": "object"} | event}}}
+def _stream(description: str, event: dict[str, Any], *headers: str) -> Answer:
+    content = {"text/event-stream": {"itemSchema": {"type": "object"} | event}}
+    return {"description": description, "content": content, "headers": header_refs(*headers)}
 
 
 def _body(media_type: str, description: str, *headers: str, **more: Any) -> Answer:

@@ -24,6 +24,8 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
     ),
     "Cache-Control": _header("Whether and how a copy may be kept.", "private, no-cache", required=True),
     "Content-Disposition": _header("A name for the file.", 'attachment; filename="results.jsonl"', required=True),
+    "X-Accel-Buffering": _header("Asks proxies to pass each event on as it comes.", "no", required=True),
+    "Accept": _header("The media type that the body has to have.", "application/json", required=True),
     "WWW-Authenticate": _header("How a key is sent.", 'Bearer realm="casemill", Basic realm="casemill"', required=True),
     "RateLimit-Policy": _header(
         "The limits of the key and its tenant, where there are any: requests or tokens of a window in seconds.",
@@ -44,5 +46,15 @@ RATES: Final = tuple(name for name in HEADERS if "ratelimit" in name.lower())
 
 
 def header_refs(*names: str) -> dict[str, Any]:
-    """References to the descriptions of these headers; raises ``KeyError`` for one that has none."""
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names if HEADERS[name]}
+    """References to the descriptions of these headers; a ``?`` behind a name says that it is not always sent.
+
+    Raises ``KeyError`` for one that has no description.
+    """
+    return {name.removesuffix("?"): _ref(name) for name in names}
+
+
+def _ref(name: str) -> dict[str, Any]:
+    header = HEADERS[name.removesuffix("?")]
+    if name.endswith("?"):
+        return {what: said for what, said in header.items() if what != "required"}
+    return {"$ref": f"#/components/headers/{name}"}

@@ -41,12 +41,12 @@ def complete(
     example_path = _PARAMETER.sub(lambda found: EXAMPLE_IDS[found[1]], path)
     answers: dict[str, Any] = operation["responses"]
     answers.pop("422", None)
-    rates = (RATES if speaks_openai(path) else ("RateLimit", "RateLimit-Policy")) if scope else ()
+    rates = RATES if scope else ()
     for answer in answers.values():
         _complete_answer(answer, schemas)
         answer["headers"] = answer.get("headers", {}) | header_refs("X-Request-ID", *rates)
     problems = _problems(operation, scope, _PARAMETER.findall(path)).union(*map(problems_of, [route.endpoint, *calls]))
-    for status, answer in problem_answers(problems, example_path, openai=speaks_openai(path)).items():
+    for status, answer in problem_answers(problems, example_path, rates, openai=speaks_openai(path)).items():
         answers.setdefault(status, answer)
     operation["responses"] = {status: answers[status] for status in sorted(answers)}
     add_examples(operation)

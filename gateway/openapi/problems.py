@@ -27,7 +27,8 @@ WITH_PATH: Final[frozenset[Problem]] = frozenset({("route_unknown", 404)})
 """A slash in an id makes it another path."""
 _HEADERS: Final = {
     401: ("WWW-Authenticate",),
-    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    415: ("Accept?",),
+    429: ("Retry-After",),
     503: ("Retry-After",),
 }
 EXAMPLES: Final[dict[str, dict[str, Any]]] = {}
@@ -48,21 +49,27 @@ class OpenAIProblem(AnsweredProblem):
     error: OpenAIError
 
 
-def problem_answers(problems: Iterable[Problem], path: str, *, openai: bool) -> dict[str, Any]:
-    """The answers of an operation, by status; ``path`` is what its examples say they are of."""
+def problem_answers(problems: Iterable[Problem], path: str, rates: tuple[str, ...], *, openai: bool) -> dict[str, Any]:
+    """The answers of an operation, by status, with the headers ``rates`` once the key is known.
+
+    ``path`` is what its examples say they are of.
+    """
     by_status: dict[int, list[str]] = {}
     for code, status in sorted(problems, key=lambda problem: (problem[1], list(CODES).index(problem[0]))):
         by_status.setdefault(status, []).append(code)
-    return {str(status): _answer(status, codes, path, openai=openai) for status, codes in by_status.items()}
+    return {
+        str(status): _answer(status, codes, path, () if status == 401 else rates, openai=openai)
+        for status, codes in by_status.items()
+    }
 
 
-def _answer(status: int, codes: list[str], path: str, *, openai: bool) -> dict[str, Any]:
+def _answer(status: int, codes: list[str], path: str, rates: tuple[str, ...], *, openai: bool) -> dict[str, Any]:
     whole = ref(OpenAIProblem if openai else AnsweredProblem)
     these = {"type": "object", "properties": {"code": {"enum": codes}, "status": {"const": status}}}
     return {
         "description": f"{http.HTTPStatus(status).phrase}:\n"
         + "\n".join(f"- `{code}`: {CODES[code].means}" for code in codes),
-        "headers": header_refs("X-Request-ID", *_HEADERS.get(status, ())),
+        "headers": header_refs("X-Request-ID", *_HEADERS.get(status, ()), *rates),
         "content": {
             MEDIA_TYPE: {
                 "schema": {"allOf": [whole, these]},

@@ -53,7 +53,13 @@ router.add_api_route("", submit_jobs, methods=["POST"], include_in_schema=False,
 _LINES: Final[dict[str, Any]] = {
     "requestBody": {"content": {MEDIA_TYPE: {"schema": {"type": "string"}, "itemSchema": ref(JobLine)}}}
 }
-_ENDED: Final = "The job has ended while the request waited for it; or the answers to the lines of a body of lines"
+_ENDED: Final = lines(
+    MEDIA_TYPE,
+    LineAnswer,
+    "The job has ended while the request waited for it; or the answers to the lines of a body of lines",
+    "Location?",
+    "Preference-Applied",
+)
 
 
 @router.post(
@@ -61,7 +67,7 @@ _ENDED: Final = "The job has ended while the request waited for it; or the answe
     status_code=202,
     response_model=JobView,
     openapi_extra=_LINES,
-    responses=ACCEPTED | {200: ACCEPTED[200] | lines(MEDIA_TYPE, LineAnswer, _ENDED, "Preference-Applied")},
+    responses=ACCEPTED | {200: ACCEPTED[200] | _ENDED},
 )
 @raises(build_submission, submit_lines)
 async def submit_job(body: JobRequest, accept: Acceptor) -> Response:
