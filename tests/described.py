@@ -23,7 +23,7 @@ OF_HTTP = frozenset({"connection", "content-length", "content-type", "date", "se
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation; ``about`` is what FastAPI and we say of it."""
+    """One operation; ``about`` is what FastAPI and we say of it, its answers among that and no references to them."""
 
     method: str
     path: str
@@ -98,7 +98,8 @@ class Description:
     def operations(self) -> Iterator[Operation]:
         for path, item in self.document["paths"].items():
             for method, about in item.items():
-                yield Operation(method.upper(), path, about)
+                answers = {status: self.component(answer) for status, answer in about["responses"].items()}
+                yield Operation(method.upper(), path, about | {"responses": answers})
 
     def errors(self, pointer: str, value: Any) -> list[str]:
         """What in ``value`` does not fit the schema at a JSON pointer, members that no schema names among it."""
@@ -152,10 +153,12 @@ class Description:
         ]
         return min((self.errors(where, event["data"]) for where in named), key=len) if wrong and named else wrong
 
-    @staticmethod
-    def pointer(operation: Operation, *parts: str) -> str:
-        """The JSON pointer of a part of an operation."""
+    def pointer(self, operation: Operation, *parts: str) -> str:
+        """The JSON pointer of a part of an operation, or of what it refers to."""
         names = ("paths", operation.path, operation.method.lower(), *parts)
+        if parts[0] == "responses":
+            answer = self.document["paths"][operation.path][operation.method.lower()]["responses"][parts[1]]
+            names = (*answer["$ref"].split("/")[1:], *parts[2:]) if "$ref" in answer else names
         return "#/" + "/".join(quote(name.replace("~", "~0").replace("/", "~1"), safe="~") for name in names)
 
     def component(self, item: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gateway.openapi.answers import REFERRED
 from gateway.openapi.headers import HEADERS
 from gateway.openapi.messages import described_messages
 from gateway.openapi.operations import complete
-from gateway.openapi.problems import EXAMPLES
+from gateway.openapi.problems import EXAMPLES, RESPONSES
 from gateway.openapi.schema_forms import untitled
 from gateway.openapi.words import DESCRIPTION, TAGS
 from gateway.state import SESSION_COOKIE
@@ -59,6 +59,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         "securitySchemes": _SCHEMES,
         "headers": HEADERS,
         "examples": EXAMPLES,
+        "responses": dict(sorted(RESPONSES.items())),
         "parameters": {"X-Request-ID": _REQUEST_ID},
     }
     return document

@@ -33,6 +33,9 @@ _HEADERS: Final = {
 }
 EXAMPLES: Final[dict[str, dict[str, Any]]] = {}
 """The examples that answers refer to, each as the first operation with the code answers it."""
+RESPONSES: Final[dict[str, dict[str, Any]]] = {}
+"""The answers that operations refer to, by status, codes, and how they are told."""
+MOST_NAMED: Final = 4
 _REQUEST_ID: Final = "req_3f0c9a7be15d48c2a6e19b70"
 
 
@@ -52,15 +55,21 @@ class OpenAIProblem(AnsweredProblem):
 def problem_answers(problems: Iterable[Problem], path: str, rates: tuple[str, ...], *, openai: bool) -> dict[str, Any]:
     """The answers of an operation, by status, with the headers ``rates`` once the key is known.
 
-    ``path`` is what its examples say they are of.
+    ``path`` is what its examples say they are of. Answers of few codes are those of many operations: each is kept once.
     """
     by_status: dict[int, list[str]] = {}
     for code, status in sorted(problems, key=lambda problem: (problem[1], list(CODES).index(problem[0]))):
         by_status.setdefault(status, []).append(code)
-    return {
-        str(status): _answer(status, codes, path, () if status == 401 else rates, openai=openai)
-        for status, codes in by_status.items()
-    }
+    answers: dict[str, Any] = {}
+    for status, codes in by_status.items():
+        told = () if status == 401 else rates
+        answer = _answer(status, codes, path, told, openai=openai)
+        if len(codes) <= MOST_NAMED:
+            name = "-".join([str(status), *codes, *(["openai"] if openai else []), *(["limited"] if told else [])])
+            RESPONSES[name] = answer
+            answer = {"$ref": f"#/components/responses/{name}"}
+        answers[str(status)] = answer
+    return answers
 
 
 def _answer(status: int, codes: list[str], path: str, rates: tuple[str, ...], *, openai: bool) -> dict[str, Any]:

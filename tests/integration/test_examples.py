@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,12 @@ def test_every_body_has_a_schema_that_says_something_and_an_example(description:
 def test_schemas_have_the_names_that_programs_made_of_them_will_have(description: Description) -> None:
     names = description.document["components"]["schemas"].keys()
     assert [name for name in names if not re.fullmatch(r"([A-Z]+[a-z]*)+", name)] == []
+
+
+def test_an_answer_of_many_operations_is_written_once(description: Description) -> None:
+    operations = [about for item in description.document["paths"].values() for about in item.values()]
+    written = Counter(json.dumps(answer) for about in operations for answer in about["responses"].values())
+    assert not [(count, answer) for answer, count in written.items() if count > 5 and "$ref" not in json.loads(answer)]
 
 
 def test_no_schema_leaves_open_what_stands_there(description: Description) -> None:

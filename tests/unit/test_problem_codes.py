@@ -19,6 +19,7 @@ from gateway.openapi.raises import CODES
 from gateway.problems import STATUS_CODES
 from services import errors
 from services.settings import Settings
+from tests.described import Description
 
 ROOT = Path(__file__).parents[2]
 # What no client of the API meets, and why.
@@ -157,9 +158,8 @@ def test_examples_say_what_is_said(places: dict[str, list[Raised]]) -> None:
 def test_every_code_belongs_to_a_route_or_to_a_failed_job(tmp_path: Path) -> None:
     document = create_app(Settings.model_validate({"data_dir": tmp_path})).openapi()
     told: set[str] = set()
-    for item in document["paths"].values():
-        for operation in item.values():
-            for answer in operation["responses"].values():
-                problem = answer.get("content", {}).get("application/problem+json", {}).get("schema")
-                told |= set(problem["allOf"][1]["properties"]["code"]["enum"]) if problem else set()
+    for operation in Description(document).operations():
+        for answer in operation.about["responses"].values():
+            problem = answer.get("content", {}).get("application/problem+json", {}).get("schema")
+            told |= set(problem["allOf"][1]["properties"]["code"]["enum"]) if problem else set()
     assert GATEWAY_CODES.keys() - told == NO_ROUTES
