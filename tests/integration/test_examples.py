@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.app import create_app
@@ -219,6 +220,20 @@ def test_what_is_not_documented_would_be_seen(description: Description) -> None:
     (example,) = operation.about["responses"]["200"]["content"]["application/json"]["examples"].values()
     for change in ({"surprise": 1}, {"state": "done"}, {"created_at": "yesterday"}, {"result": {"text": 1}}):
         assert description.errors(f"{place}/schema", example["value"] | change), change
+
+
+def test_a_header_that_is_not_described_would_be_seen(description: Description) -> None:
+    operation = next(one for one in description.operations() if one.id == "submit_job")
+    (example,) = operation.about["responses"]["200"]["content"]["application/json"]["examples"].values()
+
+    def wrong(**headers: str) -> list[str]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return description.misfits(operation, httpx.Response(200, headers=named, json=example["value"]))
+
+    ours = {"X_Request_ID": "req_1", "Location": "/v1/jobs/job_1", "Preference_Applied": "wait=20"}
+    assert wrong(**ours, RateLimit="r", x_ratelimit_limit_requests="600", Date="now") == []
+    assert wrong(**ours, X_Surprise="1") == ["header x-surprise is not documented"]
+    assert wrong(Location="/v1/jobs/job_1") == ["header X-Request-ID is missing"]
 
 
 def test_what_no_event_carries_would_be_seen(description: Description) -> None:
