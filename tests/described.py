@@ -151,7 +151,9 @@ class Description:
             for number, kind in enumerate(content["itemSchema"].get("anyOf", ()))
             if event.get("event") in kind["properties"]["event"]["enum"]
         ]
-        return min((self.errors(where, event["data"]) for where in named), key=len) if wrong and named else wrong
+        if wrong and named:
+            wrong = min((self.errors(where, event["data"]) for where in named), key=len)
+        return [f"{error} (in an event {event.get('event')})" for error in wrong]
 
     def pointer(self, operation: Operation, *parts: str) -> str:
         """The JSON pointer of a part of an operation, or of what it refers to."""
