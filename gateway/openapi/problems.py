@@ -34,8 +34,9 @@ _HEADERS: Final = {
 EXAMPLES: Final[dict[str, dict[str, Any]]] = {}
 """The examples that answers refer to, each as the first operation with the code answers it."""
 RESPONSES: Final[dict[str, dict[str, Any]]] = {}
-"""The answers that operations refer to, by status, codes, and how they are told."""
+"""The answers referred to, by status and codes: ``openai`` in its form, ``limited`` with a key's limits."""
 MOST_NAMED: Final = 4
+"""Codes of an answer that is kept by their names; those of more codes are of one or two operations."""
 _REQUEST_ID: Final = "req_3f0c9a7be15d48c2a6e19b70"
 
 
