@@ -32,6 +32,12 @@ def test_a_job_of_a_run_has_the_runs_digits_as_it_really_has() -> None:
     assert data == {"job": f"job_{run[4:]}.1", "run": run, "document": EXAMPLE_IDS["document_id"]}
 
 
+def test_members_named_by_ids_are_retold_and_those_named_by_steps_are_in_order() -> None:
+    told = retold({"documents": {DOCUMENT: {}}, "seconds": {"scan": 1.0, "extract": 2.0}}, {})
+    assert list(told["documents"]) == [EXAMPLE_IDS["document_id"]]
+    assert list(told["seconds"]) == ["extract", "scan"]
+
+
 def test_keys_and_their_secrets_are_of_one_id() -> None:
     told = retold([{"id": "0" * 12}, {"id": "1" * 12, "key": f"cm_{'1' * 12}_{'2' * 48}"}], {"key_id": "0" * 12})
     assert told[0]["id"] == EXAMPLE_IDS["key_id"]
