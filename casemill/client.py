@@ -73,8 +73,8 @@ class Client(Resource[D]):
 
         ``body`` is sent as JSON, ``content`` as it is. A POST or PATCH without an ``idempotency_key`` is sent again
         only where the first cannot have been done; ``/v1/jobs``, ``/v1/runs``, ``/v1/search``, ``/v1/compare`` and
-        ``/v1/duplicates`` take one. A DELETE is sent again, so that it can answer ``NotFound`` for what it has itself
-        just erased.
+        ``/v1/duplicates`` take one. A DELETE is sent again: an erasure is then answered as the first time, but what is
+        removed otherwise, such as a webhook, can be ``NotFound``.
         """
         asked = request(
             method,
