@@ -91,9 +91,7 @@ class Erasures:
 
         A repeat that finds nothing more is answered as the first was, for a day.
         """
-        counts = self._erase(tenant, MATTER + matter, actor=actor)
-        known = None if any(counts.values()) else self._erased(tenant, MATTER + matter)
-        return known["counts"] if known else counts
+        return self._erase(tenant, MATTER + matter, actor=actor)
 
     def matter_of(self, tenant: str, document: str) -> str | None:
         """The matter of a document that is being erased or was, within a day; raises ``NotFound``."""
@@ -125,19 +123,22 @@ class Erasures:
         return known["counts"]
 
     def _carried_out(self, tenant: str, subject: str) -> dict[str, int]:
-        """What a recorded erasure removed, once it is carried out by us or by somebody else."""
+        """What a recorded erasure removed, once it is carried out by us or by somebody else.
+
+        Where that is nothing, what the last one removed of the same within a day.
+        """
         until = time.monotonic() + WAIT_SECONDS
         while (erasure := self._find(tenant, subject)) and erasure.entry["stage"] == "open":
-            if (counts := self._try_to_carry_out(erasure)) is not None:
-                return counts
+            if self._try_to_carry_out(erasure):
+                break
             if time.monotonic() > until:
                 raise Unavailable("the erasure is recorded and goes on; look again later", code="erasure_goes_on")
             time.sleep(0.05)
-        known = erasure.entry if erasure else self._erased(tenant, subject)
+        known = self._erased(tenant, subject)
         return known["counts"] if known else {}
 
     def _erased(self, tenant: str, subject: str) -> dict[str, Any] | None:
-        """The entry of an erasure that was carried out within the last day."""
+        """The last erasure of this that removed anything, if it was carried out within a day: matter and counts."""
         with redis_errors():
             text = self._client.get(self._keys("erased", tenant=tenant, subject=subject))
         return json.loads(text) if text else None
@@ -151,7 +152,7 @@ class Erasures:
         erasures = [_erasure(member, text) for member, text in recorded.items()]
         carried = 0
         for erasure in erasures:
-            if erasure.entry["stage"] == "open" and self._try_to_carry_out(erasure) is not None:
+            if erasure.entry["stage"] == "open" and self._try_to_carry_out(erasure):
                 carried += 1
         self._prove([erasure for erasure in erasures if erasure.entry["stage"] == "rewrite"])
         return carried
@@ -166,18 +167,21 @@ class Erasures:
             text = self._client.hget(self._keys("erasures"), f"{tenant}|{subject}")
         return _erasure(f"{tenant}|{subject}", text) if text else None
 
-    def _try_to_carry_out(self, erasure: Erasure) -> dict[str, int] | None:
-        """What was removed; ``None`` where somebody else carries it out now, or has just done so."""
+    def _try_to_carry_out(self, erasure: Erasure) -> bool:
+        """Whether we have carried it out; ``False`` where somebody else does so now, or has just done so."""
         if not self._holds_lock(erasure):
-            return None
+            return False
         try:
             now = self._find(erasure.tenant, erasure.subject)
-            return self._carry_out(now) if now and now.entry["stage"] == "open" else None
+            if now is None or now.entry["stage"] != "open":
+                return False
+            self._carry_out(now)
+            return True
         finally:
             with redis_errors():
                 self._client.delete(self._lock(erasure))
 
-    def _carry_out(self, erasure: Erasure) -> dict[str, int]:
+    def _carry_out(self, erasure: Erasure) -> None:
         tenant, matter = erasure.tenant, erasure.matter
         with redis_errors():
             erasing: dict[str, str] = self._client.hgetall(self._keys("erasing", tenant=tenant))
@@ -202,11 +206,12 @@ class Erasures:
             pipeline.hincrby(self._keys("counters"), ERASURES, 1)
             pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)
             self._save(erasure, counts, stage="rewrite", client=pipeline)
-            if any(counts.values()):
-                known = json.dumps(erasure.entry | {"counts": dict(counts)})
+            before = erasure.entry["before"]
+            removed = {name: count - before.get(name, 0) for name, count in counts.items()}
+            if any(removed.values()):
+                known = json.dumps({"matter": erasure.entry["matter"], "counts": removed})
                 pipeline.set(self._keys("erased", tenant=tenant, subject=erasure.subject), known, ex=KNOWN_SECONDS)
             pipeline.execute()
-        return dict(counts)
 
     def _save(self, erasure: Erasure, counts: Counter[str], *, stage: str = "open", client: Any = None) -> None:
         entry = erasure.entry | {"counts": dict(counts), "stage": stage}

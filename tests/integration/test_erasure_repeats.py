@@ -64,10 +64,15 @@ def test_a_matter_that_is_erased_again_keeps_the_counts_of_its_proof(office: Off
     counts = office.erasures.matter("acme", "m-1", actor="key1")
     assert counts["documents"] == 1
     assert office.erasures.matter("acme", "m-1", actor="key1") == counts, "not proved yet"
+    office.upload("another", matter="m-1")
+    office.upload("a third", matter="m-1")
+    more = office.erasures.matter("acme", "m-1", actor="key1")
+    assert more["documents"] == 2, "those that are new"
+    assert office.erasures.matter("acme", "m-1", actor="key1") == more
     office.settle()
     done = [entry.fields["details"] for entry in office.audit.all("acme") if entry.fields["action"] == "erasure.done"]
-    assert [details["documents"] for details in done] == ["1"]
-    assert office.erasures.matter("acme", "m-1", actor="key1") == counts
+    assert [details["documents"] for details in done] == ["3"]
+    assert office.erasures.matter("acme", "m-1", actor="key1") == more
     office.settle()
     office.upload("another", matter="m-1")
     assert office.erasures.matter("acme", "m-1", actor="key1") == counts | {"blobs": 1}

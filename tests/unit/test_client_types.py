@@ -10,13 +10,20 @@ from pydantic import BaseModel
 import casemill
 from casemill.models import FINAL
 from gateway.job_lines import JobLine
+from gateway.routes.matters import ErasureView
 from gateway.run_schemas import RunRequest, RunView
 from gateway.schemas import DocumentView, JobRequest, JobView
 from services.events import FINAL as FINAL_EVENTS
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(casemill.Document, DocumentView), (casemill.Job, JobView), (casemill.Run, RunView)]
+    ("ours", "theirs"),
+    [
+        (casemill.Document, DocumentView),
+        (casemill.Erasure, ErasureView),
+        (casemill.Job, JobView),
+        (casemill.Run, RunView),
+    ],
 )
 def test_answers_have_the_gateways_members(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
     assert set(ours.model_fields) == set(theirs.model_fields)
