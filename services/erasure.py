@@ -99,7 +99,7 @@ class Erasures:
         known = under_way.entry if under_way else self._erased(tenant, document)
         if known is None:
             raise unknown("document", document)
-        return known["matter"] or None
+        return known.get("matter") or None
 
     def _erase(self, tenant: str, subject: str, *, actor: str) -> dict[str, int]:
         self._audit.note(tenant, actor, "erasure.begun", subject)
@@ -206,10 +206,10 @@ class Erasures:
             pipeline.hincrby(self._keys("counters"), ERASURES, 1)
             pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)
             self._save(erasure, counts, stage="rewrite", client=pipeline)
-            before = erasure.entry["before"]
+            before: dict[str, int] = erasure.entry.get("before", {})
             removed = {name: count - before.get(name, 0) for name, count in counts.items()}
             if any(removed.values()):
-                known = json.dumps({"matter": erasure.entry["matter"], "counts": removed})
+                known = json.dumps({"matter": erasure.entry.get("matter"), "counts": removed})
                 pipeline.set(self._keys("erased", tenant=tenant, subject=erasure.subject), known, ex=KNOWN_SECONDS)
             pipeline.execute()
 
