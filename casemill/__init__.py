@@ -12,7 +12,7 @@ completions, embeddings and OpenAI's batches take the official ``openai`` client
 
 from casemill import webhooks
 from casemill.client import AsyncCasemill, Casemill
-from casemill.models import Document, Event, Job, Run
+from casemill.models import Document, Erasure, Event, Job, Run
 from casemill.problems import (
     Conflict,
     Forbidden,
@@ -34,6 +34,7 @@ __all__ = [
     "Casemill",
     "Conflict",
     "Document",
+    "Erasure",
     "Event",
     "Forbidden",
     "Invalid",

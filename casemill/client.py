@@ -14,12 +14,15 @@ import httpx
 from casemill.calls import json_of, pieces
 from casemill.documents import Documents
 from casemill.drivers import Awaiting, Blocking
+from casemill.following import Stream
 from casemill.jobs import Jobs
+from casemill.matters import Matters
+from casemill.models import Event
 from casemill.operations import D, Resource, iteration, operation
 from casemill.requests import JobOptions
 from casemill.retry import RetryPolicy
 from casemill.runs import Runs
-from casemill.steps import Emitting, Flow, request
+from casemill.steps import Emitting, Flow, path_of, request
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 
@@ -30,6 +33,7 @@ class Client(Resource[D]):
     def __init__(self, driver: D, retry: RetryPolicy) -> None:
         super().__init__(driver, retry)
         self.documents = Documents(driver, retry)
+        self.matters = Matters(driver, retry)
         self.jobs = Jobs(driver, retry)
         self.runs = Runs(driver, retry)
 
@@ -73,8 +77,8 @@ class Client(Resource[D]):
 
         ``body`` is sent as JSON, ``content`` as it is. A POST or PATCH without an ``idempotency_key`` is sent again
         only where the first cannot have been done; ``/v1/jobs``, ``/v1/runs``, ``/v1/search``, ``/v1/compare`` and
-        ``/v1/duplicates`` take one. A DELETE is sent again, so that it can answer ``NotFound`` for what it has itself
-        just erased.
+        ``/v1/duplicates`` take one. A DELETE is sent again: an erasure is then answered as the first time, but what is
+        removed otherwise, such as a webhook, can be ``NotFound``.
         """
         asked = request(
             method,
@@ -86,6 +90,23 @@ class Client(Resource[D]):
             idempotency_key=idempotency_key,
         )
         return (yield from json_of(asked, self.retry.begin()))
+
+    @iteration
+    def events(
+        self, *, after: str | None = None, matter: str | None = None, run: str | None = None
+    ) -> Emitting[Event, None]:
+        """The states of all jobs, runs and batches that the key may see, as they come, without end.
+
+        They come from now on, or from behind the event with the id ``after``; ``"0"`` asks for all that are kept, of a
+        day at most. ``matter`` and ``run`` keep those of one. No state is missed when a connection breaks off. Each
+        connection begins with ``ready``, or with ``gap`` where states were missed that are not kept any more: look at
+        ``jobs.list`` then. ``idle`` comes when nothing else does, with an id to come back with. Raises ``Unreachable``
+        for a gateway that stays away, and ``Unauthorized`` once the key has ended.
+        """
+        asked = request("GET", path_of("events"), params={"matter": matter, "run": run})
+        stream = Stream(asked=asked, retry=self.retry, last=after)
+        while True:
+            yield from stream.again((yield from stream.connected()))
 
     @iteration
     def download(self, path: str, *, params: Mapping[str, Any] | None = None) -> Emitting[bytes, None]:

@@ -1,4 +1,4 @@
-"""Documents: upload, look, read the text."""
+"""Documents: upload, look, read the text, erase."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from casemill.calls import json_of, pages, view_of
 from casemill.models import Document
 from casemill.operations import D, Resource, iteration, operation
-from casemill.steps import Emitting, Flow, Request, path_of, request
+from casemill.steps import Emitting, Flow, path_of, request
 
 PATH = path_of("documents")
 
@@ -41,8 +41,7 @@ class Documents(Resource[D]):
             file = Path(source)
             data, name = file.read_bytes(), name or file.name
         params = {"name": name, "matter": matter, "read": read}
-        given = {key: value for key, value in params.items() if value is not None}
-        asked = Request("POST", PATH, given, content=data, repeatable=True)
+        asked = request("POST", PATH, params=params, content=data, repeatable=True)
         return (yield from view_of(Document, asked, self.retry.begin()))
 
     @operation
@@ -59,6 +58,15 @@ class Documents(Resource[D]):
         """
         asked = request("GET", path_of("documents", document, "text"))
         return (yield from json_of(asked, self.retry.begin()))
+
+    @operation
+    def erase(self, document: str, /) -> Flow[None]:
+        """Erase a document with everything derived from it; it can be read nowhere when this answers.
+
+        Jobs that run on it end and deliver nothing. Safe to try again for a day. Raises ``NotFound`` for what never was
+        there, and ``Unavailable`` (``erasure_goes_on``) for what takes longer: it is recorded and will be carried out.
+        """
+        yield from json_of(request("DELETE", path_of("documents", document)), self.retry.begin())
 
     @iteration
     def list(self, *, matter: str | None = None) -> Emitting[Document, None]:

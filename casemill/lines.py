@@ -23,6 +23,11 @@ class Lines:
         self._begun.append(begun)
         return [line.removesuffix(b"\r") for line in whole]
 
+    @property
+    def torn(self) -> bool:
+        """Whether a line has begun that is not whole yet."""
+        return any(self._begun)
+
 
 @dataclass(slots=True)
 class EventLines:

@@ -1,4 +1,4 @@
-"""What the gateway answers, typed: documents, jobs, runs and their events. Members that are not known here are left."""
+"""What the gateway answers, typed: documents, jobs, runs, events, erasures. Members that it does not know are left."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ class Page(BaseModel):
     next_cursor: str | None
 
 
+class Row(BaseModel):
+    """By what a row of a run's results is told from the others."""
+
+    number: int
+
+
 class Document(View):
     """A document that is stored. ``kind``, ``pages``, ``chars`` and ``notes`` are ``None`` until it has been read.
 
@@ -45,6 +51,24 @@ class Document(View):
     pages: int | None = None
     chars: int | None = None
     notes: list[str] | None = None
+
+
+class Erasure(BaseModel):
+    """What the erasure of a matter removed, in numbers.
+
+    Attributes:
+        documents: with all that was derived from them.
+        jobs: whose input, events and results are gone; those that ran have ended.
+        blobs: files of documents, texts, embeddings and results.
+    """
+
+    model_config = View.model_config
+
+    matter: str
+    documents: int = 0
+    jobs: int = 0
+    schedules: int = 0
+    blobs: int = 0
 
 
 class Work(View):
@@ -144,12 +168,13 @@ class Run(Work):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a job or run.
+    """One event of a job or run, or of all that a key may see.
 
     Attributes:
         id: its place in the stream; give it as ``after`` to go on behind it.
         event: a state (``queued``, ``running``, ``succeeded`` …), ``step``, ``progress``, ``token``, ``document``, or
-            ``interrupted``: the gateway ended the stream before its time, and the client takes it up again.
+            ``interrupted``: the gateway ended the stream before its time, and the client takes it up again. What
+            follows all has states, and ``ready``, ``gap`` and ``idle`` of its own.
         data: what belongs to it, e.g. ``{"text": …}`` of a token or the counts of a run.
     """
 

@@ -55,8 +55,8 @@ class RunOptions(_Options, total=False):
     Attributes:
         name: what it is called.
         type: ``review``, ``analyze`` or ``extract``.
-        documents: ids of uploaded documents, 10,000 at most.
-        open: more documents follow, by ``POST /v1/runs/{id}/documents``, until ``POST /v1/runs/{id}/seal``.
+        documents: ids of uploaded documents, 10,000 at most; ``runs.add`` takes more.
+        open: more documents follow, by ``runs.add``, until ``runs.seal``.
         force: compute again what was done for the same text and versions.
 
     The others are as in :class:`JobOptions`; ``priority`` is ``bulk`` unless said otherwise.

@@ -48,6 +48,8 @@ class Tries:
 
         Raises ``Unfinished`` where the caller's own time would pass before.
         """
+        if self.until is not None and monotonic() >= self.until:
+            raise unfinished(self.work) from problem
         self.made += 1
         if self.made >= self.policy.attempts:
             raise problem

@@ -94,8 +94,12 @@ def request(
     content: bytes | None = None,
     content_type: str | None = None,
     idempotency_key: str | None = None,
+    repeatable: bool = False,
 ) -> Request:
-    """A request with a JSON ``body`` or other ``content``; repeatable by its method or its idempotency key."""
+    """A request with a JSON ``body`` or other ``content``.
+
+    It is repeatable by its method, by its idempotency key, or where that is said.
+    """
     headers: dict[str, str] = {}
     if body is not None:
         content, content_type = encoded(body), "application/json"
@@ -104,7 +108,7 @@ def request(
     if idempotency_key:
         headers["Idempotency-Key"] = idempotency_key
     given = {name: value for name, value in (params or {}).items() if value is not None}
-    repeatable = idempotency_key is not None or method.upper() not in ("POST", "PATCH")
+    repeatable = repeatable or idempotency_key is not None or method.upper() not in ("POST", "PATCH")
     return Request(method, path, given, headers, content, repeatable)
 
 

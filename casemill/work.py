@@ -54,8 +54,15 @@ class WorkResource(Resource[D], Generic[D, W]):
         return path_of(self.kind, _id(work))
 
     def _following(self, work: str | W, after: str | None, timeout: float | None) -> Following[W]:
-        until = None if timeout is None else monotonic() + timeout
-        return Following(_id(work), self._path(work), self.view, self.retry, after, until)
+        return Following(
+            asked=request("GET", f"{self._path(work)}/events"),
+            look=request("GET", self._path(work)),
+            view=self.view,
+            retry=self.retry,
+            last=after,
+            until=None if timeout is None else monotonic() + timeout,
+            work=_id(work),
+        )
 
 
 def _id(work: str | Work) -> str:

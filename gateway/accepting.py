@@ -1,11 +1,11 @@
-"""How every route that takes a job accepts it: idempotently, with the request's id, waiting for its end if asked."""
+"""How every route that takes work accepts it: idempotently, with the request's id, waiting for a job's end if asked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from fastapi import Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -25,6 +25,8 @@ from services.lifecycle import Lifecycle
 from services.principal import Principal
 
 POLL_SECONDS = 1
+Made = TypeVar("Made")
+Accepted = TypeVar("Accepted")
 Built = Submission | tuple[Job, bool]
 """What a request comes to: a job to be submitted, or one that was accepted before."""
 ACCEPTED: Final[Answers] = {
@@ -106,20 +108,42 @@ def build_or_find(
     request_id: str,
     playbook_text: str | None = None,
 ) -> Built:
-    """The submission of a request, or the job that the same request was accepted as before.
-
-    A repeat is answered by that job also where the request would be refused now: its models' workers may be away since,
-    or its tokens used up.
-    """
+    """The submission of a request, or the job that the same request was accepted as before."""
     key = principal.idempotency(idempotency_key)
+    built = unless_accepted(
+        gateway,
+        principal,
+        key,
+        request_hash(wanted, playbook_text or ""),
+        partial(build_submission, gateway, principal, wanted, playbook_text=playbook_text),
+        gateway.lifecycle.get,
+    )
+    if isinstance(built, Submission):
+        return replace(built, idempotency_key=key, request_id=request_id)
+    return built, False
+
+
+def unless_accepted(
+    gateway: Gateway,
+    principal: Principal,
+    key: str | None,
+    digest: str,
+    build: Callable[[], Made],
+    get: Callable[[str, str], Accepted],
+) -> Made | Accepted:
+    """What ``build`` makes of a request; where that refuses it, what the same request was accepted as before.
+
+    A repeat, by its ``key`` and the ``digest`` of the request, is answered so also where the request would be refused
+    now: its models' workers may be away since, its tokens used up, or what it names erased. ``get`` reads what was
+    accepted by tenant and id.
+    """
     try:
-        submission = build_submission(gateway, principal, wanted, playbook_text=playbook_text)
+        return build()
     except CasemillError:
-        known = key and gateway.lifecycle.accepted(principal.tenant, key, request_hash(wanted, playbook_text or ""))
+        known = key and gateway.lifecycle.accepted(principal.tenant, key, digest)
         if known:
-            return known, False
+            return get(principal.tenant, known)
         raise
-    return replace(submission, idempotency_key=key, request_id=request_id)
 
 
 def submit_each(lifecycle: Lifecycle, builders: Sequence[Callable[[], Built]]) -> list[tuple[Job, bool] | Exception]:

@@ -58,9 +58,14 @@ def tenant_event_stream(
             after=after,
             idle_seconds=KEEPALIVE_SECONDS,
         )
+        spoken = anyio.current_time()
         async with aclosing(stream):
             async for page in stream:
                 told = [event for event in page if event.event in (READY, GAP, IDLE) or shown(event)]
+                if not told and anyio.current_time() - spoken >= KEEPALIVE_SECONDS:  # others are busy
+                    told = [Event(page[-1].id, IDLE, {})]
+                if told:
+                    spoken = anyio.current_time()
                 named = {event.data["job"] for event in told if event.data.pop("named", False)}
                 names = await gateway.external_ids.of(tenant, named)
                 for event in told:

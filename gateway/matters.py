@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.openapi.raises import raises
 from services.documents import Document
-from services.errors import Forbidden, unknown
+from services.errors import Forbidden, NotFound, unknown
 from services.principal import Principal
 
 if TYPE_CHECKING:
     from gateway.state import Gateway
 
+
+def _matter_of_document(gateway: Gateway, tenant: str, name: str) -> str | None:
+    try:
+        return gateway.documents.get(tenant, name).matter
+    except NotFound:  # who has erased it may ask for that again
+        return gateway.erasures.matter_of(tenant, name)
+
+
 # Path parameter → the matter of what it names; raises `NotFound`. A parameter that does not stand here shuts its route
 # for keys with matters.
 _MATTER_OF: Final[dict[str, Callable[[Gateway, str, str], str | None]]] = {
     "matter": lambda _gateway, _tenant, name: name,
-    "document_id": lambda gateway, tenant, name: gateway.documents.get(tenant, name).matter,
+    "document_id": _matter_of_document,
     "job_id": lambda gateway, tenant, name: gateway.lifecycle.get(tenant, name).matter,
     "run_id": lambda gateway, tenant, name: gateway.runs.get(tenant, name).matter,
     "schedule_id": lambda gateway, tenant, name: gateway.schedules.get(tenant, name).work.matter,

@@ -21,7 +21,7 @@ from services.backup_places import BackupPlaces
 from services.data_keys import matter_owner
 from services.documents import Documents
 from services.erasure_log import ErasureLog
-from services.errors import NotFound, Unavailable
+from services.errors import NotFound, Unavailable, unknown
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
 from services.rewriting import Rewriting
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 LOCK_MILLISECONDS: Final = 15_000
 WAIT_SECONDS: Final = 30.0
+# A repeat is known for as long as an idempotency key is.
+KNOWN_SECONDS: Final = 86_400
 # Entries a call of a script: it must not hold up the server for longer than a few milliseconds.
 _CHUNK: Final = 200
 MATTER: Final = "matter:"
@@ -74,30 +76,72 @@ class Erasures:
         self._me = secrets.token_hex(8)
 
     def document(self, tenant: str, document: str, *, actor: str) -> dict[str, int]:
-        """Erase a document; answers what was removed, in numbers. Raises ``NotFound``."""
-        self._documents.get(tenant, document)
+        """Erase a document; answers what was removed, in numbers. Raises ``NotFound``.
+
+        A repeat is answered as the first was: once it is carried out, and for a day from then on.
+        """
+        try:
+            self._documents.get(tenant, document)
+        except NotFound:
+            return self._repeated(tenant, document)
         return self._erase(tenant, document, actor=actor)
 
     def matter(self, tenant: str, matter: str, *, actor: str) -> dict[str, int]:
-        """Erase all documents, jobs, runs and schedules of a matter; answers what was removed, in numbers."""
+        """Erase all documents, jobs, runs and schedules of a matter; answers what was removed, in numbers.
+
+        A repeat that finds nothing more is answered as the first was, for a day.
+        """
         return self._erase(tenant, MATTER + matter, actor=actor)
+
+    def matter_of(self, tenant: str, document: str) -> str | None:
+        """The matter of a document that is being erased or was, within a day; raises ``NotFound``."""
+        under_way = self._find(tenant, document)
+        known = under_way.entry if under_way else self._erased(tenant, document)
+        if known is None:
+            raise unknown("document", document)
+        return known.get("matter") or None
 
     def _erase(self, tenant: str, subject: str, *, actor: str) -> dict[str, int]:
         self._audit.note(tenant, actor, "erasure.begun", subject)
         argument = {"tenant": tenant, "subject": subject, "actor": actor}
         if subject.startswith(MATTER):
             argument["matter"] = subject.removeprefix(MATTER)
-        verdict, *_ = self._scripts.run("erase_begin", argument)
+        verdict, *under_way = self._scripts.run("erase_begin", argument)
         if verdict == "missing":
-            raise NotFound(f"there is no document {subject!r}", code="document_unknown")
+            return self._repeated(tenant, subject)
+        return self._carried_out(tenant, under_way[0])
+
+    def _repeated(self, tenant: str, document: str) -> dict[str, int]:
+        """What the erasure removes, or has removed, that took the record of a document; raises ``NotFound``."""
+        with redis_errors():
+            subject = self._client.hget(self._keys("erasing", tenant=tenant), document)
+        if subject:
+            return self._carried_out(tenant, subject)
+        known = self._erased(tenant, document)
+        if known is None:
+            raise unknown("document", document)
+        return known["counts"]
+
+    def _carried_out(self, tenant: str, subject: str) -> dict[str, int]:
+        """What a recorded erasure removed, once it is carried out by us or by somebody else.
+
+        Where that is nothing, what the last one removed of the same within a day.
+        """
         until = time.monotonic() + WAIT_SECONDS
         while (erasure := self._find(tenant, subject)) and erasure.entry["stage"] == "open":
-            if (counts := self._try_to_carry_out(erasure)) is not None:
-                return counts
+            if self._try_to_carry_out(erasure):
+                break
             if time.monotonic() > until:
                 raise Unavailable("the erasure is recorded and goes on; look again later", code="erasure_goes_on")
             time.sleep(0.05)
-        return erasure.entry["counts"] if erasure else {}
+        known = self._erased(tenant, subject)
+        return known["counts"] if known else {}
+
+    def _erased(self, tenant: str, subject: str) -> dict[str, Any] | None:
+        """The last erasure of this that removed anything, if it was carried out within a day: matter and counts."""
+        with redis_errors():
+            text = self._client.get(self._keys("erased", tenant=tenant, subject=subject))
+        return json.loads(text) if text else None
 
     def carry_on(self) -> int:
         """The caretaker's part: carry out what is recorded, prove what is gone; answers how many were carried out."""
@@ -108,7 +152,7 @@ class Erasures:
         erasures = [_erasure(member, text) for member, text in recorded.items()]
         carried = 0
         for erasure in erasures:
-            if erasure.entry["stage"] == "open" and self._try_to_carry_out(erasure) is not None:
+            if erasure.entry["stage"] == "open" and self._try_to_carry_out(erasure):
                 carried += 1
         self._prove([erasure for erasure in erasures if erasure.entry["stage"] == "rewrite"])
         return carried
@@ -123,17 +167,21 @@ class Erasures:
             text = self._client.hget(self._keys("erasures"), f"{tenant}|{subject}")
         return _erasure(f"{tenant}|{subject}", text) if text else None
 
-    def _try_to_carry_out(self, erasure: Erasure) -> dict[str, int] | None:
-        """What was removed; ``None`` where somebody else carries it out now."""
+    def _try_to_carry_out(self, erasure: Erasure) -> bool:
+        """Whether we have carried it out; ``False`` where somebody else does so now, or has just done so."""
         if not self._holds_lock(erasure):
-            return None
+            return False
         try:
-            return self._carry_out(erasure)
+            now = self._find(erasure.tenant, erasure.subject)
+            if now is None or now.entry["stage"] != "open":
+                return False
+            self._carry_out(now)
+            return True
         finally:
             with redis_errors():
                 self._client.delete(self._lock(erasure))
 
-    def _carry_out(self, erasure: Erasure) -> dict[str, int]:
+    def _carry_out(self, erasure: Erasure) -> None:
         tenant, matter = erasure.tenant, erasure.matter
         with redis_errors():
             erasing: dict[str, str] = self._client.hgetall(self._keys("erasing", tenant=tenant))
@@ -141,7 +189,6 @@ class Erasures:
         documents = [name for name in mine if not name.startswith(MATTER)]
         self._log.add(float(erasure.entry["at"]), tenant, mine)
         counts: Counter[str] = Counter(erasure.entry["counts"])
-        counts["documents"] = len(documents)
         counts["jobs"] += self._erase_jobs(erasure, documents)
         counts["jobs"] += self._erase_runs(erasure, documents)
         if matter:
@@ -159,8 +206,12 @@ class Erasures:
             pipeline.hincrby(self._keys("counters"), ERASURES, 1)
             pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)
             self._save(erasure, counts, stage="rewrite", client=pipeline)
+            before: dict[str, int] = erasure.entry.get("before", {})
+            removed = {name: count - before.get(name, 0) for name, count in counts.items()}
+            if any(removed.values()):
+                known = json.dumps({"matter": erasure.entry.get("matter"), "counts": removed})
+                pipeline.set(self._keys("erased", tenant=tenant, subject=erasure.subject), known, ex=KNOWN_SECONDS)
             pipeline.execute()
-        return dict(counts)
 
     def _save(self, erasure: Erasure, counts: Counter[str], *, stage: str = "open", client: Any = None) -> None:
         entry = erasure.entry | {"counts": dict(counts), "stage": stage}
@@ -221,13 +272,11 @@ class Erasures:
             if gone:
                 counts = {name: str(count) for name, count in erasure.entry["counts"].items()}
                 self._audit.note(erasure.tenant, erasure.entry["actor"], "erasure.done", erasure.subject, **counts)
-                with redis_errors():
-                    self._client.hdel(self._keys("erasures"), erasure.member)
+                self._scripts.run("erase_proof", {"member": erasure.member, "at": erasure.entry["at"]})
                 log.info("caretaker: the erasure of %s is complete", erasure.subject)
             elif asked:
-                entry = json.dumps(erasure.entry | {"asked": asked})
-                with redis_errors():
-                    self._client.hset(self._keys("erasures"), erasure.member, entry)
+                argument = {"member": erasure.member, "at": erasure.entry["at"], "asked": asked}
+                self._scripts.run("erase_proof", argument)
 
     def _holds_lock(self, erasure: Erasure) -> bool:
         """Take or renew the lock, which keeps the caretaker from doing all again; doing it twice would do no harm."""

@@ -32,6 +32,7 @@ TEMPLATES: Final = {
     "matter": "matter:{tenant}:{matter}",  # zset document → time of upload; until its documents are deleted
     "erasures": "erasures",  # hash "tenant|subject" → JSON; until nothing is left of what was to be erased
     "erasing": "erasing:{tenant}",  # hash document or "matter:" name → subject of its erasure; empty when idle
+    "erased": "erased:{tenant}:{subject}",  # string JSON, what it was that is erased, for a repeat; 24 h
     "eraser": "eraser:{tenant}:{subject}",  # string, the lock of who carries it out; 15 s, renewed
     "runs": "runs:{tenant}",  # zset run → time of submission; trimmed with the runs, whose records are of the key `job`
     "run_order": "run-order:{tenant}:{id}",  # list of the run's documents as they were added; as the run

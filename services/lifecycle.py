@@ -100,13 +100,16 @@ class Lifecycle:
             ]
         return answers
 
-    def accepted(self, tenant: str, idempotency_key: str, request: str) -> Job | None:
-        """The job that was accepted under this key for the same request, by its hash; ``None`` if none was."""
+    def accepted(self, tenant: str, idempotency_key: str, request: str) -> str | None:
+        """The id of the job, run or batch that was accepted under this key for the same request, by its hash.
+
+        ``None`` if none was, or if it is not kept any more.
+        """
         name = self.keys("idempotency", tenant=tenant, key=self.records.digest(tenant, "idempotency", idempotency_key))
         with redis_errors():
-            known = self.client.get(name)
-        job, _, digest = (known or "").partition("|")
-        return self.get(tenant, job) if digest == self.records.digest(tenant, "request", request) else None
+            known, _, digest = (self.client.get(name) or "").partition("|")
+            kept = known and self.client.exists(self.keys("job", tenant=tenant, id=known))
+        return known if kept and digest == self.records.digest(tenant, "request", request) else None
 
     def _acceptance(self, submission: Submission) -> tuple[dict[str, str], dict[str, Any]]:
         """The fields of the new record as they are, and what the script gets, in which they are sealed."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from typing import Any
 
 from casemill import AsyncCasemill, Casemill
@@ -22,3 +24,16 @@ def ask(call: Callable[[Any], Any], *, awaiting: bool, **options: Any) -> Any:
             return [item async for item in value] if isinstance(value, AsyncIterator) else await value
 
     return asyncio.run(within())
+
+
+def first(count: int, items: Any) -> Any:
+    """The first few of what a client iterates, to be iterated as that is."""
+    if isinstance(items, Iterator):
+        return itertools.islice(items, count)
+
+    async def taken() -> Any:
+        async with aclosing(items):
+            for _ in range(count):
+                yield await anext(items)
+
+    return taken()

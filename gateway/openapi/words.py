@@ -18,8 +18,9 @@ lists its codes. A path that no operation has is answered 404 `route_unknown`, a
 `method_not_allowed`, a body larger than the limit 413 `payload_too_large`. A job that fails has its problem in
 `problem`.
 
-**Safe repetition.** Send an `Idempotency-Key` with what makes something: the same key and body again answer what was
-made the first time, for 24 hours; the same key with another body is refused.
+**Safe repetition.** Send an `Idempotency-Key` where an operation takes one: the same key and body again answer what was
+made the first time, for 24 hours, also where it would be refused by then; the same key with another body is refused.
+For as long, an erasure that is asked for again is answered as the first was.
 
 **Waiting.** A job is accepted with 202 and its path in `Location`. Ask there, follow its `events`, register a
 webhook, or keep the request open with `Prefer: wait=N`.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from gateway.accepting import unless_accepted
 from gateway.batch_schemas import After, BatchList, BatchRequest, BatchView
 from gateway.openapi.raises import raises
 from gateway.request_headers import IdempotencyKey
-from gateway.state import Reader, Shared, Submitter
+from gateway.state import Gateway, Reader, Shared, Submitter
 from gateway.submissions import request_hash
 from services.batches import BatchSubmission
 from services.errors import InvalidRequest
+from services.principal import Principal
 
 router = APIRouter(prefix="/v1/batches", tags=["openai"])
 
@@ -30,22 +34,13 @@ def create_batch(
     idempotency_key: IdempotencyKey = None,
 ) -> BatchView:
     """Accept a batch over an uploaded file; its lines are checked first, then they run at the priority ``bulk``."""
-    file = gateway.files.get(principal.tenant, body.input_file_id)
-    if file.purpose != "batch":
-        raise InvalidRequest(f"the purpose of {file.id} is {file.purpose}, not batch", code="purpose_wrong")
-    submission = BatchSubmission(
-        tenant=principal.tenant,
-        endpoint=body.endpoint,
-        file=file.id,
-        metadata=body.metadata,
-        owner=principal.key_id,
-        limits=principal.limits,
-        lasts=body.output_expires_after.seconds,
-        idempotency_key=principal.idempotency(idempotency_key),
-        request_hash=request_hash(body),
-        request_id=request.state.request_id,
-    )
-    batch, new = gateway.batches.submit(submission)
+    key, digest = principal.idempotency(idempotency_key), request_hash(body)
+    build = partial(_submission, gateway, principal, body)
+    built = unless_accepted(gateway, principal, key, digest, build, gateway.batches.get)
+    if not isinstance(built, BatchSubmission):
+        return BatchView.of(built)
+    named = replace(built, idempotency_key=key, request_hash=digest, request_id=request.state.request_id)
+    batch, new = gateway.batches.submit(named)
     if new:
         gateway.audit.note(principal.tenant, principal.key_id, "batch.created", batch.id)
     return BatchView.of(batch)
@@ -78,3 +73,19 @@ def cancel_batch(batch_id: str, gateway: Shared, principal: Submitter) -> BatchV
     batch = gateway.batches.cancel(principal.tenant, batch_id)
     gateway.audit.note(principal.tenant, principal.key_id, "batch.cancelled", batch_id)
     return BatchView.of(batch)
+
+
+def _submission(gateway: Gateway, principal: Principal, body: BatchRequest) -> BatchSubmission:
+    """The batch that a request asks for. Raises ``NotFound`` or ``InvalidRequest`` for a file that none can be of."""
+    file = gateway.files.get(principal.tenant, body.input_file_id)
+    if file.purpose != "batch":
+        raise InvalidRequest(f"the purpose of {file.id} is {file.purpose}, not batch", code="purpose_wrong")
+    return BatchSubmission(
+        tenant=principal.tenant,
+        endpoint=body.endpoint,
+        file=file.id,
+        metadata=body.metadata,
+        owner=principal.key_id,
+        limits=principal.limits,
+        lasts=body.output_expires_after.seconds,
+    )

@@ -148,7 +148,8 @@ def delete_document(document_id: str, gateway: Shared, principal: Submitter) -> 
     """Erase a document with everything derived from it; jobs that run on it end and deliver nothing.
 
     It can be read nowhere when this answers. The caretaker then has the Redis server rewrite its append-only file and
-    notes the end in the audit log.
+    notes the end in the audit log. A repeat is answered as the first was, for 24 hours; after that the document is not
+    found.
     """
     gateway.erasures.document(principal.tenant, document_id, actor=principal.key_id)
 

@@ -29,7 +29,8 @@ class ErasureView(BaseModel):
 def delete_matter(matter: MatterName, gateway: Shared, principal: Submitter) -> ErasureView:
     """Erase a matter: its documents, jobs, runs and schedules with everything derived from them.
 
-    A matter of which there is nothing, or nothing any more, is not found.
+    It can be read nowhere when this answers. A repeat that finds nothing more is answered as the first was, for 24
+    hours: with what that has removed. After that, and where there never was anything of the matter, it is not found.
     """
     check_name(matter, "matter")
     counts = gateway.erasures.matter(principal.tenant, matter, actor=principal.key_id)

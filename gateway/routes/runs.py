@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from gateway.accepting import unless_accepted
 from gateway.conditional import TAGGED, Conditional, validators
 from gateway.document_sets import check_matter
 from gateway.event_schemas import RUN_EVENTS
@@ -29,9 +31,9 @@ from gateway.run_schemas import (
 )
 from gateway.state import Gateway, MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import build_run_work, request_hash, times
-from services.errors import InvalidRequest
+from services.errors import Conflict, InvalidRequest
 from services.principal import Principal
-from services.runs import RunSubmission
+from services.runs import Run, RunSubmission
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -54,7 +56,6 @@ _RESULTS: Final[Answers] = TAGGED | {
     "documents_required",
     "idempotency_mismatch",
     "run_full",
-    "run_state",
     "runs_full",
     "tokens_full",
     "tokens_exceeded",
@@ -73,36 +74,17 @@ def create_run(
 
     With an ``Idempotency-Key`` a repeated request answers the same run, and adds what is missing of its documents.
     """
-    whole_matter = body.documents is None and not body.open
-    if whole_matter and body.matter is None:
-        raise InvalidRequest("name `documents` or a `matter`, or set `open`", code="documents_required")
-    if whole_matter:
-        check_matter(gateway, principal, str(body.matter))
-    _check_documents(gateway, principal, body.documents or ())
-    not_before, expires_at = times(body)
-    work = replace(
-        build_run_work(gateway, principal, body),
-        not_before=not_before,
-        expires_at=expires_at,
-        idempotency_key=principal.idempotency(idempotency_key),
-        request_hash=request_hash(body),
-        request_id=request.state.request_id,
-    )
-    submission = RunSubmission(
-        body.name,
-        work,
-        whole_matter=whole_matter,
-        documents=len(body.documents or ()),
-        owner=principal.key_id,
-        limits=principal.limits,
-    )
-    run, new = gateway.runs.submit(submission)
-    if new:
-        gateway.audit.note(principal.tenant, principal.key_id, "run.created", run.id, matter=work.matter or "")
-    if body.documents and not run.sealed and not run.state.final:
-        run = gateway.runs.add(principal.tenant, run.id, body.documents)
-    if not body.open and not whole_matter:
-        run = gateway.runs.seal(principal.tenant, run.id)
+    key, digest = principal.idempotency(idempotency_key), request_hash(body)
+    build = partial(_submission, gateway, principal, body)
+    built = unless_accepted(gateway, principal, key, digest, build, gateway.runs.get)
+    if isinstance(built, RunSubmission):
+        named = replace(built.work, idempotency_key=key, request_hash=digest, request_id=request.state.request_id)
+        run, new = gateway.runs.submit(replace(built, work=named))
+        if new:
+            gateway.audit.note(principal.tenant, principal.key_id, "run.created", run.id, matter=run.matter or "")
+    else:
+        run = built
+    run = _filled(gateway, run, body)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     response.headers["Retry-After"] = str(POLL_SECONDS)
     return RunView.of(run)
@@ -232,6 +214,40 @@ def get_run_results(
     media = "application/jsonl" if form == "jsonl" else "text/csv; charset=utf-8"
     headers = {"Content-Disposition": f'attachment; filename="{run.id}.{form}"'} | validators(tag)
     return StreamingResponse(lines, media_type=media, headers=headers)
+
+
+def _submission(gateway: Gateway, principal: Principal, body: RunRequest) -> RunSubmission:
+    """The run that a request asks for."""
+    whole_matter = body.documents is None and not body.open
+    if whole_matter and body.matter is None:
+        raise InvalidRequest("name `documents` or a `matter`, or set `open`", code="documents_required")
+    if whole_matter:
+        check_matter(gateway, principal, str(body.matter))
+    _check_documents(gateway, principal, body.documents or ())
+    not_before, expires_at = times(body)
+    return RunSubmission(
+        body.name,
+        replace(build_run_work(gateway, principal, body), not_before=not_before, expires_at=expires_at),
+        whole_matter=whole_matter,
+        documents=len(body.documents or ()),
+        owner=principal.key_id,
+        limits=principal.limits,
+    )
+
+
+def _filled(gateway: Gateway, run: Run, body: RunRequest) -> Run:
+    """The run with the documents that it was asked for, and sealed unless others follow.
+
+    One that is closed stays as it is, whether by who cancelled it or by another request with the same key.
+    """
+    if body.documents is None or run.sealed or run.state.final:
+        return run
+    try:
+        if body.documents:
+            run = gateway.runs.add(run.tenant, run.id, body.documents)
+        return run if body.open else gateway.runs.seal(run.tenant, run.id)
+    except Conflict:
+        return gateway.runs.get(run.tenant, run.id)
 
 
 def _check_documents(gateway: Gateway, principal: Principal, documents: Iterable[str]) -> None:

@@ -1,20 +1,29 @@
 -- Records that a document, or all of a matter, is to be erased, and takes away its records: nothing can be kept under it
 -- and nothing begins on it from now on. ARGV[2] = JSON {tenant, subject, matter?, actor}.
--- Safe to repeat. Answers {'begun', document…} or {'missing'}.
+-- Safe to repeat: what has been removed and is not proved yet stays counted, and stands in `before` where it was removed
+-- by an erasure that has been carried out. Answers {'begun', the subject of the erasure that takes it along} or
+-- {'missing'}.
 local E = cjson.decode(ARGV[2])
 local erasing, member = key.erasing(E.tenant), E.tenant .. '|' .. E.subject
-local documents = E.matter and redis.call('ZRANGE', key.matter(E.tenant, E.matter), 0, -1) or {E.subject}
-if not E.matter then
-  if redis.call('HGET', erasing, E.subject) then return {'begun', E.subject} end
-  if redis.call('EXISTS', key.document(E.tenant, E.subject)) == 0 then return {'missing'} end
-else
+local documents, matter = {E.subject}, E.matter
+if matter then
+  documents = redis.call('ZRANGE', key.matter(E.tenant, matter), 0, -1)
   redis.call('HSET', erasing, E.subject, E.subject)
-  redis.call('DEL', key.matter(E.tenant, E.matter))
+  redis.call('DEL', key.matter(E.tenant, matter))
+else
+  local under_way = redis.call('HGET', erasing, E.subject)
+  if under_way then return {'begun', under_way} end
+  matter = redis.call('HGET', key.document(E.tenant, E.subject), 'matter')
+  if not matter then return {'missing'} end
 end
 for _, document in ipairs(documents) do
   remove_record(E.tenant, document)
   redis.call('HSET', erasing, document, E.subject)
 end
-redis.call('HSET', key.erasures(), member, cjson.encode({at = stamp(NOW), actor = E.actor, stage = 'open', counts = {}}))
-table.insert(documents, 1, 'begun')
-return documents
+local text = redis.call('HGET', key.erasures(), member)
+local known = text and cjson.decode(text) or {counts = {}}
+local before = known.stage == 'rewrite' and cjson.decode(text).counts or known.before or {}
+known.counts.documents = (known.counts.documents or 0) + #documents
+redis.call('HSET', key.erasures(), member, cjson.encode({at = stamp(NOW), actor = E.actor, stage = 'open',
+  matter = matter, counts = known.counts, before = before}))
+return {'begun', E.subject}

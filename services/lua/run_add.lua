@@ -12,12 +12,14 @@ if h[2] or (h[1] ~= 'waiting' and h[1] ~= 'scheduled') or (h[4] and h[4] ~= '') 
 end
 leave_open(A.tenant, A.id)
 local total = tonumber(h[5] or '0')
-if total + #A.documents > A.most then return {'many'} end
 local unknown, fresh = {'unknown'}, 0
 for _, document in ipairs(A.documents) do
-  if not has_document(A.tenant, A.id, document) then fresh = fresh + 1 end
-  if redis.call('EXISTS', key.document(A.tenant, document)) == 0 then unknown[#unknown + 1] = document end
+  if not has_document(A.tenant, A.id, document) then -- one that it has may be deleted since
+    fresh = fresh + 1
+    if redis.call('EXISTS', key.document(A.tenant, document)) == 0 then unknown[#unknown + 1] = document end
+  end
 end
+if total + fresh > A.most then return {'many'} end
 if #unknown > 1 then return unknown end
 local more = documents_counted(total + fresh, h[9]) - documents_counted(total, h[9])
 A.limits.key = tonumber(h[10] or '')

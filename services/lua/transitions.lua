@@ -11,8 +11,9 @@ local part_ended, stop_batch
 -- Defined in deliveries.lua: endpoints are told of an end, in the same transaction.
 local tell_webhooks, note_attempt
 
+-- Never below zero: a record may be from before there was the counter.
 local function count(name, field, n)
-  if redis.call('HINCRBY', name, field, n) == 0 then redis.call('HDEL', name, field) end
+  if redis.call('HINCRBY', name, field, n) <= 0 then redis.call('HDEL', name, field) end
 end
 
 -- What waits: jobs and bytes of input by lane and tenant, for the limits at submission; jobs by model, for the metrics.

@@ -22,7 +22,7 @@ from casemill import (
     Unfinished,
     Unreachable,
 )
-from tests.both_clients import ask
+from tests.both_clients import ask, first
 from tests.integration.conftest import Running
 
 LEASE = "This Agreement shall be governed by the laws of the State of Ohio. The tenant pays the rent."
@@ -126,6 +126,45 @@ def test_a_run_is_followed_to_its_results(do: Do) -> None:
     assert csv.startswith(b"number,name,document")
     assert run.id in [each.id for each in do(lambda client: client.runs.list())]
     assert do(lambda client: client.runs.cancel(run)).state == "succeeded"
+
+
+def test_an_open_run_gets_documents_until_it_is_sealed_and_all_that_happens_is_told(do: Do) -> None:
+    texts = [f"Open lease number {number}. {LEASE}" for number in range(3)]
+    ids = [do(lambda client, text=text: client.documents.upload(text.encode(), read=False)).id for text in texts]
+    run = do(lambda client: client.runs.create(type="extract", open=True, documents=ids[:1]))
+    assert do(lambda client: client.runs.add(run, ids)).total == 3
+    assert do(lambda client: client.runs.add(run.id, ids[1:])).total == 3
+    assert not do(lambda client: client.runs.get(run)).sealed
+    assert do(lambda client: client.runs.seal(run)).sealed
+    assert do(lambda client: client.runs.seal(run)).sealed
+    assert do(lambda client: client.runs.wait(run, timeout=60)).succeeded == 3
+    with pytest.raises(Conflict) as raised:
+        do(lambda client: client.runs.add(run, ids))
+    assert raised.value.code == "run_state"
+    # Of each document it was queued, ran and succeeded; of the run it waited and succeeded.
+    told = do(lambda client: first(3 * 3 + 3, client.events(after="0", run=run.id)))
+    assert [event.event for event in told].count("succeeded") == 4
+    assert (told[0].event, told[-1].event, told[-1].data["run"]) == ("ready", "succeeded", run.id)
+    behind = do(lambda client: first(3, client.events(after=told[-3].id, run=run.id)))
+    assert behind[1:] == told[-2:]
+
+
+def test_a_document_and_a_matter_are_erased(do: Do, request: pytest.FixtureRequest) -> None:
+    matter = request.node.callspec.params["do"]
+    ids = [
+        do(lambda client, text=text: client.documents.upload(text, matter=matter, read=False)).id
+        for text in (b"one to be erased", b"another", b"a third")
+    ]
+    for _ in range(2):
+        assert do(lambda client: client.documents.erase(ids[0])) is None
+    with pytest.raises(NotFound):
+        do(lambda client: client.documents.get(ids[0]))
+    erased = do(lambda client: client.matters.erase(matter))
+    assert (erased.matter, erased.documents) == (matter, 2)
+    assert do(lambda client: client.matters.erase(matter)) == erased
+    with pytest.raises(NotFound) as raised:
+        do(lambda client: client.matters.erase("M-of-nothing"))
+    assert raised.value.code == "matter_unknown"
 
 
 def test_what_goes_wrong_has_a_type_and_a_code(do: Do, fake_stack: Running) -> None:

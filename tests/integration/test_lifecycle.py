@@ -108,6 +108,17 @@ def tidy(lifecycle: Lifecycle) -> Any:
     lifecycle.care(dead_workers=["w1", "w2"])
 
 
+def test_jobs_that_nobody_counted_when_they_came_are_not_taken_off(lifecycle: Lifecycle) -> None:
+    raw: Any = lifecycle.client
+    submit(lifecycle, model="m")
+    raw.delete(lifecycle.keys("model_waiting"), lifecycle.keys("waiting"))  # as before there were these counters
+    (held,) = claim(lifecycle)
+    assert (lifecycle.model_depths(), raw.hgetall(lifecycle.keys("waiting"))) == ({}, {})
+    finish(lifecycle, held)
+    submit(lifecycle, model="m")
+    assert lifecycle.model_depths() == {(Lane.GENERATE, Device.ANY, "m"): 1}
+
+
 def test_a_tenants_backlog_does_not_stand_before_another_tenants_job(lifecycle: Lifecycle) -> None:
     for _ in range(20):
         submit(lifecycle, tenant="greedy", cost=0.5)

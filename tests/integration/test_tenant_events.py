@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from starlette.concurrency import run_in_threadpool
 
 from gateway import external_ids
+from gateway import following as gateway_following
 from gateway.stack.valkey import EmbeddedValkey, free_port
 from services.access import Access
 from services.errors import Permanent
+from services.events import Event
 from services.jobs import JobType, Submission
 from services.lifecycle import Lifecycle
 from services.sealed_records import SealedRecords
@@ -96,6 +99,21 @@ def test_a_key_for_a_matter_follows_that_matter_alone(served: Served) -> None:
             assert next(stream)[1] == "ready"
             served.submit(matter="M-8")
             assert next(stream)[1] == "idle"
+
+
+def test_who_sees_nothing_of_much_is_told_where_it_stands(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def busy(*_: Any, **__: Any) -> AsyncGenerator[list[Event]]:
+        yield [Event("1-0", "ready", {})]
+        for number in range(2, 200):
+            yield [Event(f"{number}-0", "queued", {"job": "job_1", "matter": "M-2"})]
+            await anyio.sleep(0.01)
+
+    monkeypatch.setattr(gateway_following, "follow_tenant", busy)
+    monkeypatch.setattr(gateway_following, "KEEPALIVE_SECONDS", 0.1)
+    with following(served.http, matter="M-1") as stream:
+        assert next(stream) == ("1-0", "ready", "")
+        ids = [int(told.partition("-")[0]) for told, event, _ in (next(stream), next(stream)) if event == "idle"]
+    assert 1 < ids[0] < ids[1]
 
 
 def test_the_clients_own_name_is_told_until_it_is_erased(served: Served) -> None:

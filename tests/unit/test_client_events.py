@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from casemill import JobFailed, RetryPolicy, Unauthorized, Unavailable, Unfinished, Unreachable
+from casemill.following import LATE_SECONDS
 from casemill.lines import EventLines, Lines
+from tests.both_clients import first
 from tests.scripted_gateway import Gateway, event, job, problem, stream
 
 AWAY, BROKEN = httpx.ConnectError("refused"), httpx.ReadError("reset")
@@ -165,7 +167,31 @@ def test_a_stream_that_only_says_that_it_is_there_ends_in_time_too(gateway: Gate
 
     with pytest.raises(Unfinished):
         gateway.do(wait(64), idle)
-    assert gateway.clock.now - begun == pytest.approx(64, abs=5)
+    assert gateway.clock.now - begun == pytest.approx(64, abs=LATE_SECONDS)
+
+
+@pytest.mark.parametrize("attempts", [1, 100])
+def test_who_is_told_much_until_the_end_of_the_time_still_ends_in_time(gateway: Gateway, attempts: int) -> None:
+    begun = gateway.clock.now
+    waits: list[float] = []
+
+    def talk(request: httpx.Request) -> httpx.Response:
+        seconds, told = request.extensions["timeout"]["read"], int(gateway.clock.now - begun)
+        waits.append(seconds - (begun + 60 - gateway.clock.now))
+
+        def pass_time() -> None:
+            silent = gateway.clock.now > begun + 57
+            gateway.clock.now += seconds if silent else 0.3
+            if silent:
+                raise httpx.ReadTimeout("silent")
+
+        return stream(*[pass_time, event(told, "token", text="x")] * 200)(request)
+
+    with pytest.raises(Unfinished):
+        gateway.do(wait(60), talk, retry=RetryPolicy(attempts=attempts))
+    assert gateway.clock.now - begun <= 60 + LATE_SECONDS
+    assert len(gateway.asked) < 40, "nobody is asked anew for every word"
+    assert max(waits) <= 0, "no answer is waited for beyond the time"
 
 
 def test_a_gateway_that_is_away_at_the_end_of_the_time_is_named_as_the_reason(gateway: Gateway) -> None:
@@ -176,6 +202,28 @@ def test_a_gateway_that_is_away_at_the_end_of_the_time_is_named_as_the_reason(ga
     assert raised.value.work == "job_1"
     assert "job_1" in raised.value.detail
     assert gateway.clock.now - begun <= 3
+
+
+def test_everything_is_followed_without_end_and_nothing_missed(gateway: Gateway) -> None:
+    ready, done, idle = event(4, "ready"), event(5, "succeeded", job="job_1"), event(9, "idle")
+    whole = (ready, done, event(6, "failed", run="run_1"), idle)
+    script = (stream(*whole), AWAY, stream(event(9, "gap"), INTERRUPTED), problem(401, "key_ended"))
+
+    def everything(client: Any) -> Any:
+        return client.events(after="3-0", matter="M-1")
+
+    seen = gateway.do(lambda client: first(6, everything(client)), *script)
+    assert names(seen) == ["ready", "succeeded", "failed", "idle", "gap", "interrupted"]
+    assert seen[1].data == {"job": "job_1"}
+    with pytest.raises(Unauthorized):
+        gateway.do(everything, *script)
+    assert gateway.paths() == ["/v1/events"] * 4
+    assert gateway.header("last-event-id") == ["3-0", "9-0", "9-0", "9-0"]
+    assert {tuple(request.url.params.items()) for request in gateway.asked} == {(("matter", "M-1"),)}
+    assert {request.extensions["timeout"]["read"] for request in gateway.asked} == {35.0}
+    with pytest.raises(Unreachable):
+        gateway.do(lambda client: client.events(), stream(ready, BROKEN), AWAY, retry=RetryPolicy(attempts=3))
+    assert gateway.header("last-event-id") == [None, "4-0", "4-0"]
 
 
 def test_pages_are_asked_for_as_their_rows_are_taken(gateway: Gateway) -> None:

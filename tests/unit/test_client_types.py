@@ -8,15 +8,24 @@ import pytest
 from pydantic import BaseModel
 
 import casemill
+from casemill import jobs
 from casemill.models import FINAL
-from gateway.job_lines import JobLine
-from gateway.run_schemas import RunRequest, RunView
+from casemill.runs import MOST_DOCUMENTS
+from gateway.job_lines import MOST_LINES, JobLine
+from gateway.routes.matters import ErasureView
+from gateway.run_schemas import RunDocumentsRequest, RunRequest, RunView
 from gateway.schemas import DocumentView, JobRequest, JobView
 from services.events import FINAL as FINAL_EVENTS
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(casemill.Document, DocumentView), (casemill.Job, JobView), (casemill.Run, RunView)]
+    ("ours", "theirs"),
+    [
+        (casemill.Document, DocumentView),
+        (casemill.Erasure, ErasureView),
+        (casemill.Job, JobView),
+        (casemill.Run, RunView),
+    ],
 )
 def test_answers_have_the_gateways_members(ours: type[BaseModel], theirs: type[BaseModel]) -> None:
     assert set(ours.model_fields) == set(theirs.model_fields)
@@ -36,6 +45,12 @@ def test_answers_have_the_gateways_members(ours: type[BaseModel], theirs: type[B
 )
 def test_what_can_be_asked_is_what_the_gateway_takes(ours: Any, theirs: type[BaseModel], apart: set[str]) -> None:
     assert set(ours.__annotations__) | apart == set(theirs.model_fields)
+
+
+def test_requests_are_as_large_as_the_gateway_takes() -> None:
+    (most,) = [each.max_length for each in RunDocumentsRequest.model_fields["documents"].metadata]
+    assert most == MOST_DOCUMENTS
+    assert jobs.MOST_LINES == MOST_LINES
 
 
 def test_ends_are_the_same() -> None:
