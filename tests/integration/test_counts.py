@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -29,7 +30,8 @@ from services.redis_client import connect
 from services.settings import Settings
 from shaders.corpus import Upload, Uploader
 from shaders.runtime import Runtime
-from tests.integration.conftest import Running
+from tests.conftest import wait_until
+from tests.integration.conftest import Running, running
 from tests.integration.test_cli import Shell
 from tests.integration.test_gateway import problem
 from workers.analysis import collection
@@ -412,6 +414,27 @@ def test_the_route_the_job_type_and_the_verb(fake_stack: Running) -> None:
     assert fake_stack.http.delete(f"/v1/documents/{lease}").status_code == 204
     gone = fake_stack.job(job["id"])
     assert (gone["result"], gone["problem"]["code"]) == (None, "document_erased")
+
+
+def test_a_worker_keeps_the_texts_until_something_is_erased(
+    tmp_path: Path, gpu: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASEMILL_ADAPTER", gpu.name)
+    with running(tmp_path / "data") as stack:
+        other = upload(stack, NOTHING, "nothing.txt", "other")
+        for name, text in (("lease.txt", LEASE), ("letter.txt", LETTER)):
+            upload(stack, text, name, "counts")
+
+        def counted(playbook: str) -> dict[str, Any]:
+            job = stack.http.post("/v1/counts", json={"matter": "counts", "playbook": playbook}).json()
+            return stack.finished(job["id"])["result"]
+
+        first, second = counted("default"), counted("nda")
+        assert [result["engine"] for result in (first, second)] == [gpu.name] * 2
+        assert [result["resident"] for result in (first, second)] == [False, True]
+        assert stack.http.delete(f"/v1/documents/{other}").status_code == 204
+        wait_until(lambda: "erasure.done" in stack.http.get("/v1/audit").text, 60, "the end of the erasure")
+        assert not counted("default")["resident"]
 
 
 @pytest.mark.parametrize(
