@@ -42,7 +42,6 @@ class Room:
         if self.kept:
             yield from self.kept
             return
-        self.bytes = 0
         made: list[Part] | None = []
         for part in make():
             if made is not None and self._fit(self, part.bytes):

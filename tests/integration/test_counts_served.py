@@ -71,12 +71,13 @@ def test_a_worker_keeps_the_texts_until_something_is_erased(
         for name, text in (("lease.txt", LEASE), ("letter.txt", LETTER)):
             upload(stack, text, name, "counts")
 
-        def counted(playbook: str) -> dict[str, Any]:
-            job = stack.http.post("/v1/counts", json={"matter": "counts", "playbook": playbook}).json()
+        def counted(playbook: str, **asked: str) -> dict[str, Any]:
+            job = stack.http.post("/v1/counts", json={"matter": "counts", "playbook": playbook} | asked).json()
             return stack.finished(job["id"])["result"]
 
         first, second = counted("default"), counted("nda")
         assert [result["engine"] for result in (first, second)] == [gpu.name] * 2
+        assert counted("default", device="cpu")["engine"] != gpu.name
         assert [result["resident"] for result in (first, second)] == [False, True]
         assert stack.http.delete(f"/v1/documents/{other}").status_code == 204
         wait_until(lambda: "erasure.done" in stack.http.get("/v1/audit").text, 60, "the end of the erasure")

@@ -82,6 +82,17 @@ def test_a_room_that_was_not_taken_whole_is_made_anew() -> None:
     assert house.made == [10, 20]
 
 
+def test_a_room_that_was_not_taken_whole_takes_no_place() -> None:
+    house = House(50)
+    house.use("b", 40)
+    with pytest.raises(KeyError), house.rooms.room("acme", "a", no_tick) as room:
+        for _ in room.parts(lambda: house.make([10])):
+            raise KeyError
+    house.use("c", 10)
+    house.use("b", 40)
+    assert house.made == []
+
+
 def test_nothing_is_kept_of_what_was_in_use_when_all_was_forgotten() -> None:
     house = House(100)
     with house.rooms.room("acme", "a", no_tick) as room:
