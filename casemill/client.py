@@ -76,9 +76,9 @@ class Client(Resource[D]):
         """The JSON that any route answers, ``None`` for none, for what has no method here: ``/docs`` lists them all.
 
         ``body`` is sent as JSON, ``content`` as it is. A POST or PATCH without an ``idempotency_key`` is sent again
-        only where the first cannot have been done; ``/v1/jobs``, ``/v1/runs``, ``/v1/search``, ``/v1/compare`` and
-        ``/v1/duplicates`` take one. A DELETE is sent again: an erasure is then answered as the first time, but what is
-        removed otherwise, such as a webhook, can be ``NotFound``.
+        only where the first cannot have been done; ``/v1/jobs``, ``/v1/runs``, ``/v1/search``, ``/v1/compare``,
+        ``/v1/duplicates`` and ``/v1/counts`` take one. A DELETE is sent again: an erasure is then answered as the first
+        time, but what is removed otherwise, such as a webhook, can be ``NotFound``.
         """
         asked = request(
             method,

@@ -1,4 +1,4 @@
-"""What jobs over several documents may ask for: searches, comparisons of two versions, near-duplicates."""
+"""What jobs over several documents may ask for: searches, comparisons of two versions, near-duplicates, counts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from gateway.input_schemas import CompareInput, DuplicatesInput, SearchInput
+from gateway.input_schemas import CompareInput, CountInput, DuplicatesInput, SearchInput
 from gateway.matters import visible_document
 from gateway.openapi.raises import raises
-from gateway.schemas import Callback, DeviceName, ExpiresAt, ExternalId, JobRequest, MatterName, NotBefore, PriorityName
+from gateway.schemas import (
+    Callback,
+    DeviceName,
+    ExpiresAt,
+    ExternalId,
+    JobRequest,
+    MatterName,
+    NotBefore,
+    PlaybookName,
+    PriorityName,
+)
 from gateway.state import Gateway
 from services.errors import InvalidRequest, NotFound
 from services.job_inputs import checked_input
@@ -91,10 +101,23 @@ class DuplicatesRequest(_SetRequest):
         return self._job(JobType.DUPLICATES, asked)
 
 
+class CountRequest(_SetRequest):
+    """Findings to be counted in documents: in those listed, or in all that the matter has when the job runs."""
+
+    documents: list[str] | None = Field(default=None, description="ids from POST /v1/documents")
+    playbook: PlaybookName = "default"
+    device: DeviceName = "any"
+
+    def job(self) -> JobRequest:
+        """The job that does it."""
+        return self._job(JobType.COUNT, {"documents": self.documents}, playbook=self.playbook, device=self.device)
+
+
 _INPUTS: dict[JobType, type[BaseModel]] = {
     JobType.SEARCH: SearchInput,
     JobType.COMPARE: CompareInput,
     JobType.DUPLICATES: DuplicatesInput,
+    JobType.COUNT: CountInput,
 }
 SET_TYPES = tuple(_INPUTS)
 """Types of jobs over several documents."""
@@ -119,7 +142,7 @@ def set_job(gateway: Gateway, principal: Principal, request: JobRequest, job_typ
     body = checked_input(_INPUTS[job_type], request.input)
     if "documents" in body:
         body["documents"] = list(dict.fromkeys(body["documents"]))
-    elif job_type is JobType.DUPLICATES:
+    elif job_type in (JobType.DUPLICATES, JobType.COUNT):
         if request.matter is None:
             raise InvalidRequest("name `documents` or a `matter`", code="documents_required")
         body["matter"] = request.matter

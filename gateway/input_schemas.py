@@ -47,4 +47,10 @@ class DuplicatesInput(JsonModel):
     ignore_numbers: bool = False
 
 
-JobInput = GenerateInput | EmbedInput | SearchInput | CompareInput | DuplicatesInput
+class CountInput(JsonModel):
+    """Documents in which findings are counted; without them, all of the job's matter."""
+
+    documents: list[Text] | None = Field(default=None, min_length=1, max_length=10_000)
+
+
+JobInput = GenerateInput | EmbedInput | SearchInput | CompareInput | DuplicatesInput | CountInput

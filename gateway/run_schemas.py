@@ -15,6 +15,7 @@ from gateway.schemas import (
     MatterName,
     NextCursor,
     NotBefore,
+    PlaybookName,
     PriorityName,
     StateName,
     TypeName,
@@ -45,7 +46,7 @@ class RunRequest(JsonModel):
     priority: PriorityName = "bulk"
     device: DeviceName = "any"
     model: str | None = Field(default=None, description="generation model of a review; `none` leaves generation out")
-    playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
+    playbook: PlaybookName = "default"
     force: bool = Field(default=False, description="compute again what was done for the same text and versions")
     metadata: Metadata = Field(default_factory=dict[str, str])
     callback: Callback = None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from gateway.described import Described
 from gateway.input_schemas import JobInput
-from gateway.result_schemas import JobResult
+from gateway.set_result_schemas import JobResult
 from services.documents import Document
 from services.jobs import NAME_PATTERN, Device, Job, JobType, Metadata, Priority, State
 from services.json_model import JsonModel
@@ -30,6 +30,7 @@ MatterName = Annotated[
     str,
     Field(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"}, description="the client's matter"),
 ]
+PlaybookName = Annotated[str, Field(max_length=64, description="name or version from /v1/playbooks")]
 Callback = Annotated[
     str | None, Field(max_length=2048, description="id or exact URL of a webhook, which is told of the end")
 ]
@@ -61,7 +62,7 @@ class JobRequest(JsonModel):
     device: DeviceName = "any"
     model: str | None = None
     document: str | None = Field(default=None, description="id from POST /v1/documents")
-    playbook: str = Field(default="default", max_length=64, description="name or version from /v1/playbooks")
+    playbook: PlaybookName = "default"
     input: Annotated[dict[str, Any], Described(JobInput)] = Field(
         default_factory=dict[str, Any],
         description="of a job without `document`: what to generate, embed, search, compare or look through",

@@ -83,6 +83,8 @@ def build_submission(
         model = resolve_model(gateway, job_type.value, request.model)
     elif job_type in SET_TYPES:
         body = set_job(gateway, principal, request, job_type)
+        if job_type is JobType.COUNT:
+            body["playbook"] = _playbook_version(gateway, principal, request.playbook)
         model = resolve_model(gateway, "embed", request.model) if job_type is JobType.SEARCH else None
     else:
         body, plan, model = _document_job(gateway, principal, request, job_type, device, playbook_text)
@@ -291,7 +293,7 @@ def _cost(gateway: Gateway, principal: Principal, job_type: JobType, body: dict[
         return 0.2 + float(body.get("max_tokens") or 256) / 50
     if job_type is JobType.EMBED:
         return 0.05 + 0.01 * len(body["texts"])
-    if job_type is JobType.DUPLICATES:
+    if job_type in (JobType.DUPLICATES, JobType.COUNT):
         listed = body.get("documents")
         count = len(listed) if listed else gateway.documents.in_matter(principal.tenant, body["matter"])
         return 0.1 + 0.02 * count

@@ -2,7 +2,8 @@
 
 The record takes away the documents' own records in the same script, so that from then on nothing can be kept under
 them and nothing begins on them. Each step that follows is safe to repeat; what a crash interrupts, the caretaker
-carries on. At the end the server rewrites its append-only file, and the audit log gets what was removed, in numbers.
+carries on. At the end the server rewrites its append-only file, live workers have dropped what they kept in memory, and
+the audit log gets what was removed, in numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ from services.data_keys import matter_owner
 from services.documents import Documents
 from services.erasure_log import ErasureLog
 from services.errors import NotFound, Unavailable, unknown
+from services.fleet import Fleet
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
 from services.rewriting import Rewriting
@@ -37,7 +40,7 @@ KNOWN_SECONDS: Final = 86_400
 _CHUNK: Final = 200
 MATTER: Final = "matter:"
 ERASURES: Final = "erasures"
-"""Counter of the erasures carried out; processes that keep texts in memory drop them when it moves."""
+"""Counter of the erasures carried out; workers that keep texts in memory drop them when it moves, and say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Erasures:
         self._log = ErasureLog(lifecycle.settings.data_dir)
         self._backups = BackupPlaces(lifecycle.settings.data_dir)
         self._rewriting = Rewriting(lifecycle.client)
+        self._fleet = Fleet(lifecycle.client, lifecycle.keys)
         self._me = secrets.token_hex(8)
 
     def document(self, tenant: str, document: str, *, actor: str) -> dict[str, int]:
@@ -202,10 +206,10 @@ class Erasures:
         self._backups.erase(float(erasure.entry["at"]), tenant, mine, owners)
         counts["blobs"] += self._documents.blobs.erase(tenant, owners)
         with redis_errors():
+            number = self._client.hincrby(self._keys("counters"), ERASURES, 1)
             pipeline = self._client.pipeline()
-            pipeline.hincrby(self._keys("counters"), ERASURES, 1)
             pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)
-            self._save(erasure, counts, stage="rewrite", client=pipeline)
+            self._save(erasure, counts, client=pipeline, stage="rewrite", number=number)
             before: dict[str, int] = erasure.entry.get("before", {})
             removed = {name: count - before.get(name, 0) for name, count in counts.items()}
             if any(removed.values()):
@@ -213,8 +217,8 @@ class Erasures:
                 pipeline.set(self._keys("erased", tenant=tenant, subject=erasure.subject), known, ex=KNOWN_SECONDS)
             pipeline.execute()
 
-    def _save(self, erasure: Erasure, counts: Counter[str], *, stage: str = "open", client: Any = None) -> None:
-        entry = erasure.entry | {"counts": dict(counts), "stage": stage}
+    def _save(self, erasure: Erasure, counts: Counter[str], *, client: Any = None, **more: Any) -> None:
+        entry = erasure.entry | {"counts": dict(counts)} | more
         with redis_errors():
             (client or self._client).hset(self._keys("erasures"), erasure.member, json.dumps(entry))
 
@@ -264,12 +268,17 @@ class Erasures:
                 return
 
     def _prove(self, carried: Sequence[Erasure]) -> None:
-        """End the erasures after whose last step the server has rewritten its append-only file; asks for that."""
+        """End the erasures after whose last step the server has rewritten its append-only file; asks for that.
+
+        By then every live worker has said that it keeps nothing of them in memory; one that is silent has it dropped
+        before it says anything again.
+        """
         if not carried:
             return
+        forgotten = min((worker.forgotten for worker in self._fleet.workers()), default=sys.maxsize)
         done, asked = self._rewriting.settle([erasure.entry.get("asked") for erasure in carried])
         for erasure, gone in zip(carried, done, strict=True):
-            if gone:
+            if gone and erasure.entry.get("number", 0) <= forgotten:
                 counts = {name: str(count) for name, count in erasure.entry["counts"].items()}
                 self._audit.note(erasure.tenant, erasure.entry["actor"], "erasure.done", erasure.subject, **counts)
                 self._scripts.run("erase_proof", {"member": erasure.member, "at": erasure.entry["at"]})

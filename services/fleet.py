@@ -57,7 +57,8 @@ class Announcement:
 
     ``reserved`` slots of the lane generate are for urgent work alone, ``reserved_busy`` of them at work. ``stalled`` is
     for how many seconds tickets have waited that its free slots should have taken. ``weight`` is its share under
-    weighted placement; one that is ``draining`` is not placed at.
+    weighted placement; one that is ``draining`` is not placed at. ``forgotten`` is the number of erasures that it knows
+    of and keeps nothing of in memory.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Announcement:
     weight: int = 1
     draining: bool = False
     engines: tuple[EngineView, ...] = ()
+    forgotten: int = 0
 
     @property
     def kind(self) -> Kind:

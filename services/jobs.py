@@ -85,6 +85,7 @@ class JobType(StrEnum):
     SEARCH = "search"
     COMPARE = "compare"
     DUPLICATES = "duplicates"
+    COUNT = "count"
 
 
 PROMPTS: Final = (JobType.GENERATE, JobType.EMBED)
@@ -100,6 +101,7 @@ LANE_OF_TYPE: Final = {
     JobType.SEARCH: Lane.EMBED,
     JobType.COMPARE: Lane.ANALYZE,
     JobType.DUPLICATES: Lane.ANALYZE,
+    JobType.COUNT: Lane.ANALYZE,
 }
 
 
@@ -169,7 +171,7 @@ class Submission:
 class Claim:
     """A job that a worker's slot holds by lease. ``outputs`` are a parent's finished steps: step name → blob.
 
-    ``document`` and ``matter`` are what it is about, if it is about one.
+    ``document`` and ``matter`` are what it is about, if it is about one. ``device`` is the class that it asked for.
     Of ``attempt`` executions ``released`` do not count: they were handed back, or of a life before a replay.
     """
 
@@ -188,6 +190,7 @@ class Claim:
     released: int = 0
     document: str | None = None
     matter: str | None = None
+    device: Device = Device.ANY
 
     @classmethod
     def from_fields(cls, fields: dict[str, str], parent: dict[str, str]) -> Claim:
@@ -208,6 +211,7 @@ class Claim:
             released=int(fields.get("released", "0")),
             document=fields.get("document") or None,
             matter=fields.get("matter") or None,
+            device=Device(fields.get("device") or Device.ANY),
         )
 
     @property

@@ -183,6 +183,12 @@ class Settings(BaseSettings):
         description="what the cache of keys and values holds; auto: f16, or q8_0 where that does not fit",
     )
     adapter: str | None = Field(default=None, description="part of the name of the wgpu adapter to use")
+    resident_bytes: int = Field(
+        default=2**29,
+        ge=0,
+        description="texts that a worker keeps in memory, and as much again on its GPU, for the next count over the "
+        "same documents; 0: none",
+    )
 
     @field_validator("redis_url")
     @classmethod

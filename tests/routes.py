@@ -77,6 +77,7 @@ ROUTES: dict[str, Route] = {
     "POST /v1/search": Route("submit", {"query": "rent", "documents": ["{document_id}"], "matter": None}),
     "POST /v1/compare": Route("submit", {"before": "{document_id}", "after": "{document_id}"}),
     "POST /v1/duplicates": Route("submit", {"matter": "M-1"}),
+    "POST /v1/counts": Route("submit", {"matter": "M-1"}),
     "POST /v1/runs": Route("submit", {"documents": ["{document_id}"], "matter": "M-1", "model": "none"}),
     "GET /v1/runs": Route("read", of_no_matter=True),
     "GET /v1/runs/{run_id}": Route("read"),

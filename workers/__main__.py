@@ -75,7 +75,7 @@ def _cores(text: str) -> tuple[int, ...]:
 
 def _run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for noisy in ("celery", "kombu", "wgpu"):
+    for noisy in ("celery", "kombu"):  # wgpu sets its own, and does not start where it is there before
         logging.getLogger(noisy).setLevel(logging.WARNING)
     import workers.engines  # pyright: ignore[reportUnusedImport]  # noqa: F401 (llama.cpp before numpy: a CUDA build crashes otherwise)
     from workers.worker import WorkerOptions, run_worker

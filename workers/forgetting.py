@@ -1,8 +1,8 @@
-"""Has a worker's engines drop what they keep of earlier prompts when something was erased; the pulse asks."""
+"""Has a worker drop what it keeps of texts, prompts and rooms, when something was erased; the pulse asks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from services.erasure import ERASURES
 from services.lifecycle import Lifecycle
@@ -10,17 +10,21 @@ from services.redis_client import redis_errors
 
 
 class Forgetting:
-    """Compares the number of erasures with the one that it saw last."""
+    """Compares the number of erasures with the one that it saw last.
 
-    def __init__(self, lifecycle: Lifecycle, forget: Callable[[], None]) -> None:
+    ``seen`` is that number, and nothing is kept of what those erased; the worker announces it.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, forget: Iterable[Callable[[], None]]) -> None:
         self._lifecycle = lifecycle
-        self._forget = forget
-        self._seen: str | None = None
+        self._forget = tuple(forget)
+        self.seen = 0
 
     def look(self) -> None:
-        """Call ``forget`` where something was erased since the last look."""
+        """Have everything dropped where something was erased since the last look."""
         with redis_errors():
-            count = self._lifecycle.client.hget(self._lifecycle.keys("counters"), ERASURES) or "0"
-        if self._seen not in (None, count):
-            self._forget()
-        self._seen = count
+            count = int(self._lifecycle.client.hget(self._lifecycle.keys("counters"), ERASURES) or 0)
+        if count != self.seen:
+            for forget in self._forget:
+                forget()
+        self.seen = count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.batches import Batches
@@ -22,6 +22,7 @@ from services.settings import Settings
 from services.texts import DocumentText
 from workers.documents.reader import reader_version
 from workers.engines.registry import Engines
+from workers.rooms import Rooms
 
 # Of a prompt's result so much goes into its record, which costs the disk less than two files' syncs.
 INLINE_RESULT_BYTES = 4096
@@ -40,6 +41,7 @@ class Toolbox:
     batches: Batches
     models: KnownModels
     holds: Callable[[Claim], bool] = lambda _: True
+    rooms: Rooms = field(default_factory=Rooms)
 
     def input(self, claim: Claim) -> dict[str, Any]:
         """The job's input; a large one lies in a blob that the record names."""
@@ -81,7 +83,7 @@ class Toolbox:
         return f"{kind}:{reader_version(self.settings)}:{version}"
 
     def keep_result(self, claim: Claim, result: dict[str, Any]) -> str:
-        """Store a job's result; one about a document, or with several under ``documents``, is erased with any of them.
+        """Store a job's result; one about a document, or that names several, is erased with any of them.
 
         Answers what stands for it in the record: a blob's name, or the small result of a prompt itself, as JSON.
         Raises ``NotFound`` when the job's document or matter was erased meanwhile, ``Transient`` when one of several
@@ -94,13 +96,14 @@ class Toolbox:
         if claim.parent is None and claim.task in PROMPTS and len(data) <= INLINE_RESULT_BYTES:
             return data.decode()
         about = owners_of(claim.tenant, document or None, claim.matter)
-        owners = {*about, *result.get("documents", ())}
+        named = documents_of(result)
+        owners = {*about, *named}
         blob = self.blobs.put(claim.tenant, "res", data, owners=owners, scope=claim.member)
         if document:
             self.documents.keep_output(claim.tenant, document, f"{RESULT}{claim.id}", blob)
-        for named in result.get("documents", ()):
+        for other in named:
             try:
-                self.documents.keep_output(claim.tenant, named, f"{RESULT}{claim.id}", blob)
+                self.documents.keep_output(claim.tenant, other, f"{RESULT}{claim.id}", blob)
             except NotFound as error:  # the next attempt leaves it out
                 raise Transient(error.detail, code="document_deleted") from None
         # Of a matter alone no record says that it is gone; an erasure ends the claim before it looks for files.
@@ -125,3 +128,11 @@ class Toolbox:
     def text(self, claim: Claim) -> DocumentText:
         """The document's text, from the extract step of the same parent."""
         return DocumentText.from_json(self.step_output(claim, "extract"))
+
+
+def documents_of(result: dict[str, Any]) -> list[str]:
+    """The documents that a result names: ids under ``documents``, or rows with a name there and under ``unread``."""
+    rows: list[Any] = [*result.get("documents", ()), *result.get("unread", ())]
+    return [
+        row if isinstance(row, str) else str(row["document"]) for row in rows if isinstance(row, str) or row.get("name")
+    ]

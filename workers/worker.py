@@ -38,6 +38,7 @@ from workers.forgetting import Forgetting
 from workers.hardware import pin, see_only, usable_cores
 from workers.liveness import Consumer
 from workers.pulse import Pulse
+from workers.rooms import Rooms
 from workers.slots import Slots, Work
 from workers.tasks import tasks
 from workers.ticket import register_ticket
@@ -89,6 +90,8 @@ class Worker:
         self._own_queues = [ticket_queue(lane, device, self.id) for lane, device in cells] if self._placed else []
         self._queues = [*self._own_queues, *(ticket_queue(lane, device) for lane, device in cells)]
         self._consumer = Consumer(self._lifecycle, self._queues, self._activity)
+        rooms = Rooms(settings.resident_bytes)
+        self._forgetting = Forgetting(self._lifecycle, (self._engines.forget, rooms.forget))
         self._pulse = Pulse(
             self._lifecycle,
             self._fleet,
@@ -96,7 +99,7 @@ class Worker:
             self._engines.stalled,
             self._consumer.look,
             lost,
-            Forgetting(self._lifecycle, self._engines.forget).look,
+            self._forgetting.look,
         )
         playbooks = PlaybookStore(self._lifecycle.client, self._lifecycle.keys, blobs)
         toolbox = Toolbox(
@@ -109,6 +112,7 @@ class Worker:
             Batches(self._lifecycle),
             KnownModels(self._catalog, self._fleet),
             self._lifecycle.holds,
+            rooms,
         )
         self._slots = Slots(
             self._lifecycle,
@@ -210,6 +214,7 @@ class Worker:
             weight=options.weight or options.slots,
             draining=self._slots.draining,
             engines=self._engines.views(),
+            forgotten=self._forgetting.seen,
         )
 
 

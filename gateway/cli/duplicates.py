@@ -23,17 +23,16 @@ from services.settings import Settings
 def duplicates(settings: Settings, matter: str, **options: Any) -> None:
     """Find near-duplicates among the documents of a matter; only documents that are new to it are read."""
     client = Client(settings)
-    job = client.post("/v1/duplicates", {"matter": matter} | options)
-    _follow(client, job["id"])
-    view = client.get(f"/v1/jobs/{job['id']}")
-    if wants_json():
-        show_json(view)
-    check_success(view)
+    view = followed(client, client.post("/v1/duplicates", {"matter": matter} | options)["id"])
     if not wants_json():
         _print(view["result"])
 
 
-def _follow(client: Client, job: str) -> None:
+def followed(client: Client, job: str) -> dict[str, Any]:
+    """The job once it has succeeded, shown as JSON where asked, with a bar of documents on the terminal meanwhile.
+
+    Raises its problem where it has not.
+    """
     columns = (SpinnerColumn(), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(
         *columns, TextColumn("documents"), transient=True, disable=not sys.stderr.isatty(), console=stderr()
@@ -42,6 +41,11 @@ def _follow(client: Client, job: str) -> None:
         for event, data in following(client, job):
             if event == "progress":
                 shown.update(task, total=data["total"], completed=data["documents"])
+    view = client.get(f"/v1/jobs/{job}")
+    if wants_json():
+        show_json(view)
+    check_success(view)
+    return view
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import click
 
 from gateway.cli import (
     administration,
+    counts,
     document_sets,
     duplicates,
     keys,
@@ -71,6 +72,7 @@ for module in (
     runs,
     schedules,
     duplicates,
+    counts,
     playbooks,
     webhooks,
     keys,

@@ -55,6 +55,7 @@ LINKS: Final[dict[str, Leads]] = {
     "search_documents": _JOB,
     "compare_documents": _JOB,
     "find_duplicates": _JOB,
+    "count_findings": _JOB,
     "test_playbook": _JOB,
     "list_dead_letters": Leads("job_id", ("replay_dead_letter",), _FIRST),
     "create_run": _RUN,

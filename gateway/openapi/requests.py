@@ -135,6 +135,14 @@ REQUESTS: Final[dict[str, dict[str, Request]]] = {
             parameters={"Prefer": "wait=20"},
         ),
     },
+    "count_findings": {
+        "matter": Request("In all of a matter", {"matter": "M-2041", "playbook": "lease"}),
+        "documents": Request(
+            "In documents, waited for",
+            {"documents": [_ID["document_id"], _ID["other_document_id"]], "playbook": "lease"},
+            parameters={"Prefer": "wait=20"},
+        ),
+    },
     "create_run": {
         "documents": Request(
             "Over documents",

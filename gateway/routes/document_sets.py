@@ -1,4 +1,4 @@
-"""``/v1/search``, ``/v1/compare`` and ``/v1/duplicates``: jobs over several documents, with a body of their own.
+"""``/v1/search``, ``/v1/compare``, ``/v1/duplicates`` and ``/v1/counts``: jobs over several documents, with own bodies.
 
 With an ``Idempotency-Key`` a repeated request answers the same job.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from gateway.accepting import ACCEPTED, Acceptor
-from gateway.document_sets import CompareRequest, DuplicatesRequest, SearchRequest, set_job
+from gateway.document_sets import CompareRequest, CountRequest, DuplicatesRequest, SearchRequest, set_job
 from gateway.openapi.raises import raises
 from gateway.schemas import JobView
-from gateway.submissions import ANY_MODEL, ANY_WORK
+from gateway.submissions import ANY_MODEL, ANY_PLAYBOOK, ANY_WORK
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -36,5 +36,16 @@ async def find_duplicates(body: DuplicatesRequest, accept: Acceptor) -> Response
     """Find near-duplicates; the job's result has the pairs with their exact similarity and the clusters they form.
 
     What was read for an earlier comparison is not read again.
+    """
+    return await accept(body.job())
+
+
+@router.post("/counts", status_code=202, response_model=JobView, responses=ACCEPTED)
+@raises(*ANY_WORK, *ANY_PLAYBOOK, set_job)
+async def count_findings(body: CountRequest, accept: Acceptor) -> Response:
+    """Count a playbook's findings; the job's result has how many of each category each document has.
+
+    The texts stay on the worker for the next playbook over the same documents, which are then not loaded again. With
+    `device` `gpu` they are counted there.
     """
     return await accept(body.job())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,31 @@ def test_texts_stay_on_the_device_for_the_same_alphabet(gpu: Runtime, monkeypatc
     assert made == [1, 1, 1]
     assert resident.count(other).tolist() == [[1], [1], [0]]
     assert made == [1] * 6
+
+
+def test_each_batch_and_each_text_that_the_host_looks_at_is_a_tick(
+    gpu: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "BATCH", 20)
+    texts = encoded(["the law", "the wall", "an awl, an awl", "law"])  # the first two are one batch
+    literals = Playbook("p", "p", (category(1, Literal("law")),))
+    pattern = replace(literals, categories=(replace(category(2), patterns=(parse_pattern(r"\bwall"),)),))
+    on_gpu = Collection(texts, device="gpu", adapter=gpu.name)
+    ticks = [0]
+
+    def ticked(scan: Callable[[Playbook, Callable[[], None]], object], playbook: Playbook) -> int:
+        def tick() -> None:
+            ticks[0] += 1
+
+        ticks[0] = 0
+        scan(playbook, tick)
+        return ticks[0]
+
+    assert ticked(on_gpu.count, literals) == 2, "as they are uploaded"
+    assert ticked(on_gpu.count, literals) == 2, "as they are there"
+    assert ticked(on_gpu.scan, literals) == 2 + 4
+    assert ticked(on_gpu.count, pattern) == 2 + 4
+    assert [ticked(getattr(Collection(texts), name), literals) for name in ("count", "scan")] == [4, 4]
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])

@@ -19,10 +19,12 @@ from services import caretaker as caretaking
 from services import erasure
 from services.caretaker import Caretaker
 from services.errors import NotFound, Permanent, Unavailable
+from services.fleet import Announcement, Fleet
 from services.jobs import JobType, Lane, State, Submission
 from services.orphans import remove_orphans
 from services.recurrence import Missed, Recurrence
 from services.redis_client import connect
+from services.rewriting import Rewriting
 from services.runs import RunSubmission
 from services.schedules import Schedules
 from services.sealed_records import owners_of
@@ -32,6 +34,7 @@ from tests.conftest import wait_until
 from tests.integration.conftest import Running, running
 from tests.integration.test_lifecycle import claim, events, finish, tidy
 from tests.law_office import CASE, CONTRACT, FILE_NAME, NEEDLE, TELLING, Office, dump_of, holding
+from workers.forgetting import Forgetting
 
 __all__ = ["tidy"]  # an autouse fixture
 
@@ -276,6 +279,36 @@ def test_the_audit_log_proves_it_and_names_nothing(office: Office) -> None:
     assert FILE_NAME not in json.dumps(noted)
 
 
+def test_it_is_done_when_every_live_worker_keeps_nothing_in_memory(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document, dropped = office.upload(), list[str]()
+    forgetting = Forgetting(office.lifecycle, [lambda: dropped.append("prompts"), lambda: dropped.append("rooms")])
+    fleet = Fleet(office.lifecycle.client, office.lifecycle.keys)
+
+    def announce() -> None:
+        said = Announcement("w1", "here", 1, "cpu", "", ("analyze",), 1, 0, (), (), 0, "fake", "0", 0.0)
+        fleet.announce(replace(said, forgotten=forgetting.seen))
+
+    monkeypatch.setattr(Rewriting, "settle", lambda _self, asked: ([True] * len(asked), None))
+    forgetting.look()
+    announce()
+    office.erasures.document("acme", document, actor="key1")
+    office.erasures.carry_on()
+    assert office.erasures.pending(), "the worker has not looked"
+    assert dropped == []
+    forgetting.look()
+    assert dropped == ["prompts", "rooms"]
+    office.erasures.carry_on()
+    assert office.erasures.pending(), "it has not said so"
+    announce()
+    office.erasures.carry_on()
+    assert not office.erasures.pending()
+    forgetting.look()
+    assert dropped == ["prompts", "rooms"], "nothing more was erased"
+    fleet.leave("w1")
+
+
 @pytest.fixture(scope="module", params=["sealed", "plain"])
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     changes: dict[str, Any] = {} if request.param == "sealed" else {"master_key_file": "none"}
@@ -296,10 +329,11 @@ def test_no_byte_of_the_data_folder_or_the_append_only_file_has_it(stack: Runnin
         stack.submit(type="generate", input={"prompt": f"Who is {NEEDLE}? " + 20_000 * "x"}, matter="m-1"),
         stack.submit(type="compare", input={"before": document, "after": other}, external_id=CASE),
         stack.submit(type="duplicates", matter="m-1", input={}),
+        stack.submit(type="count", matter="m-1", input={}),
         stack.submit(type="search", matter="m-1", input={"queries": ["indemnify"], "matter": "m-1"}),
     ]
     views = [stack.finished(job["id"]) for job in jobs]
-    assert [view["state"] for view in views] == 5 * ["succeeded"], views
+    assert [view["state"] for view in views] == 6 * ["succeeded"], views
     wait_until(lambda: stack.http.get(f"/v1/runs/{run['id']}").json()["state"] == "succeeded", 60)
     if stack.settings.master_key_file == "none":
         assert holding(stack.settings.data_dir, NEEDLE), "the search finds what is there"

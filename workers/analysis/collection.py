@@ -21,8 +21,9 @@ from shaders.factors import ScanPlan
 from shaders.runtime import runtime
 from shaders.scan import Hits
 from workers.analysis.confirm import confirm
-from workers.analysis.prepared import gpu_counter, gpu_scanner, plan_of
+from workers.analysis.prepared import cpu_engine, gpu_counter, gpu_scanner, plan_of
 from workers.analysis.scan import Device, check_device, scan
+from workers.engines.base import Tick, no_tick
 
 BATCH = 64 << 20
 """Bytes that are uploaded at a time."""
@@ -44,7 +45,8 @@ class Collection:
     """Texts, UTF-8 as they are stored, that are scanned again and again; from one thread at a time.
 
     ``device`` ``any`` is the CPU, as for one text. Errors as in :func:`scan`; ``gpu_limit`` where one text is larger
-    than what a kernel can be given, 128 MiB at least.
+    than what a kernel can be given, 128 MiB at least. ``tick`` is called with every batch and every text that the host
+    looks at; what it raises ends the scan, and the next one begins anew.
     """
 
     def __init__(self, texts: Sequence[bytes], *, device: Device = "any", adapter: str | None = None) -> None:
@@ -55,17 +57,17 @@ class Collection:
         self._alphabet = b""
         self._resident: list[_Batch] = []
 
-    def scan(self, playbook: Playbook) -> list[tuple[Finding, ...]]:
+    def scan(self, playbook: Playbook, tick: Tick = no_tick) -> list[tuple[Finding, ...]]:
         """The findings in each text."""
         if not self._on_gpu:
-            return [scan(_decoded(text), playbook, device="cpu").findings for text in self._texts]
+            return list(self._scanned(playbook, tick))
         plan, scanner = plan_of(playbook), gpu_scanner(playbook, runtime(self._adapter))
         found: list[tuple[Finding, ...]] = []
-        for batch, flight in _overlapped(self._batches(plan), lambda batch: scanner.begin(batch.corpus)):
-            found += _confirmed(batch.texts, scanner.finish(flight), plan, playbook)
+        for batch, flight in _overlapped(self._batches(plan, tick), lambda batch: scanner.begin(batch.corpus)):
+            found += _confirmed(batch.texts, scanner.finish(flight), plan, playbook, tick)
         return found
 
-    def count(self, playbook: Playbook) -> NDArray[np.int64]:
+    def count(self, playbook: Playbook, tick: Tick = no_tick) -> NDArray[np.int64]:
         """How many findings of each category, in the playbook's order, each text has, (texts, categories).
 
         On the GPU, literals are counted there and only what needs a look at the text comes back.
@@ -73,37 +75,50 @@ class Collection:
         counts = np.zeros((len(self._texts), len(playbook.categories)), np.int64)
         numbers = {category.id: number for number, category in enumerate(playbook.categories)}
         if not self._on_gpu:
-            for number, findings in enumerate(self.scan(playbook)):
+            for number, findings in enumerate(self._scanned(playbook, tick)):
                 _add(counts[number], findings, numbers)
             return counts
         plan, counter = plan_of(playbook), gpu_counter(playbook, runtime(self._adapter))
         tally, rest = counter.tally, counter.rest
         batches = _overlapped(
-            self._batches(plan), lambda batch: (tally.begin(batch.corpus), rest and rest.begin(batch.corpus))
+            self._batches(plan, tick), lambda batch: (tally.begin(batch.corpus), rest and rest.begin(batch.corpus))
         )
         for batch, (tallied, flight) in batches:
             own = counts[batch.first : batch.first + len(batch.texts)]
             own += tally.finish(batch.corpus, tallied)
             if rest and flight:
-                for row, findings in zip(
-                    own, _confirmed(batch.texts, rest.finish(flight), plan, playbook), strict=True
-                ):
+                confirmed = _confirmed(batch.texts, rest.finish(flight), plan, playbook, tick)
+                for row, findings in zip(own, confirmed, strict=True):
                     _add(row, findings, numbers)
         return counts
 
-    def _batches(self, plan: ScanPlan) -> Iterator[_Batch]:
+    def _scanned(self, playbook: Playbook, tick: Tick) -> Iterator[tuple[Finding, ...]]:
+        """The findings in each text, by the CPU."""
+        for text in self._texts:
+            tick()
+            yield scan(_decoded(text), playbook, device="cpu").findings
+
+    def _batches(self, plan: ScanPlan, tick: Tick) -> Iterator[_Batch]:
         """The batches in the plan's symbols, those on the device or new ones, which then stay there."""
         alphabet = plan.alphabet.table.tobytes()
         if alphabet == self._alphabet:
-            yield from self._resident
+            for batch in self._resident:
+                tick()
+                yield batch
             return
         self._alphabet, self._resident = b"", []
         made: list[_Batch] = []
         uploader = Uploader(plan.alphabet, runtime(self._adapter))
         for (first, texts), upload in _uploaded(_cut(self._texts, min(BATCH, uploader.most_bytes)), uploader):
+            tick()
             made.append(_Batch(first, texts, uploader.finish(upload)))
             yield made[-1]
         self._alphabet, self._resident = alphabet, made
+
+
+def engine(playbook: Playbook, *, device: Device = "any", adapter: str | None = None) -> str:
+    """What a collection with this device is scanned by: the library's name, or the whole one of the GPU."""
+    return runtime(adapter).name if device == "gpu" else cpu_engine(playbook).name
 
 
 def _decoded(text: bytes) -> str:
@@ -111,10 +126,11 @@ def _decoded(text: bytes) -> str:
 
 
 def _confirmed(
-    texts: Sequence[bytes], hits: Sequence[Hits], plan: ScanPlan, playbook: Playbook
+    texts: Sequence[bytes], hits: Sequence[Hits], plan: ScanPlan, playbook: Playbook, tick: Tick
 ) -> Iterator[tuple[Finding, ...]]:
     """The findings that the hits in each text are."""
     for data, found in zip(texts, hits, strict=True):
+        tick()
         if not len(found.places):
             yield ()
             continue

@@ -15,6 +15,7 @@ from workers.tasks.batch_output import write_output
 from workers.tasks.clauses import find_clauses
 from workers.tasks.compare import compare
 from workers.tasks.context import embed_context
+from workers.tasks.count import count_findings
 from workers.tasks.deliver import send_webhook
 from workers.tasks.duplicates import find_near_duplicates
 from workers.tasks.extract import extract
@@ -44,6 +45,7 @@ def tasks(toolbox: Toolbox, webhooks: Webhooks) -> dict[str, Task]:
         "search": search,
         "compare": compare,
         "duplicates": find_near_duplicates,
+        "count": count_findings,
         "batch_check": check_batch,
         "batch_line": answer_line,
         "batch_output": write_output,
