@@ -21,7 +21,7 @@ from services.backup_places import BackupPlaces
 from services.data_keys import matter_owner
 from services.documents import Documents
 from services.erasure_log import ErasureLog
-from services.errors import NotFound, Unavailable
+from services.errors import NotFound, Unavailable, or_error
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
 from services.rewriting import Rewriting
@@ -50,6 +50,11 @@ class Erasure:
     def matter(self) -> str | None:
         """The matter, if it is one."""
         return self.subject.removeprefix(MATTER) if self.subject.startswith(MATTER) else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still to be carried out; after that its proof is."""
+        return self.entry["stage"] == "open"
 
     @property
     def member(self) -> str:
@@ -91,7 +96,7 @@ class Erasures:
         if verdict == "missing":
             raise NotFound(f"there is no document {subject!r}", code="document_unknown")
         until = time.monotonic() + WAIT_SECONDS
-        while (erasure := self._find(tenant, subject)) and erasure.entry["stage"] == "open":
+        while (erasure := self._find(tenant, subject)) and erasure.is_open:
             if (counts := self._try_to_carry_out(erasure)) is not None:
                 return counts
             if time.monotonic() > until:
@@ -100,18 +105,17 @@ class Erasures:
         return erasure.entry["counts"] if erasure else {}
 
     def carry_on(self) -> int:
-        """The caretaker's part: carry out what is recorded, prove what is gone; answers how many were carried out."""
-        with redis_errors():
-            recorded = self._client.hgetall(self._keys("erasures"))
-        if not recorded:
-            return 0
-        erasures = [_erasure(member, text) for member, text in recorded.items()]
-        carried = 0
-        for erasure in erasures:
-            if erasure.entry["stage"] == "open" and self._try_to_carry_out(erasure) is not None:
-                carried += 1
-        self._prove([erasure for erasure in erasures if erasure.entry["stage"] == "rewrite"])
-        return carried
+        """The caretaker's part: carry out what is recorded, prove what is gone; answers how many were carried out.
+
+        Raises what the first of them failed by, once all have had their turn.
+        """
+        erasures = self.pending()
+        answers = [or_error(self._try_to_carry_out, erasure) for erasure in erasures if erasure.is_open]
+        answers += self._prove([erasure for erasure in erasures if not erasure.is_open])
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return sum(answer is not None for answer in answers)
 
     def pending(self) -> list[Erasure]:
         """Erasures of which something may be left."""
@@ -124,11 +128,12 @@ class Erasures:
         return _erasure(f"{tenant}|{subject}", text) if text else None
 
     def _try_to_carry_out(self, erasure: Erasure) -> dict[str, int] | None:
-        """What was removed; ``None`` where somebody else carries it out now."""
+        """What was removed; ``None`` where somebody else carries it out now, or has done so since it was read."""
         if not self._holds_lock(erasure):
             return None
         try:
-            return self._carry_out(erasure)
+            now = self._find(erasure.tenant, erasure.subject)
+            return self._carry_out(now) if now and now.is_open else None
         finally:
             with redis_errors():
                 self._client.delete(self._lock(erasure))
@@ -157,7 +162,8 @@ class Erasures:
         with redis_errors():
             pipeline = self._client.pipeline()
             pipeline.hincrby(self._keys("counters"), ERASURES, 1)
-            pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)
+            if mine:  # none where a process died that held the lock for too long, when all was done
+                pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)
             self._save(erasure, counts, stage="rewrite", client=pipeline)
             pipeline.execute()
         return dict(counts)
@@ -212,22 +218,25 @@ class Erasures:
             if not cursor:
                 return
 
-    def _prove(self, carried: Sequence[Erasure]) -> None:
-        """End the erasures after whose last step the server has rewritten its append-only file; asks for that."""
+    def _prove(self, carried: Sequence[Erasure]) -> list[Exception | None]:
+        """End the erasures after whose last step the server has rewritten its append-only file; asks for that.
+
+        Answers what each of them failed by, if it did.
+        """
         if not carried:
-            return
+            return []
         done, asked = self._rewriting.settle([erasure.entry.get("asked") for erasure in carried])
-        for erasure, gone in zip(carried, done, strict=True):
-            if gone:
-                counts = {name: str(count) for name, count in erasure.entry["counts"].items()}
-                self._audit.note(erasure.tenant, erasure.entry["actor"], "erasure.done", erasure.subject, **counts)
-                with redis_errors():
-                    self._client.hdel(self._keys("erasures"), erasure.member)
-                log.info("caretaker: the erasure of %s is complete", erasure.subject)
-            elif asked:
-                entry = json.dumps(erasure.entry | {"asked": asked})
-                with redis_errors():
-                    self._client.hset(self._keys("erasures"), erasure.member, entry)
+        return [or_error(self._settle, erasure, gone, asked) for erasure, gone in zip(carried, done, strict=True)]
+
+    def _settle(self, erasure: Erasure, gone: bool, asked: str | None) -> None:
+        argument = {"member": erasure.member, "at": erasure.entry["at"]}
+        if gone:
+            counts = {name: str(count) for name, count in erasure.entry["counts"].items()}
+            self._audit.note(erasure.tenant, erasure.entry["actor"], "erasure.done", erasure.subject, **counts)
+            self._scripts.run("erase_settle", argument)
+            log.info("caretaker: the erasure of %s is complete", erasure.subject)
+        elif asked:
+            self._scripts.run("erase_settle", argument | {"asked": asked})
 
     def _holds_lock(self, erasure: Erasure) -> bool:
         """Take or renew the lock, which keeps the caretaker from doing all again; doing it twice would do no harm."""
