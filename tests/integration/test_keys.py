@@ -18,6 +18,7 @@ from gateway import while_allowed
 from gateway.app import create_app
 from services.access import Access
 from services.audit import SYSTEM, Audit
+from services.blobs import Blobs
 from services.errors import Unauthorized
 from services.jobs import Priority
 from services.lifecycle import Lifecycle
@@ -317,6 +318,16 @@ def test_matters_are_walls(gateway: Served) -> None:
     assert run["matter"] == "M-1"
     added = one.post(f"/v1/runs/{run['id']}/documents", json={"documents": [second.json()["id"]]})
     refused(added, 404, "document_unknown")
+
+
+def test_a_long_prompt_goes_with_the_matter_that_its_key_gave_it(gateway: Served) -> None:
+    mine, blobs = gateway.make(scopes=("submit", "read"), matters=["M-1"]), Blobs(gateway.data_dir)
+    prompt = {"prompt": 20_000 * "privileged ", "max_tokens": 9}
+    job = mine.post("/v1/jobs", json={"type": "generate", "input": prompt}).json()
+    assert job["matter"] == "M-1"
+    assert [file.path.name[:3] for file in blobs.stored("acme")] == ["in_"]
+    assert mine.delete("/v1/matters/M-1").status_code == 200
+    assert list(blobs.stored("acme")) == []
 
 
 def test_the_log_tells_what_was_done_and_no_name_of_a_file(gateway: Served) -> None:
