@@ -34,7 +34,7 @@ class Credential:
         """Who holds it, or why they are not let in, by what the script answers."""
         if verdict in ("unknown", "expired"):
             return self._refusal(verdict)
-        return _principal(verdict, *found)
+        return _principal(self.asked() or {}, verdict, *found)
 
     def _refusal(self, verdict: str) -> Unauthorized:
         if self.session:
@@ -50,7 +50,7 @@ def digest(random: str) -> str:
 
 
 def _principal(
-    verdict: str, key_id: str, flat: list[str], until: str, wait: str, told: list[Any]
+    shown: dict[str, Any], verdict: str, key_id: str, flat: list[str], wait: str, told: list[Any]
 ) -> Principal | RateLimited:
     record = pairs(flat)
     scopes = frozenset(record["scopes"].split())
@@ -64,7 +64,7 @@ def _principal(
         ceiling=Priority(record["ceiling"]),
         matters=frozenset(record["matters"].split()) if record.get("matters") else None,
         limits=limits,
-        until=float(until) if until else None,
+        shown=shown,
         rates=rates_of("requests", limits.requests, told),
     )
     return limited("requests", float(wait), principal.rates) if verdict == "limited" else principal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from services.errors import Forbidden
 from services.jobs import Priority
@@ -45,8 +45,8 @@ class Principal:
     """Who a request acts for.
 
     ``ceiling`` is the most urgent priority that the key may ask for, ``matters`` are the only ones that it sees
-    (``None`` for all), ``until`` is when its holder has to come back with a newer secret or key. ``rates`` are the
-    buckets that the request has spent from, for the headers of its answer.
+    (``None`` for all). ``shown`` is the secret or session that let it in, as ``admit.lua`` is asked about it. ``rates``
+    are the buckets that the request has spent from, for the headers of its answer.
     """
 
     key_id: str
@@ -55,7 +55,7 @@ class Principal:
     ceiling: Priority
     matters: frozenset[str] | None = None
     limits: Limits = UNLIMITED
-    until: float | None = None
+    shown: dict[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
     rates: list[Rate] = field(default_factory=list[Rate], compare=False)
 
     def require(self, scope: str) -> None:

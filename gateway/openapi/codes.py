@@ -39,8 +39,8 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
     ),
     "key_ended": Code(
         401,
-        "In a stream, as its last event: the key was revoked or has expired meanwhile.",
-        "the key of this stream was revoked or has expired",
+        "In a stream, as its last event: the key was revoked, has expired or has another secret meanwhile.",
+        "the key of this stream was revoked, has expired or has another secret",
     ),
     "login_expired": Code(
         401,

@@ -247,16 +247,25 @@ def test_a_session_follows_its_key(gateway: Served) -> None:
     key_id = key.split("_")[1]
     session = gateway.access.open_session(gateway.access.start_login(key_id))
     assert gateway.access.check(session, session=True).key_id == key_id
-    assert gateway.access.check(session, session=True).until
+    holder = gateway.access.check(session, session=True)
+    assert gateway.access.holds(holder)
     gateway.access.rotate(key_id, grace_seconds=0)
     assert gateway.access.check(session, session=True).tenant == "acme"
     gateway.access.revoke(key_id)
+    assert not gateway.access.holds(holder)
     with pytest.raises(Unauthorized):
         gateway.access.check(session, session=True)
     gateway.lifecycle.client.delete(gateway.lifecycle.keys("session", token=session))
 
 
-@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_an_open_stream_of_a_session_ends_with_it(gateway: Served) -> None:
+    session = gateway.access.open_session(gateway.access.start_login(gateway.access.create("k").split("_")[1]))
+    holder = gateway.access.check(session, session=True)
+    gateway.lifecycle.client.delete(gateway.lifecycle.keys("session", token=session))
+    assert not gateway.access.holds(holder)
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired", "rotated"])
 def test_an_open_stream_ends_with_its_key(gateway: Served, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(while_allowed, "CHECK_SECONDS", 0.2)
     key = gateway.access.create("k", tenant="acme")
@@ -274,6 +283,8 @@ def test_an_open_stream_ends_with_its_key(gateway: Served, end: str, monkeypatch
     wait_until(lambda: raw.hget(record, "used"))
     if end == "revoked":
         gateway.access.revoke(key.split("_")[1])
+    elif end == "rotated":
+        gateway.access.rotate(key.split("_")[1], grace_seconds=0)
     else:
         raw.hset(record, "expires", "1")
     reader.join(20)
