@@ -71,6 +71,25 @@ class Principal:
                 code="priority_forbidden",
             )
 
+    def check_grant(self, given: Principal) -> None:
+        """Raise ``Forbidden`` when another key may more than this one, which has no matters, as keys of admins are."""
+        for scope in SCOPES:
+            if scope in given.scopes:
+                self.require(scope)
+        self.check_priority(given.ceiling)
+        own, theirs = self.limits, given.limits
+        for name, most, wanted in (
+            ("requests_per_minute", own.requests, theirs.requests),
+            ("tokens_per_minute", own.tokens, theirs.tokens),
+            ("stored_bytes", own.stored_bytes, theirs.stored_bytes),
+            ("expires_at", own.expires, theirs.expires),
+        ):
+            if most is not None and (wanted is None or wanted > most):
+                raise Forbidden(
+                    f"a key may not have more than the one that gives it: `{name}` has to be within this key's own",
+                    code="limits_forbidden",
+                )
+
     def sees(self, matter: str | None) -> bool:
         """Whether what belongs to a matter, or to none, is there for this key."""
         return self.matters is None or matter in self.matters

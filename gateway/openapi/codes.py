@@ -60,6 +60,11 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
     "priority_forbidden": Code(
         403, "The priority is above the key's ceiling.", "this key may ask for high at most, not critical"
     ),
+    "limits_forbidden": Code(
+        403,
+        "The key that is to be made or rotated has a rate, a storage or a time beyond those of the key that asks.",
+        "a key may not have more than the one that gives it: `expires_at` has to be within this key's own",
+    ),
     # What is not there, or not for this key
     "route_unknown": Code(404, "No operation has this path.", "Not Found"),
     "job_unknown": Code(404, "No job of this key's has the id.", f"there is no job '{_ID['job_id']}'"),
