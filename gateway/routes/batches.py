@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from gateway.batch_schemas import After, BatchRequest, BatchView, ObjectList
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.raises import raises
 from gateway.request_headers import IdempotencyKey
 from gateway.state import Reader, Shared, Submitter
@@ -14,7 +15,7 @@ from gateway.submissions import request_hash
 from services.batches import BatchSubmission
 from services.errors import InvalidRequest
 
-router = APIRouter(prefix="/v1/batches", tags=["openai"])
+router = APIRouter(prefix="/v1/batches", tags=["openai"], route_class=KeyedRoute)
 
 
 @router.post("")

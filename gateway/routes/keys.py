@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import Answers, answer
 from gateway.openapi.raises import raises
 from gateway.schemas import MatterName, PriorityName, moment, named
@@ -24,7 +25,7 @@ from services.jobs import Priority
 from services.json_model import JsonModel
 from services.principal import SCOPES, Limits, Principal
 
-router = APIRouter(prefix="/v1/keys", tags=["administration"])
+router = APIRouter(prefix="/v1/keys", tags=["administration"], route_class=KeyedRoute)
 
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 ScopeName = Annotated[str, named(SCOPES)]
