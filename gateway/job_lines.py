@@ -7,12 +7,12 @@ import logging
 from functools import partial
 from typing import Any
 
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationError
 from starlette.routing import Match
 from starlette.types import Scope
 
 from gateway.accepting import Built, build_or_find, submit_each
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.raises import raises
 from gateway.problems import gateway_failed
 from gateway.schemas import JobRequest, JobView, Problem
@@ -46,7 +46,7 @@ class LineAnswer(BaseModel):
     problem: Problem | None = None
 
 
-class LinesRoute(APIRoute):
+class LinesRoute(KeyedRoute):
     """A route that is there for bodies of lines alone."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

@@ -113,7 +113,12 @@ def credential_of(request: Request) -> Credential:
 
 @raises("unauthorized", "key_expired", "rate_limited", "redis_away", "redis_refuses", "data_key_damaged")
 async def principal_of(request: Request) -> Principal:
-    """Who calls; raises ``Unauthorized`` or ``RateLimited``. Later in the request it is ``request.state.principal``."""
+    """Who calls, asked once a request; raises ``Unauthorized`` or ``RateLimited``.
+
+    Later in the request it is ``request.state.principal``.
+    """
+    if known := getattr(request.state, "principal", None):
+        return known
     gateway: Gateway = request.app.state.gateway
     try:
         principal = await gateway.admitting(credential_of(request))

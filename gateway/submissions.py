@@ -71,7 +71,7 @@ def build_submission(
     ``playbook_text`` is the YAML of a playbook that is not stored, which the job carries instead of the request's.
     """
     job_type = choose(JobType, request.type, "type")
-    priority, device = _names(principal, request)
+    priority, device, matter = _names(principal, request)
     not_before, expires_at = times(request)
     model, plan = None, ()
     if job_type in PROMPTS:
@@ -91,7 +91,7 @@ def build_submission(
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
     data = json.dumps(body, ensure_ascii=False).encode()
     inline = len(data) <= INLINE_BYTES
-    owners = owners_of(principal.tenant, request.document, request.matter)
+    owners = owners_of(principal.tenant, request.document, matter)
     gateway.rates.spend_tokens(principal, tokens_of(job_type, body, len(data), generates=model is not None))
     return Submission(
         tenant=principal.tenant,
@@ -102,9 +102,9 @@ def build_submission(
         priority=priority,
         device=device,
         model=model,
-        matter=principal.matter_for(request.matter),
+        matter=matter,
         metadata=request.metadata,
-        callback=_callback(gateway, principal, request),
+        callback=_callback(gateway, principal, request, matter),
         plan=plan,
         cost=_cost(gateway, principal, job_type, body),
         not_before=not_before,
@@ -154,7 +154,7 @@ def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) 
     job_type = choose(JobType, request.type, "type")
     if job_type not in (JobType.REVIEW, JobType.ANALYZE, JobType.EXTRACT):
         raise InvalidRequest("a run goes over documents: its type is review, analyze or extract", code="type_unknown")
-    priority, device = _names(principal, request)
+    priority, device, matter = _names(principal, request)
     playbook = _playbook_version(gateway, principal, request.playbook)
     plan, model = _plan(gateway, principal, job_type, request.model, device, {"playbook": playbook})
     _check_device(gateway, device, [step.lane for step in plan if step.device is device] or [LANE_OF_TYPE[job_type]])
@@ -165,28 +165,30 @@ def build_run_work(gateway: Gateway, principal: Principal, request: RunRequest) 
         priority=priority,
         device=device,
         model=model,
-        matter=principal.matter_for(request.matter),
+        matter=matter,
         metadata=request.metadata,
-        callback=_callback(gateway, principal, request),
+        callback=_callback(gateway, principal, request, matter),
         plan=plan,
     )
 
 
-def _names(principal: Principal, request: JobRequest | RunRequest) -> tuple[Priority, Device]:
-    """Priority and device of a request, once they and the matter are known to be allowed."""
+def _names(principal: Principal, request: JobRequest | RunRequest) -> tuple[Priority, Device, str | None]:
+    """Priority and device of a request, and the matter of what it submits, once they are known to be allowed."""
     priority = choose(Priority, request.priority, "priority")
     principal.check_priority(priority)
     if request.matter is not None:
         check_name(request.matter, "matter")
-    principal.matter_for(request.matter)
-    return priority, choose(Device, request.device, "device")
+    matter = principal.matter_for(request.matter)
+    return priority, choose(Device, request.device, "device"), matter
 
 
-def _callback(gateway: Gateway, principal: Principal, request: JobRequest | RunRequest) -> str | None:
+def _callback(
+    gateway: Gateway, principal: Principal, request: JobRequest | RunRequest, matter: str | None
+) -> str | None:
     """The webhook that a request names. Raises code ``callback_unknown`` or ``callback_disabled``."""
     if request.callback is None:
         return None
-    return gateway.webhooks.callback(principal.tenant, request.callback, principal.matter_for(request.matter))
+    return gateway.webhooks.callback(principal.tenant, request.callback, matter)
 
 
 def request_hash(request: BaseModel, text: str = "") -> str:

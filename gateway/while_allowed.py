@@ -40,7 +40,11 @@ async def while_allowed(
             if time.monotonic() - checked >= CHECK_SECONDS:
                 checked = time.monotonic()
                 if not await _holds(gateway, principal):
-                    yield write(Unauthorized("the key of this stream was revoked or has expired", code="key_ended"))
+                    yield write(
+                        Unauthorized(
+                            "the key of this stream was revoked, has expired or has another secret", code="key_ended"
+                        )
+                    )
                     return
             if following.done():
                 done, following = following, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ class Credential:
         """Who holds it, or why they are not let in, by what the script answers."""
         if verdict in ("unknown", "expired"):
             return self._refusal(verdict)
-        return _principal(verdict, *found)
+        return _principal(self.asked() or {}, verdict, *found)
 
     def _refusal(self, verdict: str) -> Unauthorized:
         if self.session:
@@ -49,26 +50,32 @@ def digest(random: str) -> str:
     return hashlib.sha256(random.encode()).hexdigest()
 
 
-def _principal(
-    verdict: str, key_id: str, flat: list[str], until: str, wait: str, told: list[Any]
-) -> Principal | RateLimited:
-    record = pairs(flat)
+def holder_of(record: Mapping[str, str], key_id: str, **more: Any) -> Principal:
+    """Who a key lets in, by its record; ``more`` is what a request adds to it."""
     scopes = frozenset(record["scopes"].split())
     # Before there were operators, an admin was one; records of that time have no field `matters`.
     legacy = "matters" not in record and "admin" in scopes
-    limits = Limits(*(_read(record, name) for name in ("requests", "tokens", "stored_bytes")))
-    principal = Principal(
+    rates = (_read(record, name) for name in ("requests", "tokens", "stored_bytes"))
+    return Principal(
         key_id=key_id,
         tenant=record["tenant"],
         scopes=scopes | {"operator"} if legacy else scopes,
         ceiling=Priority(record["ceiling"]),
         matters=frozenset(record["matters"].split()) if record.get("matters") else None,
-        limits=limits,
-        until=float(until) if until else None,
-        rates=rates_of("requests", limits.requests, told),
+        limits=Limits(*rates, expires=float(record["expires"]) if record.get("expires") else None),
+        **more,
     )
-    return limited("requests", float(wait), principal.rates) if verdict == "limited" else principal
 
 
-def _read(record: dict[str, str], name: str) -> int | None:
+def _principal(
+    shown: dict[str, Any], verdict: str, key_id: str, flat: list[str], wait: str, told: list[Any]
+) -> Principal | RateLimited:
+    record = pairs(flat)
+    rates = rates_of("requests", _read(record, "requests"), told)
+    if verdict == "limited":
+        return limited("requests", float(wait), rates)
+    return holder_of(record, key_id, shown=shown, rates=rates)
+
+
+def _read(record: Mapping[str, str], name: str) -> int | None:
     return int(record[name]) if record.get(name) else None

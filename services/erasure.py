@@ -23,7 +23,7 @@ from services.backup_places import BackupPlaces
 from services.data_keys import matter_owner
 from services.documents import Documents
 from services.erasure_log import ErasureLog
-from services.errors import NotFound, Unavailable, unknown
+from services.errors import NotFound, Unavailable, or_error, unknown
 from services.fleet import Fleet
 from services.lifecycle import Lifecycle
 from services.redis_client import redis_errors
@@ -55,6 +55,11 @@ class Erasure:
     def matter(self) -> str | None:
         """The matter, if it is one."""
         return self.subject.removeprefix(MATTER) if self.subject.startswith(MATTER) else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still to be carried out; after that its proof is."""
+        return self.entry["stage"] == "open"
 
     @property
     def member(self) -> str:
@@ -132,7 +137,7 @@ class Erasures:
         Where that is nothing, what the last one removed of the same within a day.
         """
         until = time.monotonic() + WAIT_SECONDS
-        while (erasure := self._find(tenant, subject)) and erasure.entry["stage"] == "open":
+        while (erasure := self._find(tenant, subject)) and erasure.is_open:
             if self._try_to_carry_out(erasure):
                 break
             if time.monotonic() > until:
@@ -148,18 +153,17 @@ class Erasures:
         return json.loads(text) if text else None
 
     def carry_on(self) -> int:
-        """The caretaker's part: carry out what is recorded, prove what is gone; answers how many were carried out."""
-        with redis_errors():
-            recorded = self._client.hgetall(self._keys("erasures"))
-        if not recorded:
-            return 0
-        erasures = [_erasure(member, text) for member, text in recorded.items()]
-        carried = 0
-        for erasure in erasures:
-            if erasure.entry["stage"] == "open" and self._try_to_carry_out(erasure):
-                carried += 1
-        self._prove([erasure for erasure in erasures if erasure.entry["stage"] == "rewrite"])
-        return carried
+        """The caretaker's part: carry out what is recorded, prove what is gone; answers how many were carried out.
+
+        Raises what the first of them failed by, once all have had their turn.
+        """
+        erasures = self.pending()
+        answers = [or_error(self._try_to_carry_out, erasure) for erasure in erasures if erasure.is_open]
+        answers += self._prove([erasure for erasure in erasures if not erasure.is_open])
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return sum(answer is True for answer in answers)
 
     def pending(self) -> list[Erasure]:
         """Erasures of which something may be left."""
@@ -177,7 +181,7 @@ class Erasures:
             return False
         try:
             now = self._find(erasure.tenant, erasure.subject)
-            if now is None or now.entry["stage"] != "open":
+            if now is None or not now.is_open:
                 return False
             self._carry_out(now)
             return True
@@ -208,7 +212,8 @@ class Erasures:
         with redis_errors():
             number = self._client.hincrby(self._keys("counters"), ERASURES, 1)
             pipeline = self._client.pipeline()
-            pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)
+            if mine:  # none where a process died that held the lock for too long, when all was done
+                pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)
             self._save(erasure, counts, client=pipeline, stage="rewrite", number=number)
             before: dict[str, int] = erasure.entry.get("before", {})
             removed = {name: count - before.get(name, 0) for name, count in counts.items()}
@@ -267,25 +272,30 @@ class Erasures:
             if not cursor:
                 return
 
-    def _prove(self, carried: Sequence[Erasure]) -> None:
+    def _prove(self, carried: Sequence[Erasure]) -> list[Exception | None]:
         """End the erasures after whose last step the server has rewritten its append-only file; asks for that.
 
         By then every live worker has said that it keeps nothing of them in memory; one that is silent has it dropped
-        before it says anything again.
+        before it says anything again. Answers what each of them failed by, if it did.
         """
         if not carried:
-            return
+            return []
         forgotten = min((worker.forgotten for worker in self._fleet.workers()), default=sys.maxsize)
         done, asked = self._rewriting.settle([erasure.entry.get("asked") for erasure in carried])
-        for erasure, gone in zip(carried, done, strict=True):
-            if gone and erasure.entry.get("number", 0) <= forgotten:
-                counts = {name: str(count) for name, count in erasure.entry["counts"].items()}
-                self._audit.note(erasure.tenant, erasure.entry["actor"], "erasure.done", erasure.subject, **counts)
-                self._scripts.run("erase_proof", {"member": erasure.member, "at": erasure.entry["at"]})
-                log.info("caretaker: the erasure of %s is complete", erasure.subject)
-            elif asked:
-                argument = {"member": erasure.member, "at": erasure.entry["at"], "asked": asked}
-                self._scripts.run("erase_proof", argument)
+        return [
+            or_error(self._settle, erasure, gone and erasure.entry.get("number", 0) <= forgotten, asked)
+            for erasure, gone in zip(carried, done, strict=True)
+        ]
+
+    def _settle(self, erasure: Erasure, gone: bool, asked: str | None) -> None:
+        argument = {"member": erasure.member, "at": erasure.entry["at"]}
+        if gone:
+            counts = {name: str(count) for name, count in erasure.entry["counts"].items()}
+            self._audit.note(erasure.tenant, erasure.entry["actor"], "erasure.done", erasure.subject, **counts)
+            self._scripts.run("erase_proof", argument)
+            log.info("caretaker: the erasure of %s is complete", erasure.subject)
+        elif asked:
+            self._scripts.run("erase_proof", argument | {"asked": asked})
 
     def _holds_lock(self, erasure: Erasure) -> bool:
         """Take or renew the lock, which keeps the caretaker from doing all again; doing it twice would do no harm."""

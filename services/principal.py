@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from services.errors import Forbidden
 from services.jobs import Priority
@@ -45,8 +45,8 @@ class Principal:
     """Who a request acts for.
 
     ``ceiling`` is the most urgent priority that the key may ask for, ``matters`` are the only ones that it sees
-    (``None`` for all), ``until`` is when its holder has to come back with a newer secret or key. ``rates`` are the
-    buckets that the request has spent from, for the headers of its answer.
+    (``None`` for all). ``shown`` is the secret or session that let it in, as ``admit.lua`` is asked about it. ``rates``
+    are the buckets that the request has spent from, for the headers of its answer.
     """
 
     key_id: str
@@ -55,7 +55,7 @@ class Principal:
     ceiling: Priority
     matters: frozenset[str] | None = None
     limits: Limits = UNLIMITED
-    until: float | None = None
+    shown: dict[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
     rates: list[Rate] = field(default_factory=list[Rate], compare=False)
 
     def require(self, scope: str) -> None:
@@ -70,6 +70,25 @@ class Principal:
                 f"this key may ask for {self.ceiling.value} at most, not {priority.value}",
                 code="priority_forbidden",
             )
+
+    def check_grant(self, given: Principal) -> None:
+        """Raise ``Forbidden`` when another key may more than this one, which has no matters, as keys of admins are."""
+        for scope in SCOPES:
+            if scope in given.scopes:
+                self.require(scope)
+        self.check_priority(given.ceiling)
+        own, theirs = self.limits, given.limits
+        for name, most, wanted in (
+            ("requests_per_minute", own.requests, theirs.requests),
+            ("tokens_per_minute", own.tokens, theirs.tokens),
+            ("stored_bytes", own.stored_bytes, theirs.stored_bytes),
+            ("expires_at", own.expires, theirs.expires),
+        ):
+            if most is not None and (wanted is None or wanted > most):
+                raise Forbidden(
+                    f"a key may not have more than the one that gives it: `{name}` has to be within this key's own",
+                    code="limits_forbidden",
+                )
 
     def sees(self, matter: str | None) -> bool:
         """Whether what belongs to a matter, or to none, is there for this key."""

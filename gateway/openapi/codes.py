@@ -39,8 +39,8 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
     ),
     "key_ended": Code(
         401,
-        "In a stream, as its last event: the key was revoked or has expired meanwhile.",
-        "the key of this stream was revoked or has expired",
+        "In a stream, as its last event: the key was revoked, has expired or has another secret meanwhile.",
+        "the key of this stream was revoked, has expired or has another secret",
     ),
     "login_expired": Code(
         401,
@@ -59,6 +59,11 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
     ),
     "priority_forbidden": Code(
         403, "The priority is above the key's ceiling.", "this key may ask for high at most, not critical"
+    ),
+    "limits_forbidden": Code(
+        403,
+        "The key that is to be made or rotated has a rate, a storage or a time beyond those of the key that asks.",
+        "a key may not have more than the one that gives it: `expires_at` has to be within this key's own",
     ),
     # What is not there, or not for this key
     "route_unknown": Code(404, "No operation has this path.", "Not Found"),

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.described import Described
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.raises import raises
 from gateway.paging import Cursor
 from gateway.schemas import NextCursor
 from gateway.state import Admin, Shared
 from services.audit import PAGE, SYSTEM
 
-router = APIRouter(prefix="/v1/audit", tags=["administration"])
+router = APIRouter(prefix="/v1/audit", tags=["administration"], route_class=KeyedRoute)
 
 
 class AuditEntry(BaseModel):

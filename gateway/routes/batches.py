@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 
 from gateway.accepting import unless_accepted
 from gateway.batch_schemas import After, BatchList, BatchRequest, BatchView
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.raises import raises
 from gateway.request_headers import IdempotencyKey
 from gateway.state import Gateway, Reader, Shared, Submitter
@@ -18,7 +19,7 @@ from services.batches import BatchSubmission
 from services.errors import InvalidRequest
 from services.principal import Principal
 
-router = APIRouter(prefix="/v1/batches", tags=["openai"])
+router = APIRouter(prefix="/v1/batches", tags=["openai"], route_class=KeyedRoute)
 
 
 @router.post("")

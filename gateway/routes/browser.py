@@ -12,11 +12,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
+from gateway.keyed_route import KeyedRoute
 from gateway.state import SESSION_COOKIE, MatterReader, Operator, Shared
 from services.access import SESSION_SECONDS
 from services.errors import Unavailable
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=KeyedRoute)
 
 # Hop-by-hop headers, and those that must not reach Flower or come back from it.
 _DROP = {"host", "authorization", "cookie", "connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}

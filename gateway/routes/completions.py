@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from gateway import choices
+from gateway.keyed_route import KeyedRoute
 from gateway.openai_schemas import ChatChunk, ChatCompletion, TextCompletion
 from gateway.openapi.answers import chunks
 from gateway.openapi.job_codes import GENERATING
@@ -26,7 +27,7 @@ from services.openai_answers import TIERS, Chat, Completion, Form, completion, u
 from services.openai_requests import ChatRequest, CompletionRequest, Generation
 from services.principal import Principal
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=KeyedRoute)
 
 _STREAMED = "The answer; with `stream` in pieces, as server-sent events without names, the last one `[DONE]`"
 

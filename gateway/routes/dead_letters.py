@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
 from gateway.routes.jobs import retry_job
 from gateway.schemas import JobList, JobView
 from gateway.state import MatterReader, Shared, Submitter
 
-router = APIRouter(prefix="/v1/dead-letters", tags=["jobs"])
+router = APIRouter(prefix="/v1/dead-letters", tags=["jobs"], route_class=KeyedRoute)
 
 
 @router.get("")

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Response
 
 from gateway.accepting import ACCEPTED, Acceptor
 from gateway.document_sets import CompareRequest, CountRequest, DuplicatesRequest, SearchRequest, set_job
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.raises import raises
 from gateway.schemas import JobView
 from gateway.submissions import ANY_MODEL, ANY_PLAYBOOK, ANY_WORK
 
-router = APIRouter(prefix="/v1", tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"], route_class=KeyedRoute)
 
 
 @router.post("/search", status_code=202, response_model=JobView, responses=ACCEPTED)

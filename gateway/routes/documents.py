@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 
 from gateway.conditional import TAGGED, Conditional
 from gateway.following import result_of, wait_for_end
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import answer
 from gateway.openapi.job_codes import READING
 from gateway.openapi.raises import raises
@@ -24,7 +25,7 @@ from services.errors import CasemillError, InvalidRequest, NotFound, PayloadTooL
 from services.jobs import JobType, Priority, State, Submission, check_name
 from services.principal import Principal
 
-router = APIRouter(prefix="/v1/documents", tags=["documents"])
+router = APIRouter(prefix="/v1/documents", tags=["documents"], route_class=KeyedRoute)
 
 # An upload waits this long for the reader, so that a document nobody can read is refused in the answer.
 READ_SECONDS = 20.0

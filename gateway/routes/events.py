@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from gateway.event_schemas import TENANT_EVENTS
 from gateway.following import stream_start, tenant_event_stream
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import events
 from gateway.openapi.raises import raises
 from gateway.paging import OfMatter
@@ -18,7 +19,7 @@ from gateway.state import MatterReader, Shared
 from services.events import Event
 from services.principal import Principal
 
-router = APIRouter(prefix="/v1/events", tags=["events"])
+router = APIRouter(prefix="/v1/events", tags=["events"], route_class=KeyedRoute)
 
 
 @router.get("", response_class=StreamingResponse, responses={200: events("States, without end", TENANT_EVENTS)})

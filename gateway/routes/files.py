@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from gateway.batch_schemas import LASTS, After, ExpiresAfter, FileList, FileRemoved, FileView
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import text
 from gateway.openapi.raises import raises
 from gateway.state import Reader, Shared, Submitter
@@ -20,7 +21,7 @@ from services.errors import InvalidRequest, PayloadTooLarge, Unavailable
 from services.openai_requests import parsed
 from services.storage_room import Storer
 
-router = APIRouter(prefix="/v1/files", tags=["openai"])
+router = APIRouter(prefix="/v1/files", tags=["openai"], route_class=KeyedRoute)
 
 _FORM: dict[str, Any] = {
     "type": "object",

@@ -15,6 +15,7 @@ from gateway.event_schemas import JOB_EVENTS
 from gateway.following import event_stream, stream_start
 from gateway.job_lines import MEDIA_TYPE, JobLine, LineAnswer, LinesRoute, submit_lines
 from gateway.job_views import whole_view
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import events, lines, ref
 from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit, OfMatter
@@ -25,7 +26,7 @@ from gateway.submissions import build_submission, choose, tokens_again
 from services.job_index import METADATA, Wanted
 from services.jobs import JobType, State
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=KeyedRoute)
 
 
 async def submit_jobs(

@@ -1,6 +1,7 @@
 """``/v1/keys``: an admin makes, lists, rotates and revokes the keys of its tenant; with `operator`, those of any.
 
-Nobody makes a key that may more than the own one: no scope `operator`, no priority above the ceiling, no other tenant.
+Nobody gets a key that may more than the own one, made or rotated: no scope that it lacks, no priority above its
+ceiling, no rate, storage or time beyond its limits, no other tenant.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import Answers, answer
 from gateway.openapi.raises import raises
 from gateway.schemas import MatterName, PriorityName, moment, named
 from gateway.state import Admin, Gateway, Shared
 from gateway.submissions import choose, epoch
 from services.access import GRACE_SECONDS, MAX_GRACE_SECONDS, key_unknown
+from services.credentials import holder_of
 from services.job_inputs import check_text
 from services.jobs import Priority
 from services.json_model import JsonModel
 from services.principal import SCOPES, Limits, Principal
 
-router = APIRouter(prefix="/v1/keys", tags=["administration"])
+router = APIRouter(prefix="/v1/keys", tags=["administration"], route_class=KeyedRoute)
 
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 ScopeName = Annotated[str, named(SCOPES)]
@@ -137,24 +140,26 @@ def list_keys(
     "scope_unknown",
     "matters_invalid",
     "time_invalid",
+    "limits_forbidden",
     "key_unknown",
     "audit_busy",
 )
 def make_key(body: KeyRequest, response: Response, gateway: Shared, principal: Admin) -> KeyMade:
-    """Make a key; the answer has its secret, this one time."""
+    """Make a key that may no more than the caller's; the answer has its secret, this one time."""
     check_text(body.name)
     tenant = body.tenant or principal.tenant
     if tenant != principal.tenant:
         principal.require("operator")
     ceiling = choose(Priority, body.priority_ceiling, "priority")
-    _check_grant(principal, body.scopes, ceiling)
+    limits = Limits(body.requests_per_minute, body.tokens_per_minute, body.stored_bytes, epoch(body.expires_at))
+    principal.check_grant(Principal("", tenant, frozenset(body.scopes), ceiling, limits=limits))
     secret = gateway.access.create(
         body.name,
         tenant=tenant,
         scopes=body.scopes,
         ceiling=ceiling,
         matters=body.matters,
-        limits=Limits(body.requests_per_minute, body.tokens_per_minute, body.stored_bytes, epoch(body.expires_at)),
+        limits=limits,
         actor=principal.key_id,
     )
     return _made(gateway, secret, response)
@@ -168,13 +173,15 @@ def get_key(key_id: str, gateway: Shared, principal: Admin) -> KeyView:
 
 
 @router.post("/{key_id}/rotate", status_code=201, responses=_MADE)
-@raises("key_unknown", "priority_forbidden", "audit_busy")
+@raises("key_unknown", "priority_forbidden", "limits_forbidden", "audit_busy")
 def rotate_key(
     key_id: str, gateway: Shared, principal: Admin, response: Response, body: RotateRequest | None = None
 ) -> KeyMade:
-    """Give a key a new secret, which the answer has, this one time; the old one holds for `grace_seconds` more."""
-    record = _find(gateway, principal, key_id)
-    _check_grant(principal, record["scopes"].split(), Priority(record["ceiling"]))
+    """Give a key a new secret, which the answer has, this one time; the old one holds for `grace_seconds` more.
+
+    As who has the secret has the key, it is only for keys that may no more than the caller's.
+    """
+    principal.check_grant(holder_of(_find(gateway, principal, key_id), key_id))
     grace = (body or RotateRequest()).grace_seconds
     secret = gateway.access.rotate(key_id, grace_seconds=grace, actor=principal.key_id)
     return _made(gateway, secret, response)
@@ -184,8 +191,7 @@ def rotate_key(
 @raises("key_unknown", "audit_busy")
 def revoke_key(key_id: str, gateway: Shared, principal: Admin) -> None:
     """Make a key useless at once, with its sessions; its open streams end within seconds."""
-    record = _find(gateway, principal, key_id)
-    if "operator" in record["scopes"].split():
+    if "operator" in holder_of(_find(gateway, principal, key_id), key_id).scopes:
         principal.require("operator")
     gateway.access.revoke(key_id, actor=principal.key_id)
 
@@ -195,13 +201,6 @@ def _find(gateway: Gateway, principal: Principal, key_id: str) -> dict[str, str]
     if record["tenant"] != principal.tenant and "operator" not in principal.scopes:
         raise key_unknown(key_id)
     return record
-
-
-def _check_grant(principal: Principal, scopes: list[str], ceiling: Priority) -> None:
-    """Raise ``Forbidden`` for what the caller could not give."""
-    principal.check_priority(ceiling)
-    if "operator" in scopes:
-        principal.require("operator")
 
 
 def _made(gateway: Gateway, secret: str, response: Response) -> KeyMade:

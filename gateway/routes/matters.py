@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.raises import raises
 from gateway.schemas import MatterName
 from gateway.state import Shared, Submitter
 from services.errors import unknown
 from services.jobs import check_name
 
-router = APIRouter(prefix="/v1/matters", tags=["documents"])
+router = APIRouter(prefix="/v1/matters", tags=["documents"], route_class=KeyedRoute)
 
 
 class ErasureView(BaseModel):

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from gateway import choices
+from gateway.keyed_route import KeyedRoute
 from gateway.openai_schemas import EmbeddingList, ModelList, ModelView
 from gateway.openapi.job_codes import EMBEDDING
 from gateway.openapi.raises import raises
@@ -19,7 +20,7 @@ from services import openai_answers
 from services.errors import NotFound
 from services.openai_requests import EmbeddingsRequest
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=KeyedRoute)
 
 
 @router.post("/embeddings", response_model=EmbeddingList)

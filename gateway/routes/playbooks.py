@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from gateway.accepting import ACCEPTED, Acceptor
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import answer
 from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
@@ -34,7 +35,7 @@ from services.playbook_diff import diff
 from services.playbook_store import StoredVersion
 from services.playbooks import INCLUDED, load_playbook
 
-router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"])
+router = APIRouter(prefix="/v1/playbooks", tags=["playbooks"], route_class=KeyedRoute)
 
 
 _YAML: Final[dict[str, Any]] = {

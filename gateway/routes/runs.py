@@ -15,6 +15,7 @@ from gateway.conditional import TAGGED, Conditional, validators
 from gateway.document_sets import check_matter
 from gateway.event_schemas import RUN_EVENTS
 from gateway.following import event_stream, stream_start
+from gateway.keyed_route import KeyedRoute
 from gateway.matters import visible_document
 from gateway.openapi.answers import Answers, answer, either, events, lines, text
 from gateway.openapi.raises import raises
@@ -35,7 +36,7 @@ from services.errors import Conflict, InvalidRequest
 from services.principal import Principal
 from services.runs import Run, RunSubmission
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
+router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=KeyedRoute)
 
 POLL_SECONDS = 5
 _ENDED: Final = "What has ended so far"

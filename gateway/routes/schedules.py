@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Response
 
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import answer
 from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
@@ -15,7 +16,7 @@ from gateway.submissions import build_run_work, choose
 from services.errors import InvalidRequest
 from services.recurrence import Missed, Recurrence
 
-router = APIRouter(prefix="/v1/schedules", tags=["runs"])
+router = APIRouter(prefix="/v1/schedules", tags=["runs"], route_class=KeyedRoute)
 
 
 @router.post("", status_code=201, responses={201: answer("Location", description="The schedule is kept")})

@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import answer
 from gateway.openapi.raises import raises
 from gateway.state import MatterReader, Operator, Shared, credential_of
@@ -30,7 +31,7 @@ from services.jobs import Lane
 from services.metrics import exposition
 from services.redis_client import server_info
 
-router = APIRouter(tags=["system"])
+router = APIRouter(tags=["system"], route_class=KeyedRoute)
 
 
 _NOT_READY: Final = answer("Retry-After", model=Readiness, description="No work can be accepted now")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import answer
 from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
@@ -26,7 +27,7 @@ from services.jobs import State, check_name
 from services.webhook_addresses import checked_url, resolve
 from services.webhooks import EVENTS, Webhook
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=KeyedRoute)
 
 
 @router.post(

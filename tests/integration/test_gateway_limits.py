@@ -11,6 +11,7 @@ import gateway.limits
 from gateway.serving import HEADER_BYTES, PatientProtocol
 from gateway.stack.valkey import EmbeddedValkey
 from tests.conftest import wait_until
+from tests.routes import ROUTES
 from tests.serving import Served, serving, settings_on
 
 CONNECTIONS = 12
@@ -86,6 +87,19 @@ def test_a_body_that_trickles_in_is_answered_408(served: Served) -> None:
         answer = read(slow)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"request_timeout" in answer
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson", "multipart/form-data; boundary=x"])
+def test_nobody_is_asked_for_a_body_who_has_no_key(served: Served, kind: str) -> None:
+    with_bodies = [
+        name for name, route in ROUTES.items() if route.scope and name.split()[0] in ("POST", "PUT", "PATCH")
+    ]
+    assert "POST /v1/jobs" in with_bodies
+    for name in with_bodies:
+        with connect(served) as stranger:
+            head = f"{name} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\n"
+            stranger.sendall(head.encode())
+            assert stranger.recv(65536).startswith(b"HTTP/1.1 401"), name
 
 
 def test_a_head_that_is_too_large_is_refused(served: Served) -> None:
