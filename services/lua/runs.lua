@@ -210,11 +210,16 @@ local function await_again(tenant, id, document)
   redis.call('ZADD', key.run_pending(tenant, id), item.n, document)
 end
 
--- Moves a schedule from its time `due` on to `next`, '' for none; false when that time was dealt with before.
-local function pass(tenant, id, due, next)
-  local k, member = key.schedule(tenant, id), tenant .. '|' .. id
-  if redis.call('HGET', k, 'next') ~= due then return false end
-  redis.call('HSET', k, 'next', next)
+-- Sets the time at which a schedule is due next, '' for none.
+local function set_due(tenant, id, next)
+  local member = tenant .. '|' .. id
+  redis.call('HSET', key.schedule(tenant, id), 'next', next)
   if next == '' then redis.call('ZREM', key.schedules(), member) else redis.call('ZADD', key.schedules(), next, member) end
+end
+
+-- Moves a schedule from its time `due` on to `next`; false when that time was dealt with before.
+local function pass(tenant, id, due, next)
+  if redis.call('HGET', key.schedule(tenant, id), 'next') ~= due then return false end
+  set_due(tenant, id, next)
   return true
 end
