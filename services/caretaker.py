@@ -20,6 +20,7 @@ from services.erasure import Erasures
 from services.errors import CasemillError, Permanent
 from services.files import Files
 from services.lifecycle import Lifecycle
+from services.named_blobs import named_blobs
 from services.orphans import remove_orphans
 from services.redis_client import redis_errors, server_time
 from services.schedules import Schedules
@@ -108,7 +109,7 @@ class Caretaker(threading.Thread):
 
     def _sweep_blobs(self) -> None:
         kept = self._lifecycle.settings.result_ttl_seconds + 2 * SWEEP_SECONDS
-        if removed := self._blobs.sweep(("in", "res"), time.time() - kept):
+        if removed := self._blobs.sweep(("in", "res"), time.time() - kept, lambda: named_blobs(self._lifecycle)):
             log.info("caretaker: %d blobs of jobs that ended long ago removed", removed)
 
     def _sweep_orphans(self) -> None:
