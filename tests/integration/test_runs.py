@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -301,3 +303,31 @@ def test_a_crash_of_a_worker_costs_a_document_an_attempt_and_no_more(
     record = runs.get("acme", run.id)
     assert (record.state, record.succeeded) == (State.SUCCEEDED, 3)
     assert {row.result for row in runs.documents("acme", run.id)} == {"res_x"}
+
+
+def test_a_run_for_later_that_gets_no_documents_ends_an_hour_after_its_time(lifecycle: Lifecycle, runs: Runs) -> None:
+    """As where the gateway died once the run was accepted, or nobody adds to one that was left open."""
+    raw: Any = lifecycle.client
+    begins = time.time() + 7 * 86400
+    run, _ = runs.submit(RunSubmission("night", replace(WORK, not_before=begins), documents=3))
+    member, opened = f"acme|{run.id}", lifecycle.keys("open_runs")
+    assert raw.zscore(opened, member) == pytest.approx(begins + 3600, abs=60)
+    raw.zadd(lifecycle.keys("scheduled"), {member: 1})
+    lifecycle.care()
+    assert runs.get("acme", run.id).state is State.WAITING
+    raw.zadd(opened, {member: 1})
+    lifecycle.care()
+    assert runs.get("acme", run.id).state is State.SUCCEEDED
+    assert not raw.exists(lifecycle.keys("live_runs", tenant="acme"), opened)
+
+
+def test_a_run_for_later_takes_documents_until_an_hour_after_its_time(
+    lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
+) -> None:
+    raw: Any = lifecycle.client
+    begins = time.time() + 7 * 86400
+    run, _ = runs.submit(RunSubmission("night", replace(WORK, not_before=begins)))
+    runs.add("acme", run.id, upload(1))
+    assert raw.zscore(lifecycle.keys("open_runs"), f"acme|{run.id}") == pytest.approx(begins + 3600, abs=60)
+    runs.cancel("acme", run.id)
+    assert not raw.exists(lifecycle.keys("open_runs"))
