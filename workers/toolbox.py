@@ -10,7 +10,7 @@ from typing import Any
 
 from services.batches import Batches
 from services.blobs import Blobs
-from services.documents import RESULT, Documents
+from services.documents import Documents
 from services.errors import NotFound, Transient
 from services.files import Files
 from services.jobs import PROMPTS, Claim, Lane
@@ -97,10 +97,10 @@ class Toolbox:
         owners = {*about, *result.get("documents", ())}
         blob = self.blobs.put(claim.tenant, "res", data, owners=owners, scope=claim.member)
         if document:
-            self.documents.keep_output(claim.tenant, document, f"{RESULT}{claim.id}", blob)
+            self._register(claim, document, blob)
         for named in result.get("documents", ()):
             try:
-                self.documents.keep_output(claim.tenant, named, f"{RESULT}{claim.id}", blob)
+                self._register(claim, named, blob)
             except NotFound as error:  # the next attempt leaves it out
                 raise Transient(error.detail, code="document_deleted") from None
         # Of a matter alone no record says that it is gone; an erasure ends the claim before it looks for files.
@@ -108,6 +108,10 @@ class Toolbox:
             self.blobs.delete(claim.tenant, blob)
             raise NotFound("the job was ended while it was worked on", code="job_ended")
         return blob
+
+    def _register(self, claim: Claim, document: str, blob: str) -> None:
+        kept = self.settings.result_ttl_seconds
+        self.documents.keep_result(claim.tenant, document, claim.id, blob, kept_seconds=kept)
 
     def step(self, claim: Claim, step: str) -> dict[str, Any]:
         """The result of an earlier step of the same parent."""
