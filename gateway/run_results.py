@@ -90,8 +90,8 @@ def _ended(gateway: Gateway, tenant: str, run: str) -> Iterator[tuple[RunDocumen
             continue
         try:
             yield row, json.loads(gateway.blobs.get(tenant, row.result))
-        except NotFound:
-            yield replace(row, code="document_unknown", detail="the document and its result were deleted since"), None
+        except NotFound as lost:
+            yield replace(row, code=lost.code, detail=lost.detail), None
 
 
 def _facts(row: RunDocument) -> dict[str, Any]:

@@ -24,6 +24,9 @@ def record_fields(submission: Submission) -> dict[str, str]:
         "matter": submission.matter or "",
         **({"document": submission.document} if submission.document else {}),
         "input": payload,
+        **(
+            {"blob": submission.input["blob"]} if "blob" in submission.input else {}
+        ),  # never sealed, so it can be asked
         "metadata": json.dumps(submission.metadata),
         "request_id": submission.request_id or "",
         "callback": submission.callback or "",

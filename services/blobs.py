@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -190,17 +190,22 @@ class Blobs:
                 removed += 1
         return removed
 
-    def sweep(self, kinds: Collection[str], before: float) -> int:
-        """Remove blobs of these kinds that were last stored before an epoch time, and files left half-written then."""
-        removed = 0
+    def sweep(self, kinds: Collection[str], before: float, named: Callable[[], Iterable[str]]) -> int:
+        """Remove blobs of these kinds that nothing names, and files left half-written; answers how many.
+
+        Only what was last stored before an epoch time; ``named``, which is asked if there is such, gives what is named.
+        """
+        old: dict[str, Path] = {}
         for path in self.root.glob("*/*/*"):
-            swept = path.name.startswith(".") or path.name.partition("_")[0] in kinds
-            try:
-                if swept and path.stat().st_mtime < before:
-                    path.unlink(missing_ok=True)
-                    removed += 1
-            except FileNotFoundError:
-                continue
+            if (path.name.startswith(".") or path.name.partition("_")[0] in kinds) and _stored_before(path, before):
+                old[path.name] = path
+        for name in named() if old else ():
+            old.pop(name, None)
+        removed = 0
+        for path in old.values():
+            if _stored_before(path, before):  # else it was stored again meanwhile, for a record that was not there yet
+                path.unlink(missing_ok=True)
+                removed += 1
         return removed
 
     def _write(self, tenant: str, name: str, owners: tuple[str, ...], data: bytes) -> None:
@@ -232,6 +237,13 @@ class Blobs:
                 f"the blob store cannot be written ({error.strerror}); free space or check {self.root}",
                 code="storage_unavailable",
             ) from error
+
+
+def _stored_before(path: Path, time: float) -> bool:
+    try:
+        return path.stat().st_mtime < time
+    except FileNotFoundError:
+        return False
 
 
 def _bound(tenant: str, name: str, header: Header) -> bytes:

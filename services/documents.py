@@ -18,8 +18,8 @@ from services.sealed_records import SealedRecords
 from services.storage_room import Storer, reserve_room
 from services.vector_index import VectorIndex
 
-# Label of a job's result among the outputs of each document that it quotes.
-RESULT: Final = "result:"
+# A result is stored before its job's end, from which on the record lives for as long as results are kept.
+_END_SECONDS: Final = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,7 @@ class Documents:
         for document in documents:
             with redis_errors():
                 of_document = {*self._client.hvals(self._outputs(tenant, document)), document}
+            of_document |= {blob for _, blob in self._results_of(tenant, document)}
             for blob in of_document:
                 self.blobs.delete(tenant, blob)
             blobs |= of_document
@@ -155,7 +156,9 @@ class Documents:
         with redis_errors():
             pipeline = self._client.pipeline()
             for document in documents:
-                pipeline.delete(self._outputs(tenant, document))
+                pipeline.delete(
+                    self._outputs(tenant, document), self._keys("results", tenant=tenant, document=document)
+                )
             pipeline.execute()
         return len(blobs)
 
@@ -163,10 +166,14 @@ class Documents:
         return self._keys("outputs", tenant=tenant, document=document)
 
     def jobs_of(self, tenant: str, document: str) -> list[str]:
-        """Jobs whose results are kept under a document."""
+        """Jobs whose results are about a document or quote it, as long as they are kept."""
+        return list(dict.fromkeys(job for job, _ in self._results_of(tenant, document)))
+
+    def _results_of(self, tenant: str, document: str) -> list[tuple[str, str]]:
+        """Jobs and the blobs of their results."""
         with redis_errors():
-            labels: list[str] = self._client.hkeys(self._outputs(tenant, document))
-        return [label.removeprefix(RESULT) for label in labels if label.startswith(RESULT)]
+            members: list[str] = self._client.zrange(self._keys("results", tenant=tenant, document=document), 0, -1)
+        return [(job, blob) for job, _, blob in (member.partition("|") for member in members)]
 
     def in_matter(self, tenant: str, matter: str) -> int:
         """How many documents a matter has."""
@@ -187,11 +194,22 @@ class Documents:
         return blob
 
     def keep_output(self, tenant: str, document: str, version: str, blob: str) -> None:
-        """Remember an output or a result of this document, so that it is not computed twice and goes with it.
+        """Remember an output of this document, so that it is not computed twice and goes with it.
 
         Raises ``NotFound`` when the document was deleted meanwhile; the blob is then removed.
         """
-        argument = {"tenant": tenant, "document": document, "version": version, "blob": blob}
-        if not self._scripts.run("keep", argument):
-            self.blobs.delete(tenant, blob)
+        self._keep("keep", {"tenant": tenant, "document": document, "version": version, "blob": blob})
+
+    def keep_result(self, tenant: str, document: str, job: str, blob: str, *, kept_seconds: int) -> None:
+        """Remember a job's result about this document, or that quotes it, so that it goes with it.
+
+        It is known for as long as results are kept after their job's end, ``kept_seconds``. Raises ``NotFound`` when
+        the document was deleted meanwhile; the blob is then removed.
+        """
+        named = {"tenant": tenant, "document": document, "job": job, "blob": blob}
+        self._keep("keep_result", named | {"seconds": kept_seconds + _END_SECONDS})
+
+    def _keep(self, script: str, argument: dict[str, Any]) -> None:
+        if not self._scripts.run(script, argument):
+            self.blobs.delete(argument["tenant"], argument["blob"])
             raise NotFound("the document was deleted while it was worked on", code="document_unknown")

@@ -22,6 +22,8 @@ TEMPLATES: Final = {
     "dead": "dead:{tenant}",  # zset id → time of failure; trimmed with the jobs
     "document": "document:{tenant}:{id}",  # hash; until the document is deleted
     "outputs": "outputs:{tenant}:{document}",  # hash "step:version" → blob; goes with the document
+    # zset "job|blob" → when the job's record is gone; result_ttl and an hour after the last result
+    "results": "results:{tenant}:{document}",
     "vectors": "vectors:{tenant}",  # hash keyed text → blob that holds its vector, bounded; 30 d after the last one
     "vectors_before": "vectors-before:{tenant}",  # the generation of "vectors" before; 30 d after its last one
     "playbooks": "playbooks:{tenant}",  # hash name → latest version; until the playbook is removed

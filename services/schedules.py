@@ -66,7 +66,7 @@ class Schedules:
 
     def add(self, name: str, recurrence: Recurrence, missed: Missed, work: Submission) -> Schedule:
         """Keep a schedule whose first run is at the first due time from now on."""
-        schedule = new_id("sch")
+        tenant, schedule = work.tenant, new_id("sch")
         first = next(recurrence.after(self.now()), None)
         fields = {
             "name": self._sealed(work, "name", name),
@@ -74,9 +74,16 @@ class Schedules:
             "missed": missed.value,
             "work": self._sealed(work, "work", json.dumps(_work_fields(work))),
             "created": str(self.now()),
+            "next": "" if first is None else str(first),
         }
-        self._write(work.tenant, schedule, fields, first)
-        return self.get(work.tenant, schedule)
+        with redis_errors():  # together, so that a crash leaves no schedule that is never due
+            pipeline = self._client.pipeline()
+            pipeline.hset(self._keys("schedule", tenant=tenant, id=schedule), mapping=fields)
+            pipeline.sadd(self._keys("tenant_schedules", tenant=tenant), schedule)
+            if first is not None:
+                pipeline.zadd(self._keys("schedules"), {f"{tenant}|{schedule}": float(first)})
+            pipeline.execute()
+        return self.get(tenant, schedule)
 
     def get(self, tenant: str, schedule: str) -> Schedule:
         """One schedule; raises ``NotFound``."""
@@ -117,17 +124,19 @@ class Schedules:
             pipeline.execute()
 
     def pause(self, tenant: str, schedule: str) -> Schedule:
-        """Let no due time fire until :meth:`resume`."""
-        self.get(tenant, schedule)
-        self._write(tenant, schedule, {"paused": "1"}, None)
+        """Let no due time fire until :meth:`resume`. Raises ``NotFound``."""
+        self._steer(tenant, schedule, "1", None)
         return self.get(tenant, schedule)
 
     def resume(self, tenant: str, schedule: str) -> Schedule:
-        """Go on with the first due time from now on; those of the pause are not missed ones."""
+        """Go on with the first due time from now on; those of the pause are not missed ones. Raises ``NotFound``."""
         known = self.get(tenant, schedule)
-        if known.paused:
-            self._write(tenant, schedule, {"paused": ""}, next(known.recurrence.after(self.now()), None))
+        self._steer(tenant, schedule, "", next(known.recurrence.after(self.now()), None))
         return self.get(tenant, schedule)
+
+    def _steer(self, tenant: str, schedule: str, paused: str, next_due: int | None) -> None:
+        due = "" if next_due is None else str(next_due)
+        self._scripts.run("schedule_steer", {"tenant": tenant, "id": schedule, "paused": paused, "next": due})
 
     def fire(self) -> int:
         """Start the runs that are due, the caretaker's part; answers how many."""
@@ -146,6 +155,8 @@ class Schedules:
                 continue
             except CasemillError as error:
                 log.error("schedule %s: %s", schedule, error)
+            except Exception:  # a record that cannot be read keeps no other schedule from its time
+                log.exception("schedule %s", schedule)
         return fired
 
     def _fire(self, schedule: Schedule, now: float) -> int:
@@ -168,20 +179,6 @@ class Schedules:
 
     def _sealed(self, work: Submission, kind: str, text: str) -> str:
         return self._records.seals.seal_text(work.tenant, kind, text, owners_of(work.tenant, None, work.matter))
-
-    def _write(self, tenant: str, schedule: str, fields: dict[str, str], next_due: int | None) -> None:
-        """Fields and the next time together, so that a crash leaves no schedule that is never due."""
-        member, index = f"{tenant}|{schedule}", self._keys("schedules")
-        with redis_errors():
-            pipeline = self._client.pipeline()
-            record = fields | {"next": "" if next_due is None else str(next_due)}
-            pipeline.hset(self._keys("schedule", tenant=tenant, id=schedule), mapping=record)
-            pipeline.sadd(self._keys("tenant_schedules", tenant=tenant), schedule)
-            if next_due is None:
-                pipeline.zrem(index, member)
-            else:
-                pipeline.zadd(index, {member: float(next_due)})
-            pipeline.execute()
 
 
 def _work_fields(work: Submission) -> dict[str, Any]:

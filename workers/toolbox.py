@@ -10,7 +10,7 @@ from typing import Any
 
 from services.batches import Batches
 from services.blobs import Blobs
-from services.documents import RESULT, Documents
+from services.documents import Documents
 from services.errors import NotFound, Transient
 from services.files import Files
 from services.jobs import PROMPTS, Claim, Lane
@@ -100,10 +100,10 @@ class Toolbox:
         owners = {*about, *named}
         blob = self.blobs.put(claim.tenant, "res", data, owners=owners, scope=claim.member)
         if document:
-            self.documents.keep_output(claim.tenant, document, f"{RESULT}{claim.id}", blob)
+            self._register(claim, document, blob)
         for other in named:
             try:
-                self.documents.keep_output(claim.tenant, other, f"{RESULT}{claim.id}", blob)
+                self._register(claim, other, blob)
             except NotFound as error:  # the next attempt leaves it out
                 raise Transient(error.detail, code="document_deleted") from None
         # Of a matter alone no record says that it is gone; an erasure ends the claim before it looks for files.
@@ -111,6 +111,10 @@ class Toolbox:
             self.blobs.delete(claim.tenant, blob)
             raise NotFound("the job was ended while it was worked on", code="job_ended")
         return blob
+
+    def _register(self, claim: Claim, document: str, blob: str) -> None:
+        kept = self.settings.result_ttl_seconds
+        self.documents.keep_result(claim.tenant, document, claim.id, blob, kept_seconds=kept)
 
     def step(self, claim: Claim, step: str) -> dict[str, Any]:
         """The result of an earlier step of the same parent."""

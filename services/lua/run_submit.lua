@@ -21,5 +21,5 @@ if S.schedule then
 end
 remember(S, F.tenant, F.id)
 create(S, key.runs(F.tenant))
-if redis.call('HGET', k, 'state') == 'waiting' and F.source ~= 'matter' then leave_open(F.tenant, F.id) end
+if F.source ~= 'matter' then leave_open(F.tenant, F.id) end
 return {'accepted', redis.call('HGETALL', k)}

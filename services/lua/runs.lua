@@ -2,7 +2,7 @@
 -- Only `window` of them live at once, so a run of thousands costs the backlog no more than a small one.
 
 local RUN_EVENTS = 2000   -- every event carries the absolute counts, so old ones may go
-local OPEN_SECONDS = 3600 -- a run that nobody adds to any more is sealed after this long
+local OPEN_SECONDS = 3600 -- a run that has begun and that nobody adds to any more is sealed after this long
 
 run_keys = function(tenant, id)
   return {key.run_order(tenant, id), key.run_pending(tenant, id), key.run_items(tenant, id), key.run_active(tenant, id),
@@ -130,7 +130,9 @@ local function seal(tenant, id)
 end
 
 local function leave_open(tenant, id)
-  redis.call('ZADD', key.open_runs(), stamp(NOW + OPEN_SECONDS), tenant .. '|' .. id)
+  local member = tenant .. '|' .. id
+  local begins = tonumber(redis.call('ZSCORE', key.scheduled(), member) or NOW)
+  redis.call('ZADD', key.open_runs(), stamp(math.max(NOW, begins) + OPEN_SECONDS), member)
 end
 
 begin_run = function(tenant, id)
@@ -210,11 +212,16 @@ local function await_again(tenant, id, document)
   redis.call('ZADD', key.run_pending(tenant, id), item.n, document)
 end
 
--- Moves a schedule from its time `due` on to `next`, '' for none; false when that time was dealt with before.
-local function pass(tenant, id, due, next)
-  local k, member = key.schedule(tenant, id), tenant .. '|' .. id
-  if redis.call('HGET', k, 'next') ~= due then return false end
-  redis.call('HSET', k, 'next', next)
+-- Sets the time at which a schedule is due next, '' for none.
+local function set_due(tenant, id, next)
+  local member = tenant .. '|' .. id
+  redis.call('HSET', key.schedule(tenant, id), 'next', next)
   if next == '' then redis.call('ZREM', key.schedules(), member) else redis.call('ZADD', key.schedules(), next, member) end
+end
+
+-- Moves a schedule from its time `due` on to `next`; false when that time was dealt with before.
+local function pass(tenant, id, due, next)
+  if redis.call('HGET', key.schedule(tenant, id), 'next') ~= due then return false end
+  set_due(tenant, id, next)
   return true
 end

@@ -18,7 +18,8 @@ from gateway.stack.valkey import reachable_settings
 from services import caretaker as caretaking
 from services import erasure
 from services.caretaker import Caretaker
-from services.errors import NotFound, Permanent, Unavailable
+from services.data_keys import Erased
+from services.errors import NotFound, Permanent, Transient, Unavailable
 from services.fleet import Announcement, Fleet
 from services.jobs import JobType, Lane, State, Submission
 from services.orphans import remove_orphans
@@ -35,6 +36,7 @@ from tests.integration.conftest import Running, running
 from tests.integration.test_lifecycle import claim, events, finish, tidy
 from tests.law_office import CASE, CONTRACT, FILE_NAME, NEEDLE, TELLING, Office, dump_of, holding
 from workers.forgetting import Forgetting
+from workers.toolbox import Toolbox
 
 __all__ = ["tidy"]  # an autouse fixture
 
@@ -370,3 +372,29 @@ def test_files_that_a_death_left_without_a_record_are_swept(office: Office) -> N
     assert remove_orphans(client, keys, office.blobs, time.time() - 60) == 0, "they may yet be recorded"
     assert remove_orphans(client, keys, office.blobs, time.time() + 1) == 2
     assert [office.blobs.exists("acme", name) for name in (document, lost, kept, orphan)] == [True, False, True, False]
+
+
+def test_a_result_is_known_under_what_it_quotes_as_long_as_its_job_and_no_longer(office: Office) -> None:
+    raw: Any = office.lifecycle.client
+    document, kept = office.upload(), office.settings.result_ttl_seconds
+    nothing: Any = None
+    toolbox = Toolbox(office.settings, office.blobs, office.documents, *[nothing] * 5)
+    job = office.submit(None)
+    (held,) = claim(office.lifecycle, Lane.GENERATE)
+    results = office.lifecycle.keys("results", tenant="acme", document=document)
+    raw.zadd(results, {"job_ended_long_ago|res_x": 1})
+    blob = toolbox.keep_result(held, {"documents": [document], "text": NEEDLE * 1000})
+    finish(office.lifecycle, held, result=blob)
+    assert raw.zrange(results, 0, -1) == [f"{job.id}|{blob}"]
+    assert kept < raw.ttl(results) <= kept + 3600
+    assert not raw.exists(office.lifecycle.keys("outputs", tenant="acme", document=document))
+    assert office.erasures.document("acme", document, actor="key1")["jobs"] == 1
+    assert not office.blobs.exists("acme", blob)
+    assert not raw.exists(results)
+    record = office.lifecycle.get("acme", job.id)
+    assert record.problem and record.problem["code"] == "document_erased"
+    assert NEEDLE.encode() not in office.dump()
+    office.settle()
+    with pytest.raises((Erased, Transient)):
+        toolbox.keep_result(held, {"documents": [document], "text": NEEDLE * 1000})
+    assert not office.blobs.exists("acme", blob)

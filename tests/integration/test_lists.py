@@ -179,5 +179,5 @@ def test_an_erased_result_is_no_copy(served: Served) -> None:
     assert again(served, results, full.headers["etag"]).status_code == 304
     assert again(served, results, full.headers["etag"], format="csv").status_code == 200
     Blobs(served.settings.data_dir).delete("acme", result)
-    erased = again(served, results, full.headers["etag"])
-    assert (erased.status_code, erased.json()["code"]) == (200, "document_unknown")
+    lost = again(served, results, full.headers["etag"])
+    assert (lost.status_code, lost.json()["code"]) == (200, "blob_missing")

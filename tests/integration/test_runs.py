@@ -1,8 +1,10 @@
-"""Bulk runs on the server: the window, pause, retry, cancel, what a crash leaves, and the schedules that start them."""
+"""Bulk runs on the server: the window, pause, retry, cancel, and what a crash leaves."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +14,7 @@ from services.documents import Documents
 from services.errors import Conflict, NotFound
 from services.jobs import Claim, JobType, Lane, Priority, State, Step, Submission
 from services.lifecycle import Lifecycle
-from services.recurrence import Missed, Recurrence
 from services.runs import Run, Runs, RunSubmission
-from services.schedules import Schedules
 from services.settings import Settings
 from tests.conftest import job_index
 from tests.integration.test_lifecycle import PROBLEM, claim, events, finish, tidy
@@ -305,41 +305,29 @@ def test_a_crash_of_a_worker_costs_a_document_an_attempt_and_no_more(
     assert {row.result for row in runs.documents("acme", run.id)} == {"res_x"}
 
 
-def test_each_due_time_makes_one_run_whoever_looks(
+def test_a_run_for_later_that_gets_no_documents_ends_an_hour_after_its_time(lifecycle: Lifecycle, runs: Runs) -> None:
+    """As where the gateway died once the run was accepted, or nobody adds to one that was left open."""
+    raw: Any = lifecycle.client
+    begins = time.time() + 7 * 86400
+    run, _ = runs.submit(RunSubmission("night", replace(WORK, not_before=begins), documents=3))
+    member, opened = f"acme|{run.id}", lifecycle.keys("open_runs")
+    assert raw.zscore(opened, member) == pytest.approx(begins + 3600, abs=60)
+    raw.zadd(lifecycle.keys("scheduled"), {member: 1})
+    lifecycle.care()
+    assert runs.get("acme", run.id).state is State.WAITING
+    raw.zadd(opened, {member: 1})
+    lifecycle.care()
+    assert runs.get("acme", run.id).state is State.SUCCEEDED
+    assert not raw.exists(lifecycle.keys("live_runs", tenant="acme"), opened)
+
+
+def test_a_run_for_later_takes_documents_until_an_hour_after_its_time(
     lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]
 ) -> None:
     raw: Any = lifecycle.client
-    upload(2)
-    schedules, others = Schedules(lifecycle), Schedules(lifecycle)
-    rule = Recurrence(zone="Europe/London", start=schedules.now(), cron="0 * * * *")
-    kept = schedules.add("hourly", rule, Missed.ONCE, WORK)
-    assert schedules.fire() == 0
-    due = int(schedules.now()) // 3600 * 3600
-    raw.hset(lifecycle.keys("schedule", tenant="acme", id=kept.id), "next", str(due))
-    raw.zadd(lifecycle.keys("schedules"), {f"acme|{kept.id}": due})
-    stale = others.get("acme", kept.id)
-    assert schedules.fire() == 1
-    with pytest.raises(Conflict):  # another caretaker that looked before the first one fired
-        others._fire(stale, schedules.now())
-    assert schedules.fire() == 0
-    (run,) = runs.list("acme", schedule=kept.id).rows
-    assert (run.due, run.total, run.name) == (due, 2, "hourly")
-    kept = schedules.get("acme", kept.id)
-    assert (kept.last_run, kept.last_due, kept.next_due) == (run.id, due, due + 3600)
+    begins = time.time() + 7 * 86400
+    run, _ = runs.submit(RunSubmission("night", replace(WORK, not_before=begins)))
+    runs.add("acme", run.id, upload(1))
+    assert raw.zscore(lifecycle.keys("open_runs"), f"acme|{run.id}") == pytest.approx(begins + 3600, abs=60)
     runs.cancel("acme", run.id)
-    schedules.remove("acme", kept.id)
-    assert schedules.list("acme").rows == []
-    assert not raw.exists(lifecycle.keys("schedules"))
-
-
-def test_a_pause_of_a_schedule_is_no_missed_time(lifecycle: Lifecycle) -> None:
-    raw: Any = lifecycle.client
-    schedules = Schedules(lifecycle)
-    kept = schedules.add("daily", Recurrence(zone="UTC", start=schedules.now(), cron="0 3 * * *"), Missed.ALL, WORK)
-    assert schedules.pause("acme", kept.id).next_times(3) == []
-    # As if it had been made, and paused, days ago.
-    raw.hset(lifecycle.keys("schedule", tenant="acme", id=kept.id), "created", str(kept.created - 3 * 86400))
-    resumed = schedules.resume("acme", kept.id)
-    assert resumed.next_due == kept.next_due
-    assert schedules.fire() == 0
-    schedules.remove("acme", kept.id)
+    assert not raw.exists(lifecycle.keys("open_runs"))

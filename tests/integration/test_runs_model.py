@@ -30,6 +30,7 @@ PROBLEM = {"type": "urn:x", "title": "x", "status": 500, "code": "broken", "deta
 ENDS = ("succeeded", "failed", "cancelled", "expired")
 WINDOW = 2
 DOCUMENTS = 6
+LATER = 4e9  # 2096, when no test runs
 
 
 def machine(url: str) -> type[RuleBasedStateMachine]:
@@ -53,13 +54,22 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                 self.raw.hset(self.keys("document", tenant="acme", id=document), mapping={"name": document})
 
         def teardown(self) -> None:
-            """Whatever was left behind can be ended, and then nothing without an end is left."""
-            for run in self.added:
+            """Whatever was left behind can be ended or ends by itself, and then nothing without an end is left."""
+            cancelled = list(self.added)[1::2]
+            for run in cancelled:
                 self.store.cancel("acme", run)
             self.lifecycle.care(dead_workers=["w1", "w2"])
-            for run in self.added:
+            for run in cancelled:
                 assert self.store.get("acme", run).state.final, "a cancelled run ends once its workers are gone"
-            self.lifecycle.care()
+            for run in self.added:
+                if not self.store.get("acme", run).state.final:
+                    self.store.resume("acme", run)
+            self.time_comes()
+            self.an_hour_passes()
+            while claim := self._claim("w1"):
+                self._end(claim, "succeeded")
+            for run in self.added:
+                assert self.store.get("acme", run).state.final, "a run ends by itself whoever it was left by"
             for queue in ("extract.any", "analyze.any"):
                 self.raw.delete(self.keys("tickets", queue=queue))
             for lane in LANES:
@@ -70,14 +80,17 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             self.raw.close()
             assert not leaked, leaked
 
-        @rule(target=runs, count=st.integers(0, DOCUMENTS), seal=st.booleans())
-        def submit(self, count: int, seal: bool) -> Any:
+        @rule(target=runs, count=st.just(0) | st.integers(1, DOCUMENTS), seal=st.booleans(), later=st.booleans())
+        def submit(self, count: int, seal: bool, later: bool) -> Any:
+            """Without documents it is as if the gateway died between the run and its first documents."""
             if len(self.added) > 2:
                 return multiple()
-            work = Submission("acme", JobType.REVIEW, {"playbook": "x"}, plan=PLAN)
+            begins = LATER if later else None
+            work = Submission("acme", JobType.REVIEW, {"playbook": "x"}, plan=PLAN, not_before=begins)
             run, _ = self.store.submit(RunSubmission("run", work))
             known = [name for name in self.documents if self.raw.exists(self.keys("document", tenant="acme", id=name))]
-            self.store.add("acme", run.id, known[:count])
+            if count:
+                self.store.add("acme", run.id, known[:count])
             self.added[run.id] = known[:count]
             if seal:
                 self.seal(run.id)
@@ -175,9 +188,13 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
 
         @rule()
         def an_hour_passes(self) -> None:
-            for member in self.raw.zrange(self.keys("open_runs"), 0, -1):
+            for member, score in self.raw.zrange(self.keys("open_runs"), 0, -1, withscores=True):
+                run = member.partition("|")[2]
+                if self.store.get("acme", run).state is State.SCHEDULED:
+                    assert score > LATER, "a run that has not begun may get documents"
+                    continue
                 self.raw.zadd(self.keys("open_runs"), {member: 1})
-                self.sealed.add(member.partition("|")[2])
+                self.sealed.add(run)
             self.lifecycle.care()
 
         @rule()
@@ -218,6 +235,8 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             under_way: set[str] = set()
             for run in self.added:
                 live = {str(row.job): row for row in self.store.documents("acme", run) if row.state == "running"}
+                if self.store.get("acme", run).state is State.SCHEDULED:
+                    assert not live, "a run begins before its time"
                 held = run in self.paused and self.store.get("acme", run).paused
                 for row in (live[job] for job in live.keys() - self.under_way):
                     assert not held, "a paused run begins a document"
@@ -244,6 +263,8 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                 if record.state.final:
                     assert done
                     assert (record.state is State.SUCCEEDED) <= (record.succeeded == record.total)
+                elif record.state is State.SCHEDULED:
+                    assert record.active == 0
                 elif done:
                     assert not record.sealed, "nothing is left to do, but the run has not ended"
                 elif record.active == 0:
