@@ -10,25 +10,34 @@ over code points. The part of the syntax that is taken:
 
 Refused, each with its reason: ``* + {m,}`` (no upper bound, so one odd document could stall a worker), lazy and
 possessive repeats, anchors, look-around, back-references, named groups and flags; a pattern that may match nothing,
-that needs no character besides white space, that may match more than :data:`MAX_LENGTH` characters, or that can match
-in more than :data:`MAX_WAYS` ways from one place (the bound on backtracking).
+that needs no character besides white space, that may match more than :data:`MAX_LENGTH` characters, whose ranges span
+more than :data:`MAX_SPANNED` characters, or that can match in more than :data:`MAX_WAYS` ways from one place (the bound
+on backtracking).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 MAX_LENGTH = 512
 MAX_WAYS = 1000
 MAX_SOURCE = 1000
+MAX_SPANNED = 1_000_000
+"""Characters in all ranges of a pattern: `re` takes a third of a microsecond for each, to compile for `IGNORECASE`."""
 
 WHITE_SPACE = "".join(re.findall(r"\s", "".join(map(chr, range(0x3001)))))
 """Every character that ``str.isspace`` and ``\\s`` know; all of them lie below U+3001."""
 
 # Characters on which alternatives are compared when ways are counted: a bound on cost, not on meaning.
 _SAMPLE = "".join(map(chr, range(0x250))) + WHITE_SPACE + "ΑαΣσς§–—‘’“”€Жж漢\u212a\U0001f600"
+# What is kept about sets: those of a playbook or two, and not of every playbook that was ever tried.
+_KEPT = 1024
+_ONE = r"(?:\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\])"
+_WRITTEN = re.compile(_ONE, re.DOTALL)
+_RANGE = re.compile(f"({_ONE})-({_ONE})", re.DOTALL)
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ ")
 
 
@@ -105,7 +114,38 @@ def lengths(node: Node) -> tuple[int, int]:
             return min(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
 
 
-@cache
+def characters(node: Node) -> Iterator[Chars]:
+    """The sets of a pattern, in its order."""
+    match node:
+        case Chars():
+            yield node
+        case Boundary():
+            pass
+        case Repeat(item):
+            yield from characters(item)
+        case Sequence(parts) | Choice(parts):
+            for part in parts:
+                yield from characters(part)
+
+
+def code_points(source: str) -> list[int]:
+    r"""The code points that the set ``source`` is written with, the ends of its ranges among them; ``w`` for ``\w``."""
+    return [_code(written) for written in _WRITTEN.findall(source)]
+
+
+def spanned(source: str) -> int:
+    """How many characters the ranges of the set ``source`` have; above U+FFFF `re` takes them as they are."""
+    if not source.startswith("["):
+        return 0
+    pairs = [(_code(start), _code(end)) for start, end in _RANGE.findall(source[1:-1])]
+    return sum(max(0, min(end, 0xFFFF) - start + 1) for start, end in pairs)
+
+
+def _code(written: str) -> int:
+    return int(written[2:], 16) if written[:2] in (r"\x", r"\u") else ord(written[-1])
+
+
+@lru_cache(_KEPT)
 def white_members(source: str) -> str:
     """The white space that the character set ``source`` takes."""
     return "".join(re.findall(source, WHITE_SPACE, re.IGNORECASE))
@@ -126,7 +166,7 @@ def names_text(node: Node) -> bool:
             return all(names_text(branch) for branch in branches)
 
 
-@cache
+@lru_cache(_KEPT)
 def _sample(source: str) -> frozenset[str]:
     return frozenset(re.findall(source, _SAMPLE, re.IGNORECASE))
 
@@ -184,6 +224,11 @@ def parse_pattern(source: str) -> Pattern:
     if len(source) > MAX_SOURCE:
         raise PatternError(f"the pattern has {len(source)} characters, the limit is {MAX_SOURCE}")
     tree = _Reader(source).read()
+    if sum(spanned(chars.source) for chars in characters(tree)) > MAX_SPANNED:
+        raise PatternError(
+            f"the ranges of the pattern span more than {MAX_SPANNED:,} characters together; "
+            r"write `\w`, `\W` or `[^…]` for wide sets"
+        )
     shortest, longest = lengths(tree)
     if shortest == 0:
         raise PatternError("the pattern can match nothing at all; make at least one part of it mandatory")
@@ -212,7 +257,7 @@ class _Reader:
         if self.at < len(self.source):
             raise self.error("this `)` closes no group; write `\\)` for the character")
         try:
-            re.compile(self.source, re.IGNORECASE)
+            re.compile(self.source)  # says the same as with IGNORECASE, and does not go through each range for it
         except (re.error, OverflowError) as error:  # what the reader lets through, `re` must take too
             raise PatternError(str(error)) from None
         return tree

@@ -10,11 +10,14 @@ from yaml.composer import Composer
 from yaml.cyaml import CSafeLoader
 
 from services.errors import InvalidRequest
-from services.patterns import Pattern, PatternError, parse_pattern
+from services.patterns import Pattern, PatternError, characters, parse_pattern, spanned
 
 MAX_BYTES: Final = 8 << 20
 MAX_NODES: Final = 250_000
 """Bytes of a playbook, and its keys, values and lists: reading and checking take some 20 µs for each."""
+MAX_SETS: Final = 1000
+MAX_SPANNED: Final = 10_000_000
+"""Different sets in all patterns, and characters in all their ranges: Chinese ideographs as a range are 21,000."""
 _CODE: Final = "playbook_invalid"
 
 
@@ -150,10 +153,27 @@ def checked(node: yaml.Node, what: str, form: str, words: str) -> str:
     return value
 
 
-def read_pattern(node: yaml.Node) -> Pattern:
-    """The pattern of a node."""
-    source = scalar(node, "a pattern")
-    try:
-        return parse_pattern(source)
-    except PatternError as error:
-        raise refusal(node, f"pattern `{source}`: {error}") from None
+class PatternReader:
+    """Reads the patterns of one playbook; the one with which they would take too long together is refused."""
+
+    def __init__(self) -> None:
+        self._sets: set[str] = set()
+        self._spanned = 0
+
+    def read(self, node: yaml.Node) -> Pattern:
+        """The pattern of a node."""
+        source = scalar(node, "a pattern")
+        try:
+            pattern = parse_pattern(source)
+        except PatternError as error:
+            raise refusal(node, f"pattern `{source}`: {error}") from None
+        sets = [chars.source for chars in characters(pattern.tree) if chars.source.startswith("[")]
+        self._sets.update(sets)
+        self._spanned += sum(map(spanned, sets))
+        if len(self._sets) > MAX_SETS:
+            raise refusal(node, f"the patterns have more than {MAX_SETS:,} different sets `[…]`; split the playbook")
+        if self._spanned > MAX_SPANNED:
+            raise refusal(
+                node, f"the ranges of the patterns span more than {MAX_SPANNED:,} characters; split the playbook"
+            )
+        return pattern

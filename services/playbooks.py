@@ -38,7 +38,7 @@ from typing import Literal as OneOf
 import yaml
 
 from services.patterns import Pattern
-from services.playbook_yaml import Mapping, checked, compose, read_pattern, refusal, scalar
+from services.playbook_yaml import Mapping, PatternReader, checked, compose, refusal, scalar
 from services.rules import Rule, read_rules
 
 MAX_LITERAL = 200
@@ -166,8 +166,9 @@ def _read_playbook(root: yaml.Node) -> Playbook:
     categories: dict[str, Category] = {}
     titles: set[str] = set()
     literals = patterns = 0
+    reader = PatternReader()
     for node in top.items("categories"):
-        category = _read_category(node)
+        category = _read_category(node, reader)
         if category.id in categories:
             raise refusal(node, f"the id `{category.id}` stands twice")
         if category.title in titles:
@@ -184,17 +185,17 @@ def _read_playbook(root: yaml.Node) -> Playbook:
         titles.add(category.title)
     if not categories:
         raise refusal(root, "the playbook has no categories")
-    rules = read_rules(top.items("rules"), categories)
+    rules = read_rules(top.items("rules"), categories, reader)
     return Playbook(name=name, title=top.text("title", name), categories=tuple(categories.values()), rules=rules)
 
 
-def _read_category(node: yaml.Node) -> Category:
+def _read_category(node: yaml.Node, reader: PatternReader) -> Category:
     raw = Mapping(node, "a category", "id title description kind weight required literals patterns risk")
     ident = checked(raw.need("id"), "`id`", r"[a-z0-9_]{1,64}", "up to 64 lower-case letters, digits and _")
     kind = cast(Kind, raw.choice("kind", ("clause", "personal_data", "anchor"), "clause"))
     weight = checked(raw.need("weight"), "`weight`", r"0|1|0?\.[0-9]{1,9}|1\.0{1,9}", "a number from 0 to 1")
     literals = _distinct(raw.items("literals"), _read_literal, lambda item: canonical(item.text))
-    patterns = _distinct(raw.items("patterns"), read_pattern, lambda item: item.source)
+    patterns = _distinct(raw.items("patterns"), reader.read, lambda item: item.source)
     written = {literal.text for literal in literals}
     for item, pattern in zip(raw.items("patterns"), patterns, strict=True):
         if pattern.source in written:

@@ -33,7 +33,7 @@ from typing import Literal as OneOf
 import yaml
 
 from services.patterns import Pattern
-from services.playbook_yaml import Mapping, checked, read_pattern, refusal, scalar
+from services.playbook_yaml import Mapping, PatternReader, checked, refusal, scalar
 
 RuleKind = OneOf["required", "forbidden", "limit", "one_of"]
 Severity = OneOf["low", "medium", "high"]
@@ -104,12 +104,12 @@ class Rule:
         }
 
 
-def read_rules(nodes: list[yaml.Node], categories: Collection[str]) -> tuple[Rule, ...]:
+def read_rules(nodes: list[yaml.Node], categories: Collection[str], patterns: PatternReader) -> tuple[Rule, ...]:
     """The rules of a playbook with these category ids; raises ``InvalidRequest`` naming line and reason."""
     rules: dict[str, Rule] = {}
     total = 0
     for node in nodes:
-        rule = _read_rule(node, categories)
+        rule = _read_rule(node, categories, patterns)
         if rule.id in rules:
             raise refusal(node, f"the rule `{rule.id}` stands twice")
         if any(rule.title == other.title for other in rules.values()):
@@ -123,7 +123,7 @@ def read_rules(nodes: list[yaml.Node], categories: Collection[str]) -> tuple[Rul
     return tuple(rules.values())
 
 
-def _read_rule(node: yaml.Node, categories: Collection[str]) -> Rule:
+def _read_rule(node: yaml.Node, categories: Collection[str], patterns: PatternReader) -> Rule:
     raw = Mapping(node, "a rule", _KEYS)
     ident = checked(raw.need("id"), "`id`", r"[a-z0-9_]{1,64}", "up to 64 lower-case letters, digits and _")
     kind = cast(RuleKind, raw.choice("kind", KINDS))
@@ -141,9 +141,9 @@ def _read_rule(node: yaml.Node, categories: Collection[str]) -> Rule:
         category=category,
         severity=cast(Severity, raw.choice("severity", tuple(SEVERITIES))),
         reason=raw.text("reason"),
-        where=tuple(read_pattern(item) for item in raw.items("where")),
-        also=tuple(read_pattern(item) for item in raw.items("also")),
-        unless=tuple(read_pattern(item) for item in raw.items("unless")),
+        where=tuple(map(patterns.read, raw.items("where"))),
+        also=tuple(map(patterns.read, raw.items("also"))),
+        unless=tuple(map(patterns.read, raw.items("unless"))),
         at_least=least,
         at_most=most,
         values=tuple(_read_value(item) for item in raw.items("values")),

@@ -13,7 +13,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from services.patterns import Boundary, Chars, Choice, Node, Pattern, Repeat, lengths, names_text, white_members
+from services.patterns import (
+    Boundary,
+    Chars,
+    Choice,
+    Node,
+    Pattern,
+    Repeat,
+    characters,
+    lengths,
+    names_text,
+    white_members,
+)
 from services.patterns import Sequence as InOrder
 from services.playbooks import Literal, Playbook, canonical
 from shaders.alphabet import WHITE, Alphabet, literal_members, pattern_members
@@ -67,7 +78,7 @@ class ScanPlan:
             for term in (*category.literals, *category.patterns)
         ]
         sources = {
-            node.source for term in self.terms if isinstance(term.term, Pattern) for node in _chars(term.term.tree)
+            node.source for term in self.terms if isinstance(term.term, Pattern) for node in characters(term.term.tree)
         }
         letters = {char for term in self.terms if isinstance(term.term, Literal) for char in canonical(term.term.text)}
         members = [literal_members(char) for char in sorted(letters - {" "})]
@@ -87,19 +98,6 @@ class ScanPlan:
 
     def _literal(self, literal: Literal) -> Sets:
         return tuple(self._symbols[char] for char in canonical(literal.text))
-
-
-def _chars(node: Node) -> Iterator[Chars]:
-    match node:
-        case Chars():
-            yield node
-        case Boundary():
-            pass
-        case Repeat(item):
-            yield from _chars(item)
-        case InOrder(parts) | Choice(parts):
-            for part in parts:
-                yield from _chars(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +143,7 @@ class _Finder:
         for code in range(32, 127):
             self.weights[int(alphabet.table[code])] += _FREQUENCY.get(chr(code).lower(), 5) / 3200
         self.weights[WHITE] = 0.16
+        self._symbols: dict[str, frozenset[int]] = {}
 
     def best(self, node: Node) -> list[Factor]:
         """The rarest factors of which every match of ``node`` holds at least one."""
@@ -206,7 +205,9 @@ class _Finder:
         if white or not low:
             walk.gap(low, high)
             return
-        symbols = self.alphabet.symbols_of(pattern_members(source))
+        symbols = self._symbols.get(source) or self._symbols.setdefault(
+            source, self.alphabet.symbols_of(pattern_members(source))
+        )
         copies = min(low, self.longest)
         start, end = walk.low, walk.high
         for _ in range(copies):

@@ -40,12 +40,17 @@ def write_tiny_model(
     contrast: float = 6.0,
     layers: int = 2,
     width: int = 64,
+    architecture: str = "llama",
+    pooling: gguf.PoolingType | None = None,
 ) -> Path:
-    """Write a model of ``width`` dimensions to ``path``; ``contrast`` sets the logits apart from each other."""
+    """Write a model of ``width`` dimensions to ``path``; ``contrast`` sets the logits apart from each other.
+
+    ``pooling`` makes an embedding model of it.
+    """
     hidden, heads, kv_heads = 2 * width, 4, 2
     random = np.random.default_rng(seed)
     tokens, scores, kinds = vocabulary()
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("Tiny Random")
     writer.add_license("Apache-2.0")
     writer.add_context_length(CONTEXT)
@@ -66,6 +71,8 @@ def write_tiny_model(
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(True)
     writer.add_add_space_prefix(False)
+    if pooling is not None:
+        writer.add_pooling_type(pooling)
     if template is not None:
         writer.add_chat_template(template)
 

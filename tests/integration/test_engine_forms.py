@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from services.models import Catalog
 from services.settings import Settings
 from tests.tiny_model import CONTEXT, write_tiny_model
 from workers.engines.base import Sampling
+from workers.engines.grammars import Grammar
 from workers.engines.llama import LlamaGeneration
 from workers.engines.registry import Engines
 from workers.tasks.tool_calls import Tools
@@ -48,6 +50,26 @@ def test_a_broken_grammar_is_refused(engine: LlamaGeneration) -> None:
         with pytest.raises(InvalidRequest) as caught:
             engine.generate("deed", bad)
         assert caught.value.code == "grammar_invalid"
+
+
+def test_finished_json_is_checked_by_the_thread_that_asked(
+    engine: LlamaGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client's schema makes of the check can hold up that thread alone, never the engine's."""
+    checked_by: list[threading.Thread] = []
+
+    def check(grammar: Grammar, text: str) -> None:
+        checked_by.append(threading.current_thread())
+        grammar_check(grammar, text)
+
+    grammar_check = Grammar.validate
+    monkeypatch.setattr(Grammar, "validate", check)
+    for schema in (
+        {"type": "string", "pattern": "^a{3}$"},
+        {"type": "object", "patternProperties": {"^[xy]$": {"const": 1}}, "additionalProperties": False},
+    ):
+        assert engine.generate("deed", Sampling(max_tokens=60, json_schema=schema)).finish_reason == "stop"
+    assert checked_by == [threading.current_thread()] * 2
 
 
 @pytest.mark.parametrize("choice", ["required", "clock", "auto"])

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 
 from services.gguf_header import read_header
@@ -20,6 +21,7 @@ from tests.tiny_model import write_tiny_model
 from workers.engines.demo_weights import GEMMA, install_demo_models
 from workers.engines.dry_run import dry_run
 from workers.engines.memory import Shape, cache_bytes, compute_bytes
+from workers.engines.plan import Budget, embedding_shape, plan_embedding
 
 TENTH = 0.1
 
@@ -36,6 +38,22 @@ def test_the_header_tells_what_llama_cpp_reserves(tmp_path: Path, model: ModelSh
     both = cache_bytes(header, shape) + compute_bytes(header, shape)
     assert both == pytest.approx(told.cache + told.host_compute, rel=TENTH)
     assert told.outputs == pytest.approx(16 * model.vocabulary * 4, abs=2**15)
+
+
+@pytest.mark.parametrize(("architecture", "cached"), [("llama", True), ("qwen2", True), ("dream", False)])
+def test_an_embedding_model_has_a_cache_where_llama_cpp_gives_it_one(
+    tmp_path: Path, architecture: str, cached: bool
+) -> None:
+    path = write_tiny_model(
+        tmp_path / "pooled.gguf", layers=8, width=256, architecture=architecture, pooling=gguf.PoolingType.LAST
+    )
+    header = read_header(path)
+    assert header.kind == "embed"
+    planned = plan_embedding(header, 0, Budget(host=2**34))
+    told = dry_run(path, embedding_shape(planned))
+    assert told
+    assert planned.cache_bytes == told.cache
+    assert bool(told.cache) == cached
 
 
 def test_a_model_that_llama_cpp_refuses_has_no_dry_run(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -176,3 +178,33 @@ def test_a_clause_without_a_trained_head_is_a_firms_own() -> None:
     # health_data is personal data in the default playbook, which no head finds.
     assert own_clauses(playbook) == {"rent_review", "health_data"}
     assert own_clauses(default_playbook()) == set()
+
+
+def category(ident: str, patterns: list[str]) -> dict[str, object]:
+    return {"id": ident, "title": ident, "weight": 0.5, "patterns": patterns}
+
+
+def sets_from(code: int, count: int) -> str:
+    return "".join(f"[{chr(place)}{chr(place + 1)}]" for place in range(code, code + count))
+
+
+def test_only_so_many_different_sets() -> None:
+    """Each is compared with every character that a playbook names, so their number decides how long a plan takes."""
+    patterns = [sets_from(0x4E00 + 100 * part, 100) for part in range(10)]
+    content: dict[str, Any] = {"name": "x", "categories": [category("a", patterns), category("b", patterns)]}
+    assert len(load_playbook(yaml.safe_dump(content)).categories) == 2, "the same sets count once"
+    more = content | {"categories": [*content["categories"], category("c", ["[xy]"])]}
+    rule = {"id": "r", "title": "R", "kind": "required", "category": "a", "severity": "low", "reason": "Why."}
+    ruled = content | {"rules": [rule | {"where": ["[xy]"]}]}
+    for text in (yaml.safe_dump(more), yaml.safe_dump(ruled)):
+        with pytest.raises(InvalidRequest) as caught:
+            load_playbook(text)
+        line = 1 + text[: text.index("[xy]")].count("\n")
+        assert caught.value.detail.startswith(f"line {line}: the patterns have more than 1,000 different sets")
+
+
+def test_ranges_span_only_so_many_characters() -> None:
+    wide = ["[!-龥]" * 22 + str(number) for number in range(12)]
+    assert load_playbook(yaml.safe_dump({"name": "x", "categories": [category("a", wide[:10])]}))
+    with pytest.raises(InvalidRequest, match="span more than 10,000,000 characters; split"):
+        load_playbook(yaml.safe_dump({"name": "x", "categories": [category("a", wide)]}))

@@ -20,6 +20,7 @@ from services.patterns import WHITE_SPACE, PatternError, lengths, parse_pattern
         (r"(\d{1,3}\.){3}\d{1,3}", 15),
         (r"(?:\d[ -]?){13}", 26),
         (r"[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,5}[a-z]{2,24}\b", 409),
+        ("[一-鿿]{1,20}律师事务所", 25),
     ],
 )
 def test_taken(source: str, longest: int) -> None:
@@ -79,6 +80,8 @@ def test_taken(source: str, longest: int) -> None:
         (r"[\w.]{1,60}[\w-]{1,60}x", "catastrophic"),
         ("(" * 30 + "a" + ")" * 30, "20 deep"),
         ("a" * 1001, "limit is 1000"),
+        ("[!-龥]" * 24 + "[^!-龥]{3}" * 24, "span more than 1,000,000 characters"),
+        (r"[\x21-\uFFFE]" * 16, "span more than 1,000,000 characters"),
     ],
 )
 def test_refused(source: str, reason: str) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from services.errors import InvalidRequest, ModelError
+from services.errors import InvalidRequest
 from workers.engines.base import Sampling
+from workers.engines.conformance import validate
 
 MAX_BYTES: Final = 64 * 1024
 MAX_SCHEMA_DEPTH: Final = 48
@@ -38,7 +39,7 @@ class Grammar:
     schema: dict[str, Any] | None = None
 
     def validate(self, text: str) -> None:
-        """Raise ``ModelError`` ``schema_violated`` where ``text`` is no JSON that satisfies the schema, if any."""
+        """Check ``text`` against the schema, if any. Raises as :func:`~workers.engines.conformance.validate`."""
         if self.schema is not None:
             validate(self.schema, text)
 
@@ -82,10 +83,11 @@ def check_schema(schema: dict[str, Any]) -> str:
     if _depth(schema) > MAX_SCHEMA_DEPTH:
         raise InvalidRequest(f"The JSON schema is nested deeper than {MAX_SCHEMA_DEPTH}.", code="schema_unsupported")
     try:
-        text = json.dumps(schema, allow_nan=False)
+        text = json.dumps(schema, allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"The JSON schema is no JSON: {error}.", code="schema_invalid") from error
-    if len(text) > MAX_BYTES:
+    if size > MAX_BYTES:
         raise InvalidRequest(f"The JSON schema is longer than {MAX_BYTES:,} bytes.", code="schema_unsupported")
     for reference in _references(schema):
         if not reference.startswith("#"):
@@ -95,7 +97,8 @@ def check_schema(schema: dict[str, Any]) -> str:
             )
     jsonschema: Any = importlib.import_module("jsonschema")
     try:
-        jsonschema.Draft202012Validator.check_schema(schema)
+        # Without the check of formats, which would compile patterns by Python's `re`; llguidance reads them itself.
+        jsonschema.Draft202012Validator.check_schema(schema, format_checker=None)
     except jsonschema.SchemaError as error:
         raise InvalidRequest(f"The JSON schema is invalid: {error.message}.", code="schema_invalid") from error
     llguidance: Any = importlib.import_module("llguidance")
@@ -138,17 +141,3 @@ def _references(value: object) -> Iterator[str]:
                 yield item
     for child in _children(cast(object, value)):
         yield from _references(child)
-
-
-def validate(schema: dict[str, Any], text: str) -> None:
-    """Raise ``ModelError`` ``schema_violated`` where ``text`` is no JSON that satisfies ``schema``."""
-    jsonschema: Any = importlib.import_module("jsonschema")
-    # Patterns were enforced by the mask in linear time; Python's `re` could be made to run for years by them.
-    lax = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": None, "patternProperties": None})
-    try:
-        problem = next(lax(schema).iter_errors(json.loads(text)), None)
-        reason = None if problem is None else str(problem.message)
-    except ValueError as error:
-        reason = str(error)
-    if reason is not None:
-        raise ModelError(f"The generated JSON does not satisfy the schema: {reason[:300]}", code="schema_violated")

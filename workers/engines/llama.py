@@ -152,6 +152,8 @@ class LlamaGeneration:
             # Also where a callback raised: the sequence must not go on for nobody.
             self._cancel(request)
             raise
+        if matcher is not None and generation.finish_reason == "stop":
+            matcher.grammar.validate(generation.text)
         if sampling.logprobs is None:
             return generation
         return replace(generation, logprobs=tuple(self._spelled(logprob) for logprob in request.chooser.logprobs))

@@ -22,6 +22,12 @@ _PATTERNS: Final = {
     "llama4": 4,
 }  # fmt: skip
 _WINDOWS: Final = {"gemma2": 4096, "exaone4": 4096, "llama4": 8192}
+# Diffusion and encoder models see all of a text at once and keep nothing of it; every other architecture gets a cache
+# from llama.cpp, those of embedding models that were made of a language model (`llama`, `qwen3`, …) too.
+_CACHELESS: Final = frozenset({
+    "bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert", "eurobert", "modern-bert",
+    "gemma-embedding", "wavtokenizer-dec", "dream", "llada", "llada-moe", "rnd1",
+})  # fmt: skip
 # The vocabulary's strings and tables in the process, measured with Gemma's 262,144 tokens.
 TOKEN_BYTES: Final = 150
 # What CUDA takes beside llama.cpp's buffers once a model computes: its libraries' work space and the loaded kernels;
@@ -133,7 +139,7 @@ def _slides(header: GgufHeader, layer: int) -> bool:
 
 
 def _layer_cache(header: GgufHeader, shape: Shape, layer: int) -> int:
-    if header.kind == "embed" or layer >= header.layers - header.number("attention.shared_kv_layers"):
+    if header.architecture in _CACHELESS or layer >= header.layers - header.number("attention.shared_kv_layers"):
         return 0
     own = f"{header.architecture}.attention.head_count_kv" in header.metadata
     heads = header.number("attention.head_count_kv" if own else "attention.head_count", layer)

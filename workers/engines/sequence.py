@@ -105,11 +105,11 @@ class Sequence:
             self.reason = "stop"
 
     def finish(self, reason: FinishReason) -> None:
-        """Hand the result over. Raises ``ModelError`` where finished text is not in its form."""
+        """Hand the result over. Raises ``ModelError`` where the text ends before its grammar does."""
         self._show(self._stream.finish())
         text = self._stream.text
         if reason == "stop" and self.request.matcher is not None:
-            self.request.matcher.validate(text)
+            self.request.matcher.finish()
         # A stop string may also be completed by the very last bytes, after the token count ran out.
         found: FinishReason = "stop" if self._stream.stopped else reason
         self.request.events.put(Generation(text, len(self.request.prompt), self.produced, found))

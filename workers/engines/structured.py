@@ -1,6 +1,7 @@
 """Holds generated text to a grammar while it is written: llguidance says which tokens may follow, all others go.
 
-The calling thread checks and compiles (``workers/engines/grammars.py``), the engine thread masks and accepts.
+The calling thread checks and compiles (``workers/engines/grammars.py``), the engine thread masks and accepts; what it
+finished is validated by the calling thread again, so that no schema can hold up the others.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ _CEILINGS: Final = np.where(
 
 
 class Matcher:
-    """Follows one generation through its grammar; used by one thread at a time after it was built."""
+    """Follows one generation through its ``grammar``; used by the engine thread alone after it was built."""
 
     def __init__(self, matcher: Any, grammar: Grammar, vocab_size: int) -> None:
         self._matcher = matcher
-        self._grammar = grammar
+        self.grammar = grammar
         self._mask = np.zeros((vocab_size + 31) // 32, np.int32)
         self._raise_error()
 
@@ -53,16 +54,15 @@ class Matcher:
         """Whether the text is finished and nothing may follow."""
         return bool(self._matcher.is_stopped())
 
-    def validate(self, text: str) -> None:
-        """Raise ``ModelError`` ``schema_violated`` where the finished ``text`` is not what was asked for."""
+    def finish(self) -> None:
+        """Raise ``ModelError`` ``schema_violated`` where the text may not end here."""
         if not self._matcher.is_accepting():
             raise ModelError("The generated text ends before its grammar does.", code="schema_violated")
-        self._grammar.validate(text)
 
     def _raise_error(self) -> None:
         if self._matcher.is_error():
             reason = str(self._matcher.get_error()).splitlines()[0][:300]
-            raise InvalidRequest(f"{self._grammar.name} is too complex to hold to: {reason}", code="schema_unsupported")
+            raise InvalidRequest(f"{self.grammar.name} is too complex to hold to: {reason}", code="schema_unsupported")
 
 
 def exclude(logits: NDArray[np.float32], matchers: Sequence[Matcher | None]) -> dict[int, Exception]:

@@ -10,7 +10,8 @@ import json
 from typing import Any, cast
 
 from workers.engines.base import OnText
-from workers.engines.grammars import COMPACT, check_schema, validate
+from workers.engines.conformance import validate
+from workers.engines.grammars import COMPACT, check_schema
 
 _INSTRUCTION = (
     "You can call one of these functions:\n{tools}\n"
@@ -58,7 +59,7 @@ class Tools:
         return show
 
     def called(self, text: str, job: str) -> list[dict[str, str]]:
-        """The calls in a finished answer, with their arguments as JSON. Raises ``ModelError`` ``schema_violated``."""
+        """The calls in a finished answer, with their arguments as JSON. Raises as :func:`validate`."""
         if not text.startswith("{"):
             return []
         validate(self._schema, text)
