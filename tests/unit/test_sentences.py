@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +56,16 @@ def test_nothing_is_lost_but_white_space_and_scraps(text: str) -> None:
 )
 def test_monotonous_texts_are_parted_in_linear_time(text: str) -> None:
     assert all(end - start <= MOST for start, end in find_sentences(DocumentText("txt", text, (), ())))
+
+
+@pytest.mark.parametrize("run", [")", '"', "]’", "(", '."', ". (", "\n)", ";"])
+def test_no_run_of_signs_takes_the_square_of_its_length(run: str) -> None:
+    code = (
+        "import sys; from services.texts import DocumentText; from workers.analysis.sentences import find_sentences; "
+        "find_sentences(DocumentText('txt', sys.argv[1] * (2_000_000 // len(sys.argv[1])), (), ()))"
+    )
+    # Seconds; the square of two million would be hours within the one call of a regular expression.
+    subprocess.run([sys.executable, "-c", code, run], check=True, timeout=120)
 
 
 def test_long_sentences_are_parted_at_blanks() -> None:

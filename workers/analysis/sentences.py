@@ -22,7 +22,7 @@ MOST: Final = 1500
 _BORDER: Final = re.compile(
     r"""(?P<stop>(?<=[.!?])["”’')\]]*+)(?P<blank>\s++)(?=["“‘'(\[]*+[A-ZÀ-ÖØ-Þ0-9])"""
     r"""|(?P<item>;)\s++"""
-    r"""|["”’')\]]*+\n\s*\n\s*+"""
+    r"""|(?<!["”’')\]])["”’')\]]*+\n\s*\n\s*+"""  # a run of closing signs is tried once, from its start
 )
 # What a full stop belongs to without ending a sentence: abbreviations, initials, numbers of sections.
 _ABBREVIATION: Final = re.compile(
