@@ -39,7 +39,7 @@ def test_a_text_is_parted(text: str, parts: list[str]) -> None:
     assert sentences(text) == parts
 
 
-@given(st.text(st.sampled_from('aB1. ;:!?\n\f\t"”)§\u2003\U0001f600'), max_size=300) | st.text(max_size=200))
+@given(st.text(st.sampled_from('aB1. ;:!?\n\r\f\t"”)§\u2003\U0001f600'), max_size=300) | st.text(max_size=200))
 def test_nothing_is_lost_but_white_space_and_scraps(text: str) -> None:
     spans = find_sentences(DocumentText("txt", text, (), ()))
     last = 0
@@ -49,6 +49,26 @@ def test_nothing_is_lost_but_white_space_and_scraps(text: str) -> None:
         assert all(len(scrap) < LEAST + 1 for scrap in text[last:start].split())
         last = end
     assert all(LEAST <= end - start <= MOST and text[start:end].strip() == text[start:end] for start, end in spans)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+@given(
+    st.text(st.sampled_from('aB1. ;:"\n\n\n'), max_size=300).flatmap(lambda part: st.sampled_from([part, part * 99]))
+)
+def test_line_ends_of_any_kind_give_the_same_sentences(end: str, text: str) -> None:
+    assert [part.replace(end, "\n") for part in sentences(text.replace("\n", end))] == sentences(text)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_new_paragraph_in_lower_case_is_a_sentence_whatever_ends_its_lines(end: str) -> None:
+    text = "1. Use.\n\nThe tenant\nmay sublet.\n\nprior consent is needed.\n\n\nPets:\n\none cat"
+    assert sentences(text.replace("\n", end)) == [
+        "1. Use.",
+        f"The tenant{end}may sublet.",
+        "prior consent is needed.",
+        "Pets:",
+        "one cat",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def by_heads(
     The heads' product is a GPU's where ``adapter`` names one: that of a single document is too small to pay otherwise.
     """
     spans = [(int(start), int(end)) for start, end in context.spans]
-    texts = [document.text[start:end] for start, end in spans]
+    # The heads look at a sentence's length, in which a line end counts one whichever it is.
+    texts = [document.text[start:end].replace("\r\n", "\n") for start, end in spans]
     found = found_terms(weights.heads, [start for start, _ in spans], findings)
     scored = score_document(weights, texts, context.vectors, found, runtime(adapter) if adapter else None)
     clauses = [
