@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import lzma
+import struct
+import zipfile
+import zlib
 from email.message import EmailMessage
 
 import pytest
@@ -9,6 +14,8 @@ from fpdf import FPDF
 
 from services.errors import CasemillError
 from services.texts import DocumentText
+from workers.documents.assembly import Draft
+from workers.documents.eml import read_eml
 from workers.documents.limits import MAX_ATTACHMENT_DEPTH, MAX_ATTACHMENTS, Limits
 from workers.documents.readers import read_bytes
 
@@ -75,6 +82,41 @@ def test_an_attachment_that_cannot_be_read_is_a_note() -> None:
     assert "WordPerfect" in document.notes[0]
     assert document.notes[0].isprintable()
     assert "cut.pdf" in document.notes[1]
+
+
+def test_an_attached_document_of_broken_packing_is_a_note() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("word/document.xml", "words " * 1000)
+    data = bytearray(buffer.getvalue())
+    data[60:90] = b"Z" * 30
+    mail = message("the terms\n")
+    mail.add_attachment(bytes(data), maintype="application", subtype="octet-stream", filename="lease.docx")
+    document = read(mail)
+    assert document.text.endswith("the terms")
+    assert "lease.docx" in document.notes[0]
+
+
+@pytest.mark.parametrize("error", [zlib.error, lzma.LZMAError, struct.error, AssertionError, TypeError, RecursionError])
+def test_whatever_a_reader_trips_over_is_a_note(error: type[Exception]) -> None:
+    def trips(kind: str, data: bytes, limits: Limits) -> Draft:
+        raise error("words of the document")
+
+    mail = message("the terms\n")
+    mail.add_attachment("lease", filename="lease.txt")
+    draft = read_eml(mail.as_bytes(), LIMITS, trips)
+    assert draft.pages[0].endswith("the terms")
+    assert draft.notes == (f"Attachment 'lease.txt' was not read: its reader failed ({error.__name__}).",)
+
+
+def test_an_attachment_that_takes_all_memory_takes_the_message() -> None:
+    def greedy(kind: str, data: bytes, limits: Limits) -> Draft:
+        raise MemoryError
+
+    mail = message()
+    mail.add_attachment("lease", filename="lease.txt")
+    with pytest.raises(MemoryError):
+        read_eml(mail.as_bytes(), LIMITS, greedy)
 
 
 def test_plain_text_is_preferred_and_html_stands_in() -> None:

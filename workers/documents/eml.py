@@ -132,8 +132,9 @@ class _Mail:
         except CasemillError as error:
             self.notes.append(f"Attachment {name!r} was not read: {error.detail}")
             return
-        except (ArithmeticError, LookupError, ValueError, OSError, RecursionError) as error:
-            # A file that a reader trips over must not take the message with it.
+        except MemoryError:  # what the message holds together is too much
+            raise
+        except Exception as error:  # a file that a reader trips over, however it does, must not take the message along
             self.notes.append(f"Attachment {name!r} was not read: its reader failed ({type(error).__name__}).")
             return
         # Outside the try: what goes beyond the limits here is the sum of all parts, hence the message's failure.
