@@ -129,6 +129,50 @@ def test_plain_text_is_preferred_and_html_stands_in() -> None:
     assert read(blank).text.endswith("\n\nonly\nhtml")
 
 
+def with_html(plain: str, html: str) -> DocumentText:
+    mail = message(plain, subject="terms")
+    mail.add_alternative(html, subtype="html")
+    return read(mail)
+
+
+def body(document: DocumentText) -> str:
+    return document.text.partition("Subject: terms\n\n")[2]
+
+
+def test_html_that_says_what_a_stub_does_not_is_read_with_a_note() -> None:
+    document = with_html(
+        "Your mail program does not show HTML. Please use another one to read this message.\n",
+        "<p>We accept unlimited liability under clause 9.</p>",
+    )
+    assert "Your mail program" in body(document)
+    assert "We accept unlimited liability under clause 9." in body(document)
+    assert document.notes == ("The message has versions of its text that say different things: they were all read.",)
+
+
+def test_html_that_goes_on_where_the_plain_text_stops_is_read_instead_with_a_note() -> None:
+    document = with_html(
+        "We accept\nthe terms …\n",
+        "<p>We accept the <b>terms</b> of the lease,</p><p>provided that liability is unlimited under clause 9.</p>",
+    )
+    assert body(document) == "We accept the terms of the lease,\n\nprovided that liability is unlimited under clause 9."
+    assert document.notes == ("The message's plain text lacks most of what another version says, which was read.",)
+
+
+@pytest.mark.parametrize(
+    ("plain", "html"),
+    [
+        ("We ACCEPT the\nterms of the lease.", "<p>We accept the terms of the lease. <a href='x'>Unsubscribe</a></p>"),
+        ("The whole lease stands here, in plain text, at length.", "<p>the lease in plain text</p>"),
+        ("我們接受租\n約的條款", "<p>我們接受租約的條款</p>"),
+        ("only plain", "<img src='x.png'>"),
+    ],
+)
+def test_html_that_says_the_same_or_less_is_left_out_without_a_note(plain: str, html: str) -> None:
+    document = with_html(plain, html)
+    assert body(document) == plain
+    assert document.notes == ()
+
+
 def test_attachments_within_an_alternative_are_found() -> None:
     raw = (
         b"From: a@x\nMessage-ID: <1@x>\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=A\n\n"
