@@ -149,7 +149,7 @@ def test_the_same_words_have_the_same_scores_whatever_ends_their_lines() -> None
         document = DocumentText("txt", f"{law}{end}{end}the parties agree.", (), ())
         spans = np.array(find_sentences(document), np.int64)
         context = Context(spans, np.stack([weights.probe] * len(spans)), weights.probe)
-        clauses, held = by_heads(weights, document, [], context, None)
+        clauses, held = by_heads(weights, document, [], context, None, lambda: None)
         scores.append(([clause.score for clause in clauses], held))
     assert len(spans) == 2
     assert scores[0][0]
