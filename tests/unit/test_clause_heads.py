@@ -19,6 +19,8 @@ from workers.analysis.clause_heads.spans import LIKELY, SURE, find_spans
 from workers.analysis.clause_heads.weights import SIDES, SIGNS, Floats, Weights, same_space, shipped
 from workers.analysis.clause_heads.words import runs, words
 from workers.analysis.sentences import find_sentences
+from workers.tasks.clauses import by_heads
+from workers.tasks.context import Context
 
 
 def small(**changed: Any) -> Weights:
@@ -137,6 +139,21 @@ def test_the_heads_that_come_along_are_clauses_of_the_default_playbook() -> None
     assert weights.lexical.shape == (len(weights.vocabulary), 41)
     assert len(weights.places) == len(weights.vocabulary)
     assert not np.isnan(weights.lexical).any()
+
+
+def test_the_same_words_have_the_same_scores_whatever_ends_their_lines() -> None:
+    weights = shipped()
+    scores: list[tuple[list[float], dict[str, float]]] = []
+    for end in ("\n", "\r\n"):
+        law = f"This Agreement shall{end}be governed by{end}the laws of{end}the State of{end}New York."
+        document = DocumentText("txt", f"{law}{end}{end}the parties agree.", (), ())
+        spans = np.array(find_sentences(document), np.int64)
+        context = Context(spans, np.stack([weights.probe] * len(spans)), weights.probe)
+        clauses, held = by_heads(weights, document, [], context, None, lambda: None)
+        scores.append(([clause.score for clause in clauses], held))
+    assert len(spans) == 2
+    assert scores[0][0]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.skipif(not (DATA / "cuad").exists(), reason="the shared contracts are not there")

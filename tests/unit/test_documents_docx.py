@@ -179,6 +179,31 @@ def test_broken_parts_are_damaged() -> None:
     assert refused(package(deep)).code == "document_damaged"
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("broken", [False, True])
+def test_parts_packed_as_no_word_document_packs_them_are_damaged(method: int, broken: bool) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("word/document.xml", p("words ") * 500)
+    data = bytearray(buffer.getvalue())
+    if broken:
+        start = 30 + len("word/document.xml")
+        data[start + 12 : start + 40] = b"Z" * 28
+    assert refused(bytes(data)).code == "document_damaged"
+
+
+@pytest.mark.parametrize(("method", "header"), [(zipfile.ZIP_DEFLATED, 0), (zipfile.ZIP_LZMA, 9)])
+def test_a_broken_part_that_may_name_the_type_is_damage(method: int, header: int) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("mimetype", "words " * 30)
+        archive.writestr("word/document.xml", p("words"))
+    data = bytearray(buffer.getvalue())
+    start = 30 + len("mimetype") + header
+    data[start : start + 12] = b"\xff" * 12
+    assert refused(bytes(data)).code == "document_damaged"
+
+
 def test_too_much_text_and_none() -> None:
     assert refused(package(p("word " * 21_000))).code == "document_text_too_long"
     assert refused(package("<w:p/>")).code == "document_empty"

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import lzma
+import struct
+import zipfile
+import zlib
 from email.message import EmailMessage
 
 import pytest
@@ -9,6 +14,8 @@ from fpdf import FPDF
 
 from services.errors import CasemillError
 from services.texts import DocumentText
+from workers.documents.assembly import Draft
+from workers.documents.eml import read_eml
 from workers.documents.limits import MAX_ATTACHMENT_DEPTH, MAX_ATTACHMENTS, Limits
 from workers.documents.readers import read_bytes
 
@@ -77,6 +84,41 @@ def test_an_attachment_that_cannot_be_read_is_a_note() -> None:
     assert "cut.pdf" in document.notes[1]
 
 
+def test_an_attached_document_of_broken_packing_is_a_note() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("word/document.xml", "words " * 1000)
+    data = bytearray(buffer.getvalue())
+    data[60:90] = b"Z" * 30
+    mail = message("the terms\n")
+    mail.add_attachment(bytes(data), maintype="application", subtype="octet-stream", filename="lease.docx")
+    document = read(mail)
+    assert document.text.endswith("the terms")
+    assert "lease.docx" in document.notes[0]
+
+
+@pytest.mark.parametrize("error", [zlib.error, lzma.LZMAError, struct.error, AssertionError, TypeError, RecursionError])
+def test_whatever_a_reader_trips_over_is_a_note(error: type[Exception]) -> None:
+    def trips(kind: str, data: bytes, limits: Limits) -> Draft:
+        raise error("words of the document")
+
+    mail = message("the terms\n")
+    mail.add_attachment("lease", filename="lease.txt")
+    draft = read_eml(mail.as_bytes(), LIMITS, trips)
+    assert draft.pages[0].endswith("the terms")
+    assert draft.notes == (f"Attachment 'lease.txt' was not read: its reader failed ({error.__name__}).",)
+
+
+def test_an_attachment_that_takes_all_memory_takes_the_message() -> None:
+    def greedy(kind: str, data: bytes, limits: Limits) -> Draft:
+        raise MemoryError
+
+    mail = message()
+    mail.add_attachment("lease", filename="lease.txt")
+    with pytest.raises(MemoryError):
+        read_eml(mail.as_bytes(), LIMITS, greedy)
+
+
 def test_plain_text_is_preferred_and_html_stands_in() -> None:
     both = message("the plain one\n")
     both.add_alternative("<p>the html one</p>", subtype="html")
@@ -85,6 +127,50 @@ def test_plain_text_is_preferred_and_html_stands_in() -> None:
     blank = message(" \n")
     blank.add_alternative("<p>only<br>html</p>", subtype="html")
     assert read(blank).text.endswith("\n\nonly\nhtml")
+
+
+def with_html(plain: str, html: str) -> DocumentText:
+    mail = message(plain, subject="terms")
+    mail.add_alternative(html, subtype="html")
+    return read(mail)
+
+
+def body(document: DocumentText) -> str:
+    return document.text.partition("Subject: terms\n\n")[2]
+
+
+def test_html_that_says_what_a_stub_does_not_is_read_with_a_note() -> None:
+    document = with_html(
+        "Your mail program does not show HTML. Please use another one to read this message.\n",
+        "<p>We accept unlimited liability under clause 9.</p>",
+    )
+    assert "Your mail program" in body(document)
+    assert "We accept unlimited liability under clause 9." in body(document)
+    assert document.notes == ("The message has versions of its text that say different things: they were all read.",)
+
+
+def test_html_that_goes_on_where_the_plain_text_stops_is_read_instead_with_a_note() -> None:
+    document = with_html(
+        "We accept\nthe terms …\n",
+        "<p>We accept the <b>terms</b> of the lease,</p><p>provided that liability is unlimited under clause 9.</p>",
+    )
+    assert body(document) == "We accept the terms of the lease,\n\nprovided that liability is unlimited under clause 9."
+    assert document.notes == ("The message's plain text lacks most of what another version says, which was read.",)
+
+
+@pytest.mark.parametrize(
+    ("plain", "html"),
+    [
+        ("We ACCEPT the\nterms of the lease.", "<p>We accept the terms of the lease. <a href='x'>Unsubscribe</a></p>"),
+        ("The whole lease stands here, in plain text, at length.", "<p>the lease in plain text</p>"),
+        ("我們接受租\n約的條款", "<p>我們接受租約的條款</p>"),
+        ("only plain", "<img src='x.png'>"),
+    ],
+)
+def test_html_that_says_the_same_or_less_is_left_out_without_a_note(plain: str, html: str) -> None:
+    document = with_html(plain, html)
+    assert body(document) == plain
+    assert document.notes == ()
 
 
 def test_attachments_within_an_alternative_are_found() -> None:

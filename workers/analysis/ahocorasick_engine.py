@@ -15,6 +15,9 @@ import numpy as np
 from shaders.alphabet import Stream
 from shaders.factors import ScanPlan
 from shaders.scan import Hits
+from workers.analysis.stretches import Check, unchecked, watched
+
+_EVERY = 1 << 12  # hits
 
 
 class AhoCorasickEngine:
@@ -40,19 +43,19 @@ class AhoCorasickEngine:
             self._automaton.make_automaton()
         self._has_words = bool(words)
 
-    def scan(self, stream: Stream) -> Hits:
-        """The factors in ``stream``."""
+    def scan(self, stream: Stream, check: Check = unchecked) -> Hits:
+        """The factors in ``stream``; ``check`` is called for each expression and often among their hits."""
         data = stream.symbols.tobytes()
         factors: list[int] = []
         places: list[int] = []
         if self._has_words:
             found = cast("Iterable[tuple[int, tuple[int, list[int]]]]", self._automaton.iter(data.decode("latin-1")))
-            for end, (length, numbers) in found:
+            for end, (length, numbers) in watched(found, check, every=_EVERY):
                 for number in numbers:
                     factors.append(number)
                     places.append(end + 1 - length)
-        for number, expression in self._sets:
-            begins = [match.start() for match in expression.finditer(data)]
+        for number, expression in watched(self._sets, check):
+            begins = [match.start() for match in watched(expression.finditer(data), check, every=_EVERY)]
             factors += [number] * len(begins)
             places += begins
         return Hits(np.array(factors, np.int32), np.array(places, np.int64))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,15 @@ import numpy as np
 import Stemmer  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
 
-# Raise when the same text gives other words.
-VERSION: Final = "1"
+# Raise when the same text gives other words, or the same words other bytes.
+VERSION: Final = "2"
 # The usual values: how soon a repeated word stops to count, and how far long clauses are discounted.
 SATURATION: Final = 1.2
 LENGTH_WEIGHT: Final = 0.75
 
 _Stemmer: Any = getattr(Stemmer, "Stemmer")  # noqa: B009 (it has no types)
 _WORD = re.compile(r"[^\W_]+")
-_FIELDS = ("spans", "vocabulary", "starts", "rows", "counts", "lengths")
+_NUMBERS = ("spans", "starts", "rows", "counts", "lengths")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Words:
     """
 
     spans: NDArray[np.int64]
-    vocabulary: NDArray[np.str_]
+    vocabulary: list[str]
     starts: NDArray[np.int64]
     rows: NDArray[np.int32]
     counts: NDArray[np.int32]
@@ -59,7 +60,7 @@ class Words:
         ends = np.cumsum([len(postings[word]) for word in vocabulary], dtype=np.int64)
         return cls(
             np.array(spans, np.int64).reshape(-1, 2),
-            np.array(vocabulary, np.str_),
+            vocabulary,
             np.concatenate([np.zeros(1, np.int64), ends]),
             pairs[:, 0].copy(),
             pairs[:, 1].copy(),
@@ -68,7 +69,7 @@ class Words:
 
     def postings(self, word: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The clauses that have a word, and how often."""
-        place = int(np.searchsorted(self.vocabulary, word))
+        place = bisect_left(self.vocabulary, word)
         if place == len(self.vocabulary) or self.vocabulary[place] != word:
             return self.rows[:0], self.counts[:0]
         part = slice(int(self.starts[place]), int(self.starts[place + 1]))
@@ -77,14 +78,17 @@ class Words:
     def to_bytes(self) -> bytes:
         """What :meth:`from_bytes` reads back."""
         output = io.BytesIO()
-        np.savez(output, **{name: getattr(self, name) for name in _FIELDS})
+        # Parted by blanks, which no word has: an array of strings would take the longest word's room for each.
+        vocabulary = np.frombuffer(" ".join(self.vocabulary).encode(), np.uint8)
+        np.savez(output, vocabulary=vocabulary, **{name: getattr(self, name) for name in _NUMBERS})
         return output.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Words:
         """The words that :meth:`to_bytes` wrote."""
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return cls(*(arrays[name] for name in _FIELDS))
+            vocabulary = arrays["vocabulary"].tobytes().decode().split()
+            return cls(vocabulary=vocabulary, **{name: arrays[name] for name in _NUMBERS})
 
 
 def bm25(documents: Sequence[Words], query: str) -> NDArray[np.float64]:

@@ -18,19 +18,23 @@ from shaders.alphabet import Stream
 from shaders.factors import ScanPlan
 from shaders.literals import is_letter
 from shaders.scan import Hits
+from workers.analysis.stretches import Check, unchecked, watched
 
 _Span = tuple[int, int]
 _NARROW = 8  # places that are tried one by one; measured
+_EVERY = 1 << 12  # hits
 
 
-def confirm(text: str, stream: Stream, hits: Hits, plan: ScanPlan, playbook: Playbook) -> tuple[Finding, ...]:
-    """The findings in ``text``, by start, end and the playbook's order."""
+def confirm(
+    text: str, stream: Stream, hits: Hits, plan: ScanPlan, playbook: Playbook, check: Check = unchecked
+) -> tuple[Finding, ...]:
+    """The findings in ``text``, by start, end and the playbook's order; ``check`` is called often among the hits."""
     literal = plan.literals.is_literal[hits.factors]
-    spans = _literals(text, stream, hits.factors[literal], hits.places[literal], plan)
+    spans = _literals(text, stream, hits.factors[literal], hits.places[literal], plan, check)
     for number, places in _windows(stream, hits.factors[~literal], hits.places[~literal], plan):
         pattern = plan.terms[number].term
         if isinstance(pattern, Pattern):
-            spans += [(start, end, number) for start, end in _patterns(text, pattern, places)]
+            spans += [(start, end, number) for start, end in _patterns(text, pattern, places, check)]
     spans.sort()
     names = {number: _name(plan, playbook, number) for number in {number for _, _, number in spans}}
     return tuple(Finding(names[number][0], start, end, names[number][1]) for start, end, number in spans)
@@ -43,7 +47,7 @@ def _name(plan: ScanPlan, playbook: Playbook, number: int) -> tuple[str, str]:
 
 
 def _literals(
-    text: str, stream: Stream, factors: NDArray[np.int32], places: NDArray[np.int64], plan: ScanPlan
+    text: str, stream: Stream, factors: NDArray[np.int32], places: NDArray[np.int64], plan: ScanPlan, check: Check
 ) -> list[tuple[int, int, int]]:
     """Start, end and number of the term of the literals that stand where their factors were found."""
     if not len(factors):
@@ -58,7 +62,7 @@ def _literals(
     ends: list[int] = (stream.offsets(last[kept]) + 1).tolist()
     return [
         (start, end, number)
-        for number, sure, start, end in zip(terms, exact, starts, ends, strict=True)
+        for number, sure, start, end in watched(zip(terms, exact, starts, ends, strict=True), check, every=_EVERY)
         if sure or _stands(text, plan.terms[number].term, start, end)
     ]
 
@@ -92,11 +96,11 @@ def _windows(
         yield number, np.concatenate(parts)
 
 
-def _patterns(text: str, pattern: Pattern, windows: NDArray[np.int64]) -> Iterator[_Span]:
+def _patterns(text: str, pattern: Pattern, windows: NDArray[np.int64], check: Check) -> Iterator[_Span]:
     """What ``finditer`` finds; ``windows`` (first and last place, inclusive) hold the start of every match."""
     compiled = pattern.compiled()
     after = 0  # the end of the last match: the next may not begin before it
-    for low, high in _merged(windows):
+    for low, high in watched(_merged(windows), check):
         at = max(low, after, 0)
         # A match that starts in the window ends by `stop`, and `\b` looks one character further.
         stop = min(len(text), high + pattern.longest + 1)

@@ -14,6 +14,7 @@ from services.errors import Permanent
 from shaders.alphabet import Stream
 from shaders.factors import ScanPlan
 from shaders.scan import Hits
+from workers.analysis.stretches import STRETCH, Check, unchecked
 
 
 class HyperscanEngine:
@@ -30,6 +31,7 @@ class HyperscanEngine:
         self._shares = np.array([len(factors) for factors in by_sets.values()], np.int64)
         self._firsts = np.cumsum(self._shares) - self._shares
         self._lengths = np.array([len(sets) for sets in by_sets], np.int64)
+        self._overlap = int(self._lengths.max(initial=1)) - 1
         self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         expressions = [b"".join(map(_expression, sets)) for sets in by_sets]
         try:
@@ -41,18 +43,24 @@ class HyperscanEngine:
         # A scratch space serves one scan at a time, so each thread gets its own.
         self._own = threading.local()
 
-    def scan(self, stream: Stream) -> Hits:
-        """The factors in ``stream``."""
+    def scan(self, stream: Stream, check: Check = unchecked) -> Hits:
+        """The factors in ``stream``; ``check`` is called for each stretch of it."""
         idents: list[int] = []
         ends: list[int] = []
+        begin = low = 0
 
         def on_match(ident: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            idents.append(ident)
-            ends.append(end)
+            if low + end > begin:  # what ends before was found with the stretch before
+                idents.append(ident)
+                ends.append(low + end)
 
         if not hasattr(self._own, "scratch"):
             self._own.scratch = hyperscan.Scratch(self._database)
-        self._database.scan(stream.symbols.tobytes(), match_event_handler=on_match, scratch=self._own.scratch)
+        for begin in range(0, len(stream.symbols), STRETCH):
+            check()
+            low = max(0, begin - self._overlap)
+            data = stream.symbols[low : begin + STRETCH].tobytes()
+            self._database.scan(data, match_event_handler=on_match, scratch=self._own.scratch)
         found = np.array(idents, np.int64)
         shares = self._shares[found]
         # The k-th factor of each match: a running number minus the number at which its match begins.

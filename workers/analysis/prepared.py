@@ -22,6 +22,7 @@ from shaders.runtime import Runtime
 from shaders.scan import GpuScanner, Hits
 from shaders.tally import GpuTally
 from workers.analysis.ahocorasick_engine import AhoCorasickEngine
+from workers.analysis.stretches import Check, unchecked
 
 try:
     from workers.analysis.hyperscan_engine import HyperscanEngine as CpuEngine
@@ -34,8 +35,8 @@ class Engine(Protocol):
 
     name: str
 
-    def scan(self, stream: Stream) -> Hits:
-        """The factors in ``stream``."""
+    def scan(self, stream: Stream, check: Check = unchecked) -> Hits:
+        """The factors in ``stream``; ``check`` is called now and then, and may raise to stop."""
         ...
 
 

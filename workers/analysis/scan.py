@@ -15,6 +15,7 @@ from services.playbooks import Playbook
 from shaders.runtime import runtime
 from workers.analysis.confirm import confirm
 from workers.analysis.prepared import cpu_engine, gpu_scanner, plan_of
+from workers.analysis.stretches import Check, unchecked
 
 Device: TypeAlias = Literal["cpu", "gpu", "any"]
 
@@ -28,10 +29,18 @@ class ScanResult:
     seconds: float
 
 
-def scan(text: str, playbook: Playbook, *, device: Device = "any", adapter: str | None = None) -> ScanResult:
+def scan(
+    text: str,
+    playbook: Playbook,
+    *,
+    device: Device = "any",
+    adapter: str | None = None,
+    check: Check = unchecked,
+) -> ScanResult:
     """Find the playbook's terms in ``text``.
 
     ``device`` ``any`` takes the CPU: one text is too small for a GPU to pay. ``adapter`` is part of the GPU's name.
+    ``check`` is called for each stretch of text and often among what was found there, and may raise to stop.
     Raises :class:`Permanent` with code ``gpu_not_found`` where a GPU is asked for and there is none.
     """
     begun = time.perf_counter()
@@ -44,8 +53,8 @@ def scan(text: str, playbook: Playbook, *, device: Device = "any", adapter: str 
         engine = found.name
     else:
         prepared = cpu_engine(playbook)
-        hits, engine = prepared.scan(stream), prepared.name
-    findings = confirm(text, stream, hits, plan, playbook)
+        hits, engine = prepared.scan(stream, check), prepared.name
+    findings = confirm(text, stream, hits, plan, playbook, check)
     return ScanResult(findings, engine, time.perf_counter() - begun)
 
 

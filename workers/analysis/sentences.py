@@ -13,16 +13,16 @@ from typing import Final
 
 from services.texts import DocumentText
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 """Raise when the same text is parted otherwise: it is in the version of all that rests on sentences."""
 LEAST: Final = 3
 MOST: Final = 1500
-"""Characters of a sentence: shorter ones say nothing, longer ones are parted at white space."""
+"""Characters of a sentence, a line end being one: shorter ones say nothing, longer ones are parted at white space."""
 
 _BORDER: Final = re.compile(
     r"""(?P<stop>(?<=[.!?])["”’')\]]*+)(?P<blank>\s++)(?=["“‘'(\[]*+[A-ZÀ-ÖØ-Þ0-9])"""
     r"""|(?P<item>;)\s++"""
-    r"""|["”’')\]]*+\n\s*\n\s*+"""
+    r"""|(?<!["”’')\]])["”’')\]]*+\n\s*\n\s*+"""  # a run of closing signs is tried once, from its start
 )
 # What a full stop belongs to without ending a sentence: abbreviations, initials, numbers of sections.
 _ABBREVIATION: Final = re.compile(
@@ -34,8 +34,21 @@ _LOOK_BACK: Final = 24
 
 
 def find_sentences(document: DocumentText) -> list[tuple[int, int]]:
-    """Offsets of the sentences in order, without the white space around them; they do not overlap."""
+    """Offsets of the sentences in order, without the white space around them; they do not overlap.
+
+    Line ends are alike, whether LF, CR or both: the same words have the same sentences.
+    """
     text = document.text
+    if "\r" not in text:
+        return _sentences(text)
+    # From each of these offsets on, one character more was left out.
+    pairs = [pair.start() + 1 - number for number, pair in enumerate(re.finditer("\r\n", text))]
+    found = _sentences(text.replace("\r\n", "\n").replace("\r", "\n"))
+    return [(start + bisect_right(pairs, start), end + bisect_right(pairs, end)) for start, end in found]
+
+
+def _sentences(text: str) -> list[tuple[int, int]]:
+    """The sentences of a text whose lines end in LF."""
     found: list[tuple[int, int]] = []
     start = 0
     for border in _BORDER.finditer(text):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
+from typing import Final
 
 from services.errors import DocumentError
 from workers.documents.limits import Limits, damaged
+
+BROKEN: Final = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError)
+"""What :mod:`zipfile` raises on an archive that is cut off or broken, where its parts are packed by :data:`METHODS`."""
+METHODS: Final = frozenset((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+"""How a package may pack its parts (ISO/IEC 29500-2); no other decompressor is given bytes that nobody vouches for."""
 
 _CHUNK = 256 * 1024
 # Word files unpack to some 5 to 60 times their size; DEFLATE can reach 1,032.
@@ -23,7 +30,7 @@ class Package:
         """Check every part. Raises ``document_expands_too_much``, ``document_encrypted``, ``document_damaged``."""
         try:
             self._archive = zipfile.ZipFile(io.BytesIO(data))
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
+        except BROKEN as error:
             raise damaged("The Word document is cut off or broken.") from error
         self.names = frozenset(self._archive.namelist())
         if len(self._archive.infolist()) > _MOST_PARTS:
@@ -38,13 +45,15 @@ class Package:
 
     def _check(self, part: zipfile.ZipInfo, total: int, packed: int, limits: Limits) -> int:
         """The bytes unpacked so far, this part included."""
+        if part.compress_type not in METHODS:
+            raise damaged(f"The Word document packs its part {part.filename!r} in a way that Word does not read.")
         try:
             with self._archive.open(part) as stream:
                 while chunk := stream.read(_CHUNK):
                     total += len(chunk)
                     if total > limits.unpacked_bytes or (total > _RATIO_FROM and total > _ABSURD_RATIO * packed):
                         raise _expands()
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError) as error:
+        except BROKEN as error:
             raise damaged(f"The Word document is broken in its part {part.filename!r}.") from error
         return total
 

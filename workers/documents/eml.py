@@ -22,6 +22,8 @@ ReadFile = Callable[[str, bytes, Limits], Draft]
 _HEADERS = ("From", "Sender", "To", "Cc", "Bcc", "Reply-To", "Date", "Subject")
 _MBOX = re.compile(rb"\n\r?\n>?From \S+ [^\r\n]*\d{4}\r?\n[!-9;-~]+:")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# Scripts that part no words by blanks are taken sign by sign: lines may break between any two.
+_WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+")
 _MOST_PARTS = 5000
 # The standard library's parser of addresses and encoded words takes the square of their length.
 _LONGEST_PARSED = 16_000
@@ -95,14 +97,32 @@ class _Mail:
             attached.append(part)
 
     def _choose(self, alternatives: list[Message], texts: list[str], attached: list[Message]) -> None:
-        """Take the plain alternative, or the first other one that has text; attachments of any of them are kept."""
-        found: list[tuple[str, list[str]]] = []
+        """Take the plain alternative, or the first that has text; attachments of any of them are kept.
+
+        They should say the same. One most of whose words that text lacks is taken too, or instead where it has most of
+        that text's words.
+        """
+        found: list[tuple[bool, list[str]]] = []
         for child in alternatives:
             own: list[str] = []
             self._sort(child, own, attached)
-            found.append((child.get_content_type(), own))
-        found.sort(key=lambda item: item[0] != "text/plain")
-        texts.extend(next((own for _, own in found if any(map(str.strip, own))), list[str]()))
+            if any(map(str.strip, own)):
+                found.append((child.get_content_type() != "text/plain", own))
+        chosen: list[str] = []
+        said: set[str] = set()
+        for _, own in sorted(found, key=lambda item: item[0]):
+            words = _words(own)
+            shared = len(words & said)
+            if not chosen:
+                chosen, said = own, words
+            elif 2 * shared < min(len(words), len(said)):
+                chosen += own
+                said |= words
+                self.notes.append("The message has versions of its text that say different things: they were all read.")
+            elif 2 * shared < len(words):
+                chosen, said = own, words
+                self.notes.append("The message's plain text lacks most of what another version says, which was read.")
+        texts += chosen
 
     def _text(self, part: Message) -> str:
         data = _content(part)
@@ -132,8 +152,9 @@ class _Mail:
         except CasemillError as error:
             self.notes.append(f"Attachment {name!r} was not read: {error.detail}")
             return
-        except (ArithmeticError, LookupError, ValueError, OSError, RecursionError) as error:
-            # A file that a reader trips over must not take the message with it.
+        except MemoryError:  # what the message holds together is too much
+            raise
+        except Exception as error:  # a file that a reader trips over, however it does, must not take the message along
             self.notes.append(f"Attachment {name!r} was not read: its reader failed ({type(error).__name__}).")
             return
         # Outside the try: what goes beyond the limits here is the sum of all parts, hence the message's failure.
@@ -161,6 +182,10 @@ def _children(part: Message) -> list[Message]:
         return []
     items = cast("list[object]", payload)
     return [child for child in items if isinstance(child, Message)]
+
+
+def _words(texts: list[str]) -> set[str]:
+    return {word[0] for text in texts for word in _WORD.finditer(text.casefold())}
 
 
 def _message(part: Message) -> Message | None:

@@ -15,7 +15,7 @@ from workers.documents import ocr
 from workers.documents.limits import Limits
 from workers.documents.sandbox import run_process
 
-_VERSION = "3"  # Raise when a reader's output changes, so that kept texts and what comes of them are made anew.
+_VERSION = "4"  # Raise when a reader's output changes, so that kept texts and what comes of them are made anew.
 _PROBLEM_STATUS = 3
 # Runs isolated (-I): no environment, no user packages, not the working folder. Our packages are put before the
 # installed ones, so that the child runs the same code as its parent, from a checkout as from an installation.

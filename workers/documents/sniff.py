@@ -7,6 +7,7 @@ import re
 import zipfile
 
 from services.errors import DocumentError, UnsupportedMedia
+from workers.documents.archive import BROKEN, METHODS
 from workers.documents.decoding import decode
 from workers.documents.jsonl import is_bank
 from workers.documents.limits import damaged
@@ -203,10 +204,11 @@ def _sniff_zip(data: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
-            if "mimetype" in names and archive.getinfo("mimetype").file_size < 200:
-                with archive.open("mimetype") as member:
+            mimetype = archive.getinfo("mimetype") if "mimetype" in names else None
+            if mimetype and mimetype.file_size < 200 and mimetype.compress_type in METHODS:
+                with archive.open(mimetype) as member:
                     _refuse_mimetype(member.read(200))
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError):
+    except BROKEN:
         # The directory stands at the end of the file, so a file that was cut off has none.
         if b"word/" in data or b"[Content_Types].xml" in data[:HEAD]:
             raise damaged("The Word document is cut off or broken.") from None

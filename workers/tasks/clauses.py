@@ -23,6 +23,7 @@ from workers.analysis.clause_heads.score import found_terms, score_document
 from workers.analysis.clause_heads.weights import Weights, same_space, shipped, shipped_version
 from workers.analysis.risk import assess
 from workers.analysis.sentences import find_sentences, sentence_at
+from workers.analysis.stretches import Check, watched
 from workers.execution import Execution
 from workers.tasks.context import Context, load_context
 from workers.tasks.scan import findings_of
@@ -59,11 +60,11 @@ def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     clauses: list[Clause] = []
     presence: dict[str, float] = {}
     if context is not None and same_space(weights, context.probe):
-        clauses, presence = by_heads(weights, document, findings, context, toolbox.settings.adapter)
+        clauses, presence = by_heads(weights, document, findings, context, toolbox.settings.adapter, execution.check)
     wanted = {category.id for category in playbook.categories if category.kind == "clause"}
     presence = {category: value for category, value in presence.items() if category in wanted}
     clauses = [clause for clause in clauses if clause.category in presence]
-    clauses += by_terms(playbook, document, findings, segments, wanted - presence.keys())
+    clauses += by_terms(playbook, document, findings, segments, wanted - presence.keys(), execution.check)
     spans = [(clause.category, clause.start, clause.end) for clause in clauses]
     risk = assess(playbook, evidence(findings, spans, presence))
     titles = {category.id: category.title for category in playbook.categories}
@@ -79,7 +80,9 @@ def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
                 "risk": round(risk.by_category[clause.category], 4),
                 "sources": list(clause.sources),
             }
-            for clause in sorted(clauses, key=lambda item: (item.start, item.end, item.category))
+            for clause in watched(
+                sorted(clauses, key=lambda item: (item.start, item.end, item.category)), execution.check
+            )
         ],
         "presence": {titles[category]: round(value, 4) for category, value in presence.items()},
         "heads": shipped_version() if presence else None,
@@ -88,16 +91,22 @@ def find_clauses(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
 
 
 def by_heads(
-    weights: Weights, document: DocumentText, findings: list[Finding], context: Context, adapter: str | None
+    weights: Weights,
+    document: DocumentText,
+    findings: list[Finding],
+    context: Context,
+    adapter: str | None,
+    check: Check,
 ) -> tuple[list[Clause], dict[str, float]]:
     """Clauses of the heads' categories, and the probability of each category that the document holds such a clause.
 
     The heads' product is a GPU's where ``adapter`` names one: that of a single document is too small to pay otherwise.
     """
     spans = [(int(start), int(end)) for start, end in context.spans]
-    texts = [document.text[start:end] for start, end in spans]
+    # The heads look at a sentence's length, in which a line end counts one whichever it is.
+    texts = [document.text[start:end].replace("\r\n", "\n") for start, end in spans]
     found = found_terms(weights.heads, [start for start, _ in spans], findings)
-    scored = score_document(weights, texts, context.vectors, found, runtime(adapter) if adapter else None)
+    scored = score_document(weights, texts, context.vectors, found, runtime(adapter) if adapter else None, check)
     clauses = [
         Clause(
             weights.heads[item.head],
@@ -117,6 +126,7 @@ def by_terms(
     findings: Iterable[Finding],
     segments: Segments | None,
     categories: Collection[str],
+    check: Check,
 ) -> list[Clause]:
     """Every sentence with a finding of these ``categories``, and those very near to a category's description."""
     columns = {item.id: column for column, item in enumerate(playbook.categories) if item.id in categories}
@@ -128,7 +138,7 @@ def by_terms(
         similarity = segments.vectors @ segments.categories.T
     starts = [start for start, _ in spans]
     found: dict[tuple[int, int, str], Clause] = {}
-    for finding in findings:
+    for finding in watched(findings, check):
         if finding.category not in columns or not spans:
             continue
         row = sentence_at(starts, finding.start)
@@ -137,7 +147,7 @@ def by_terms(
         score = min(1.0, FOUND_SCORE + (1 - FOUND_SCORE) * near)
         found[start, end, finding.category] = Clause(finding.category, start, end, score, ("scan",))
     for category, column in columns.items():
-        for row in np.flatnonzero(similarity[:, column] >= SIMILAR).tolist():
+        for row in watched(np.flatnonzero(similarity[:, column] >= SIMILAR).tolist(), check):
             key = (*spans[row], category)
             sources = (*found[key].sources, "similarity") if key in found else ("similarity",)
             score = max(found[key].score if key in found else 0.0, float(similarity[row, column]))

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from services.texts import DocumentText
 from workers.analysis.alignment import align
+from workers.analysis.stretches import watched
 from workers.analysis.word_diff import Token, WordChange, tokens, word_changes
 from workers.execution import Execution
 from workers.tasks.extract import read_text
@@ -43,8 +44,8 @@ def differences(
     before: DocumentText, after: DocumentText, check: Callable[[], None]
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The changes of two texts as the result shows them, and how many clauses are of each kind."""
-    old = [tokens(before.text, *span) for span in clauses(before)]
-    new = [tokens(after.text, *span) for span in clauses(after)]
+    old = [tokens(before.text, *span) for span in watched(clauses(before), check)]
+    new = [tokens(after.text, *span) for span in watched(clauses(after), check)]
     pairs = align([_words(clause) for clause in old], [_words(clause) for clause in new], check)
     counts: Counter[str] = Counter()
     # Each change by the clause of the later version that it is or, if it was removed, that it would follow.

@@ -23,7 +23,8 @@ def scan_document(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     document = toolbox.text(claim)
 
     def run() -> bytes:
-        result = scan(document.text, playbook, device=_device(toolbox), adapter=toolbox.settings.adapter)
+        adapter = toolbox.settings.adapter
+        result = scan(document.text, playbook, device=_device(toolbox), adapter=adapter, check=execution.check)
         return json.dumps(
             {"engine": result.engine, "findings": [finding.to_json() for finding in result.findings]}
         ).encode()

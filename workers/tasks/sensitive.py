@@ -9,6 +9,7 @@ from typing import Any
 from services.jobs import Claim
 from workers.analysis.sensitive.personal import find_personal_data
 from workers.analysis.sensitive.privilege import find_privilege
+from workers.analysis.stretches import watched
 from workers.execution import Execution
 from workers.toolbox import Toolbox
 
@@ -23,8 +24,9 @@ def find_sensitive(toolbox: Toolbox, execution: Execution) -> dict[str, Any]:
     document = toolbox.text(claim)
 
     def run() -> bytes:
-        personal = [asdict(datum) for datum in find_personal_data(document.text)]
-        privilege = [asdict(sign) for sign in find_privilege(document.text)]
+        check = execution.check
+        personal = [asdict(datum) for datum in watched(find_personal_data(document.text, check=check), check)]
+        privilege = [asdict(sign) for sign in watched(find_privilege(document.text, check), check)]
         return json.dumps({"personal": personal, "privilege": privilege}).encode()
 
     return toolbox.derive(claim, "sensitive", VERSION, run)

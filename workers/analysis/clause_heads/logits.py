@@ -12,6 +12,7 @@ from shaders.heads import SCALE, fixed, multiply
 from shaders.runtime import Runtime
 from workers.analysis.clause_heads.weights import Floats, Weights
 from workers.analysis.clause_heads.words import runs
+from workers.analysis.stretches import Check, unchecked, watched
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +30,16 @@ class First:
         return cls(lexical, dense, both.astype(np.float32))
 
 
-def first_logits(weights: Weights, texts: Sequence[str], vectors: Floats, runtime: Runtime | None = None) -> First:
+def first_logits(
+    weights: Weights,
+    texts: Sequence[str],
+    vectors: Floats,
+    runtime: Runtime | None = None,
+    check: Check = unchecked,
+) -> First:
     """Of ``texts`` with their ``vectors`` (n, d) of length 1; with ``runtime`` multiplied on its GPU."""
     dense = dense_logits(weights, vectors, runtime)
-    return First.of(lexical_logits(weights, texts), dense, weights.blend)
+    return First.of(lexical_logits(weights, texts, check), dense, weights.blend)
 
 
 def dense_logits(weights: Weights, vectors: Floats, runtime: Runtime | None = None) -> Floats:
@@ -43,10 +50,10 @@ def dense_logits(weights: Weights, vectors: Floats, runtime: Runtime | None = No
     return (product * (lengths.astype(np.float64) / SCALE**2) + weights.dense_bias).astype(np.float32)
 
 
-def lexical_logits(weights: Weights, texts: Sequence[str]) -> Floats:
-    """By the words: (n, h)."""
+def lexical_logits(weights: Weights, texts: Sequence[str], check: Check = unchecked) -> Floats:
+    """By the words: (n, h); ``check`` is called for each sentence."""
     found = np.tile(weights.lexical_bias, (len(texts), 1))
-    for row, text in enumerate(texts):
+    for row, text in enumerate(watched(texts, check)):
         places, values = word_values(weights.places, weights.rarity, text)
         if len(places):
             found[row] += values @ weights.lexical[places]

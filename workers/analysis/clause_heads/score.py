@@ -14,6 +14,7 @@ from workers.analysis.clause_heads.logits import first_logits
 from workers.analysis.clause_heads.spans import ScoredClause, find_spans
 from workers.analysis.clause_heads.weights import Floats, Weights
 from workers.analysis.sentences import sentence_at
+from workers.analysis.stretches import Check, unchecked
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +26,22 @@ class Scored:
 
 
 def score_document(
-    weights: Weights, texts: Sequence[str], vectors: Floats, found: Floats, runtime: Runtime | None = None
+    weights: Weights,
+    texts: Sequence[str],
+    vectors: Floats,
+    found: Floats,
+    runtime: Runtime | None = None,
+    check: Check = unchecked,
 ) -> Scored:
-    """Score sentences ``texts`` (n) with ``vectors`` (n, d) and ``found`` (n, h) of :func:`found_terms`."""
+    """Score sentences ``texts`` (n) with ``vectors`` (n, d) and ``found`` (n, h) of :func:`found_terms`.
+
+    ``check`` is called for each sentence and each head, and may raise to stop.
+    """
     if not texts:
         return Scored([], np.zeros(len(weights.heads), np.float32))
-    first = first_logits(weights, texts, vectors, runtime)
+    first = first_logits(weights, texts, vectors, runtime, check)
     second = second_logits(weights.context, first.both, found, texts)
-    return Scored(find_spans(probability(second), texts), presence(weights.presence, first, second, found))
+    return Scored(find_spans(probability(second), texts, check), presence(weights.presence, first, second, found))
 
 
 def found_terms(heads: Sequence[str], starts: list[int], findings: Iterable[Finding]) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 
 from workers.analysis.clause_heads.context import joins
 from workers.analysis.clause_heads.weights import Floats
+from workers.analysis.stretches import Check, unchecked, watched
 
 SURE: Final = 0.25
 LIKELY: Final = 0.1
@@ -26,11 +27,11 @@ class ScoredClause:
     score: float
 
 
-def find_spans(probabilities: Floats, texts: Sequence[str]) -> list[ScoredClause]:
-    """The clauses among sentences with ``probabilities`` (n, h), by head and place."""
+def find_spans(probabilities: Floats, texts: Sequence[str], check: Check = unchecked) -> list[ScoredClause]:
+    """The clauses among sentences with ``probabilities`` (n, h), by head and place; ``check`` is called for a head."""
     goes_on = joins(texts)
     found: list[ScoredClause] = []
-    for head in range(probabilities.shape[1]):
+    for head in watched(range(probabilities.shape[1]), check):
         column = probabilities[:, head]
         group: list[int] = []
         for row in [*np.flatnonzero(column >= LIKELY).tolist(), -1]:

@@ -82,7 +82,6 @@ def case_of(word: str) -> str:
     return "T" if word[0].isupper() and word[1:].islower() else "m"
 
 
-@cache
 def kind(key: str) -> str:
     """A token's coarse kind, of which the tagger looks at pairs: line begin, case and class, digits, or the sign."""
     gap = int(key[0])

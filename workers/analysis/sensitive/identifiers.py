@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from workers.analysis.sensitive.datum import NEAR, DataType, Datum
+from workers.analysis.stretches import Check, matches
 
 _CARD = re.compile(
     r"(?<![\w.,$€£-])(?:\d{12,19}|\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ -])\d{6}\2\d{4,5})(?![\w-]|[.,]\d)"
@@ -40,9 +41,9 @@ _LICENCE = re.compile(
 )
 
 
-def cards(text: str) -> Iterator[Datum]:
+def cards(text: str, check: Check) -> Iterator[Datum]:
     """Payment cards: Luhn's check digit, and a known issuer's range and length or a word that says card."""
-    for match in _CARD.finditer(text):
+    for match in matches(_CARD, text, check):
         digits = re.sub(r"\D", "", match[0])
         issuer = next((name for name, form, sizes in _ISSUERS if form.match(digits) and len(digits) in sizes), None)
         named = _CARD_WORDS.search(text, max(0, match.start() - NEAR), match.start())
@@ -57,9 +58,9 @@ def luhn(digits: str) -> bool:
     return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
 
 
-def ibans(text: str) -> Iterator[Datum]:
+def ibans(text: str, check: Check) -> Iterator[Datum]:
     """IBAN: a country of ISO 13616, its length, and the remainder 1 modulo 97."""
-    for match in _IBAN.finditer(text):
+    for match in matches(_IBAN, text, check):
         size = _IBAN_LENGTHS.get(match[0][:2].upper(), 0)
         # What follows an IBAN after a blank may look like a part of it: the country's length decides.
         place, count = match.start(), 0
@@ -83,9 +84,9 @@ def iban_is_valid(iban: str) -> bool:
     return int("".join(str(int(char, 36)) for char in plain[4:] + plain[:4])) % 97 == 1
 
 
-def social_security_numbers(text: str) -> Iterator[Datum]:
+def social_security_numbers(text: str, check: Check) -> Iterator[Datum]:
     """US numbers that can have been issued; those without hyphens only where a word says what they are."""
-    for match in _SSN.finditer(text):
+    for match in matches(_SSN, text, check):
         area, mark, group, serial = match.groups()
         if area in ("000", "666") or area[0] == "9" or group == "00" or serial == "0000":
             continue
@@ -95,7 +96,7 @@ def social_security_numbers(text: str) -> Iterator[Datum]:
             yield Datum(DataType.US_SSN, *match.span(), 0.95 if named else 0.8, why)
 
 
-def driver_licences(text: str) -> Iterator[Datum]:
+def driver_licences(text: str, check: Check) -> Iterator[Datum]:
     """US driver's licences: every state has another form, so only where the words stand before."""
-    for match in _LICENCE.finditer(text):
+    for match in matches(_LICENCE, text, check):
         yield Datum(DataType.US_DRIVER_LICENSE, *match.span(1), 0.8, "number after the words driver's licence")

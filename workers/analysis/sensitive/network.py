@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from workers.analysis.sensitive.datum import DataType, Datum
+from workers.analysis.stretches import Check, matches
 
 _EMAIL = re.compile(r"(?<![\w.+%'-])[\w.+%'-]{1,64}+@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 _URL = re.compile(r"\b(?:(?:https?|ftp)://|www\d?\.)(?=[^\s/])[^\s<>\"“”|{}]{3,2000}", re.IGNORECASE)
@@ -24,32 +25,32 @@ _SECTION = re.compile(
 )
 
 
-def emails(text: str) -> Iterator[Datum]:
+def emails(text: str, check: Check) -> Iterator[Datum]:
     """E-mail addresses (the common form of RFC 5321, letters of any script)."""
     if "@" not in text:
         return
-    for match in _EMAIL.finditer(text):
+    for match in matches(_EMAIL, text, check):
         start = match.start() + len(match[0]) - len(match[0].lstrip("'.-"))
         yield Datum(DataType.EMAIL_ADDRESS, start, match.end(), 0.99, "form of an e-mail address")
 
 
-def domains(text: str) -> Iterator[Datum]:
+def domains(text: str, check: Check) -> Iterator[Datum]:
     """Web addresses with a scheme or ``www``, and bare names under a common top-level domain."""
-    for match in _URL.finditer(text):
+    for match in matches(_URL, text, check):
         kept = match[0].rstrip(".,;:!?'\"”’*")
         kept = kept.rstrip(")]") if "(" not in kept and "[" not in kept else kept
         if "." in kept:
             yield Datum(DataType.DOMAIN_NAME, match.start(), match.start() + len(kept), 0.95, "form of a web address")
-    for match in _DOMAIN.finditer(text):
+    for match in matches(_DOMAIN, text, check):
         stem = match[0].rpartition(".")[0]
         # "end.It" and "No.in" are sentences without a blank.
         if len(stem) > 2 and (match[0].islower() or match[0].lower().endswith((".com", ".org", ".net"))):
             yield Datum(DataType.DOMAIN_NAME, *match.span(), 0.8, "form of a domain name")
 
 
-def ip_addresses(text: str) -> Iterator[Datum]:
+def ip_addresses(text: str, check: Check) -> Iterator[Datum]:
     """IPv4 and IPv6 addresses; numbers of sections in four parts are none."""
-    for match in _V4.finditer(text):
+    for match in matches(_V4, text, check):
         before = text[max(0, match.start() - 40) : match.start()]
         named = _NETWORK_WORDS.search(before)
         small = all(int(part) < 32 for part in match[0].split("."))
@@ -57,7 +58,7 @@ def ip_addresses(text: str) -> Iterator[Datum]:
             yield Datum(DataType.IP_ADDRESS, *match.span(), 0.95 if named else 0.8, "form of an IPv4 address")
     if text.count(":") < 2:
         return
-    for match in _V6.finditer(text):
+    for match in matches(_V6, text, check):
         if sum(map(bool, match[0].split(":"))) > 1 and _is_address(match[0].rstrip(".")):
             end = match.start() + len(match[0].rstrip("."))
             yield Datum(DataType.IP_ADDRESS, match.start(), end, 0.9, "form of an IPv6 address")

@@ -12,20 +12,23 @@ from workers.analysis.sensitive.folding import fold
 from workers.analysis.sensitive.structured import structured
 from workers.analysis.sensitive.tagger import Weights, tag
 from workers.analysis.sensitive.tokens import tokenize
+from workers.analysis.stretches import Check, unchecked
 
 _LEAST = 0.4
 """A name or an address of less score is not reported."""
 _LONGEST = 200
 
 
-def find_personal_data(text: str, weights: Weights | None = None) -> list[Datum]:
-    """Personal data in ``text``, in order of place, none overlapping; ``weights`` other than those that come along."""
+def find_personal_data(text: str, weights: Weights | None = None, check: Check = unchecked) -> list[Datum]:
+    """Personal data in ``text``, in order of place, none overlapping; ``weights`` other than those that come along.
+
+    ``check`` is called for each stretch of text and of tokens, and may raise to stop.
+    """
     plain = fold(text)
-    sure = structured(plain)
-    own = defined_terms(plain)
-    named = [
-        datum for datum in tag(tokenize(plain, sure), weights) if _is_one(datum, plain[datum.start : datum.end], own)
-    ]
+    sure = structured(plain, check)
+    own = defined_terms(plain, check)
+    tagged = tag(tokenize(plain, sure, check), weights, check)
+    named = [datum for datum in tagged if _is_one(datum, plain[datum.start : datum.end], own)]
     return sorted([*sure, *named], key=lambda datum: datum.start)
 
 

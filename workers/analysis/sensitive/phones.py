@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import phonenumbers
 
 from workers.analysis.sensitive.datum import NEAR, DataType, Datum
+from workers.analysis.stretches import Check, matches
 
 _CANDIDATE = re.compile(
     r"(?<![\w.$€£#/+-])(?<!\d[ ,])(?:\+ ?|00(?=\d))?(?:\(\+?\d{1,5}\)|\d{1,15})(?:(?:[ .]|-| - |[ .-]?(?=\()|(?<=\))|/)"
@@ -49,9 +50,9 @@ REGIONS = (
 )
 
 
-def phone_numbers(text: str) -> Iterator[Datum]:
+def phone_numbers(text: str, check: Check) -> Iterator[Datum]:
     """Numbers with a country code, of a valid number's grouping, or after a word that says what they are."""
-    for match in _CANDIDATE.finditer(text):
+    for match in matches(_CANDIDATE, text, check):
         number = match[0]
         digits = sum(map(str.isdigit, number))
         if not 7 <= digits <= 20 or _DATE.match(number):

@@ -15,6 +15,7 @@ from importlib import resources
 from services.playbooks import Playbook, load_playbook
 from workers.analysis.scan import scan
 from workers.analysis.sensitive.datum import apart
+from workers.analysis.stretches import Check, matches, unchecked, watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,18 @@ def _phrases() -> Playbook:
     return load_playbook(resources.files("workers.analysis.sensitive").joinpath("privilege.yaml").read_bytes())
 
 
-def find_privilege(text: str) -> list[Sign]:
-    """Signs of privilege in ``text``, in order of place; of overlapping ones the strongest."""
-    found = [*_in_words(text), *_law_firms(text)]
+def find_privilege(text: str, check: Check = unchecked) -> list[Sign]:
+    """Signs of privilege in ``text``, in order of place; of overlapping ones the strongest.
+
+    ``check`` is called for each stretch of text, and may raise to stop.
+    """
+    found = [*_in_words(text, check), *_law_firms(text, check)]
     return apart(len(text), sorted(found, key=lambda sign: -sign.score))
 
 
-def _in_words(text: str) -> Iterator[Sign]:
+def _in_words(text: str, check: Check) -> Iterator[Sign]:
     signs = {category.id: category for category in _phrases().categories}
-    for finding in scan(text, _phrases(), device="cpu").findings:
+    for finding in watched(scan(text, _phrases(), device="cpu", check=check).findings, check):
         # In a sentence ("without prejudice to other rights") the words are no heading.
         if finding.category != "heading" or _alone_in_line(text, finding.start, finding.end):
             yield Sign(finding.start, finding.end, signs[finding.category].weight, signs[finding.category].title)
@@ -61,8 +65,8 @@ def _alone_in_line(text: str, start: int, end: int, reach: int = 40) -> bool:
     return not any(map(str.isalnum, line))
 
 
-def _law_firms(text: str) -> Iterator[Sign]:
-    for header in _HEADER.finditer(text):
+def _law_firms(text: str, check: Check) -> Iterator[Sign]:
+    for header in matches(_HEADER, text, check):
         for address in _ADDRESS.finditer(text, *header.span()):
             if any(map(_LAW_FIRM.search, address[1].rstrip(".").split("."))):
                 yield Sign(*address.span(), 0.7, "an address of a law firm in a message's header")

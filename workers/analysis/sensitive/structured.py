@@ -10,6 +10,7 @@ from workers.analysis.sensitive.identifiers import cards, driver_licences, ibans
 from workers.analysis.sensitive.network import domains, emails, ip_addresses
 from workers.analysis.sensitive.phones import phone_numbers
 from workers.analysis.sensitive.times import ages, dates
+from workers.analysis.stretches import Check, matches, unchecked
 
 # The surest first: a place belongs to the first that claims it.
 _FINDERS = (
@@ -31,13 +32,13 @@ _ZIP = re.compile(
 )
 
 
-def structured(text: str) -> list[Datum]:
+def structured(text: str, check: Check = unchecked) -> list[Datum]:
     """What the rules find in ``text`` (folded), in order of place, none overlapping."""
-    found = (datum for finder in (*_FINDERS, postal_codes) for datum in finder(text))
+    found = (datum for finder in (*_FINDERS, postal_codes) for datum in finder(text, check))
     return apart(len(text), found)
 
 
-def postal_codes(text: str) -> Iterator[Datum]:
+def postal_codes(text: str, check: Check) -> Iterator[Datum]:
     """Codes after a word that says so."""
-    for match in _ZIP.finditer(text):
+    for match in matches(_ZIP, text, check):
         yield Datum(DataType.ZIP_CODE, *match.span(1), 0.9, "after a word for postal code")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from workers.analysis.sensitive.datum import DataType, Datum
 from workers.analysis.sensitive.features import kind, token_features
 from workers.analysis.sensitive.tokens import Tokens
+from workers.analysis.stretches import Check, unchecked, watched
 
 REACH = range(-3, 4)
 TAGGED = (
@@ -78,15 +79,15 @@ def shipped() -> Weights:
     return Weights.from_bytes(resources.files("workers.analysis.sensitive").joinpath("weights.npz").read_bytes())
 
 
-def tag(tokens: Tokens, weights: Weights | None = None) -> list[Datum]:
+def tag(tokens: Tokens, weights: Weights | None = None, check: Check = unchecked) -> list[Datum]:
     """The names and addresses among ``tokens``, in order of place; ``weights`` are those that come along."""
-    chances = label_chances(tokens.keys, weights or shipped())[1:-1]
+    chances = label_chances(tokens.keys, weights or shipped(), check)[1:-1]
     labels = chances.argmax(axis=1)
     # A structured datum is one already: no name runs over it.
     labels[[number for number, key in enumerate(tokens.keys[1:-1]) if key[1] == "<" and len(key) > 2]] = 0
     found: list[Datum] = []
     run: list[int] = []
-    for place in [*np.flatnonzero(labels).tolist(), -1]:
+    for place in watched([*np.flatnonzero(labels).tolist(), -1], check):
         if run and (place != run[-1] + 1 or labels[place] % 2 or _type(labels, place) != _type(labels, run[-1])):
             found.append(_datum(tokens, labels, chances, run))
             run = []
@@ -105,23 +106,23 @@ def _datum(tokens: Tokens, labels: NDArray[np.intp], chances: _Floats, run: list
     return Datum(TAGGED[kind_of], tokens.starts[run[0]], tokens.ends[run[-1]], round(score, 4), why)
 
 
-def label_chances(keys: list[str], weights: Weights) -> _Floats:
+def label_chances(keys: list[str], weights: Weights, check: Check = unchecked) -> _Floats:
     """The chance of each label for each token, (tokens, labels)."""
     blocks: list[_Floats] = []
     for start in range(0, len(keys), _BLOCK):
         first, last = max(0, start - _MARGIN), min(len(keys), start + _BLOCK + _MARGIN)
-        chances = _chain(_scores(keys[first:last], weights), weights.moves)
+        chances = _chain(_scores(keys[first:last], weights, check), weights.moves)
         blocks.append(chances[start - first : start - first + _BLOCK])
     return np.concatenate(blocks)
 
 
-def _scores(keys: list[str], weights: Weights) -> _Floats:
+def _scores(keys: list[str], weights: Weights, check: Check) -> _Floats:
     """Each token's score for each label by its own and its neighbours' features, (tokens, labels)."""
     numbers: dict[str, int] = {}
     ids = np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int32, len(keys))
     features = [token_features(key) for key in numbers]
     scores = np.zeros((len(keys), len(LABELS)), np.float32)
-    for place in REACH:
+    for place in watched(REACH, check):
         names = ([f"{place}|{feature}" for feature in found] for found in features)
         table = np.stack([weights.sum_of(found) for found in names])
         low, high = max(0, -place), min(len(keys), len(keys) - place)
@@ -131,7 +132,7 @@ def _scores(keys: list[str], weights: Weights) -> _Floats:
     kind_of = np.array([kinds.setdefault(kind(key), len(kinds)) for key in numbers], np.int64)[ids]
     pairs, where = np.unique(kind_of[:-1] * len(kinds) + kind_of[1:], return_inverse=True)
     names_of = list(kinds)
-    for place in PAIRS:
+    for place in watched(PAIRS, check):
         table = np.stack(
             [
                 weights.sum_of([f"{place}&{names_of[pair // len(kinds)]} {names_of[pair % len(kinds)]}"])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from workers.analysis.sensitive.datum import DataType, Datum
+from workers.analysis.stretches import Check, matches
 
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
@@ -33,19 +34,19 @@ _AGE_BEHIND = re.compile(r"[ -]?(?:years?[ -]old|yrs?\.?[ -]old|y/o\b|yo\b)")
 _UNIT_BEHIND = re.compile(r"[\w-]| (?:days|months|percent|hours|miles|minutes|weeks|per)\b")
 
 
-def dates(text: str) -> Iterator[Datum]:
+def dates(text: str, check: Check) -> Iterator[Datum]:
     """Dates of any common form with their time of day, week days, and years after a word such as ``in``."""
-    for match in _DATES.finditer(text):
+    for match in matches(_DATES, text, check):
         yield Datum(DataType.DATE_TIME, *match.span(), 0.9, "form of a date")
-    for match in _WEEKDAY.finditer(text):
+    for match in matches(_WEEKDAY, text, check):
         yield Datum(DataType.DATE_TIME, *match.span(), 0.6, "day of the week")
-    for match in _IN_YEAR.finditer(text):
+    for match in matches(_IN_YEAR, text, check):
         yield Datum(DataType.DATE_TIME, *match.span(1), 0.7, f"year, after “{match[0].split()[0]}”")
 
 
-def ages(text: str) -> Iterator[Datum]:
+def ages(text: str, check: Check) -> Iterator[Datum]:
     """Numbers that words beside them call an age."""
-    for match in _NUMBER.finditer(text):
+    for match in matches(_NUMBER, text, check):
         start, end = match.span()
         if _AGE_BEHIND.match(text, end) or (
             _AGE_BEFORE.search(text[max(0, start - 10) : start]) and not _UNIT_BEHIND.match(text, end)

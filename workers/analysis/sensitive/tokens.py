@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workers.analysis.sensitive.datum import Datum
+from workers.analysis.stretches import Check, unchecked, watched
 
 # A word keeps its combining marks, so that é is one letter in either normal form.
 _TOKEN = re.compile(r"\d+|[^\W\d_](?:[^\W\d_]|[\u0300-\u036f])*|\S")
@@ -14,6 +15,7 @@ BEGIN, END = "\x02", "\x03"
 """Tokens before the first and behind the last of a text."""
 NO_GAP, BLANK, COLUMN, NEW_LINE, EMPTY_LINE = range(5)
 _KEPT = 40
+_EVERY = 1 << 12  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +31,26 @@ class Tokens:
     ends: list[int]
 
 
-def tokenize(text: str, structured: Sequence[Datum]) -> Tokens:
+def tokenize(text: str, structured: Sequence[Datum], check: Check = unchecked) -> Tokens:
     """The tokens of ``text``, which has the data ``structured``, in order of place."""
     tokens = Tokens([f"{EMPTY_LINE}{BEGIN}"], [], [])
     gaps: dict[str, int] = {"": NO_GAP, " ": BLANK}
     place = 0
     for datum in structured:
-        gap = _cut(text, place, datum.start, tokens, gaps)
+        gap = _cut(text, place, datum.start, tokens, gaps, check)
         tokens.keys.append(f"{_gap(gap, gaps)}<{datum.type}>")
         tokens.starts.append(datum.start)
         tokens.ends.append(datum.end)
         place = datum.end
-    _cut(text, place, len(text), tokens, gaps)
+    _cut(text, place, len(text), tokens, gaps, check)
     tokens.keys.append(f"{EMPTY_LINE}{END}")
     return tokens
 
 
-def _cut(text: str, start: int, end: int, tokens: Tokens, gaps: dict[str, int]) -> str:
+def _cut(text: str, start: int, end: int, tokens: Tokens, gaps: dict[str, int], check: Check) -> str:
     """Adds the tokens of ``text[start:end]`` and answers the white space behind the last."""
     last = start
-    for match in _TOKEN.finditer(text, start, end):
+    for match in watched(_TOKEN.finditer(text, start, end), check, every=_EVERY):
         begin = match.start()
         gap = text[last:begin]
         last = match.end()
