@@ -96,11 +96,16 @@ class TermsProgress(BaseModel):
     term: str
 
 
-class DuplicatesProgress(BaseModel):
-    """A search for duplicates has read more of the documents."""
+class CountProgress(BaseModel):
+    """A count has read more of the documents."""
 
     documents: int = Field(description="documents so far")
     total: int
+
+
+class DuplicatesProgress(CountProgress):
+    """A search for duplicates has."""
+
     computed: int = Field(description="of those so far, that were not known before")
 
 
@@ -194,6 +199,7 @@ JOB_EVENTS: Final[Events] = {
     StepEvent: ("step",),
     SearchProgress: ("progress",),
     TermsProgress: ("progress",),
+    CountProgress: ("progress",),
     DuplicatesProgress: ("progress",),
     TokenEvent: ("token",),
     EndedEvent: _ENDS,

@@ -23,6 +23,7 @@ TOLD: dict[str, list[dict[str, Any]]] = {
     "progress": [
         {"step": "embed", "done": 1, "of": 2},
         {"step": "terms", "term": "parties"},
+        {"documents": 1, "total": 2},
         {"documents": 1, "total": 2, "computed": 1},
     ],
 }
