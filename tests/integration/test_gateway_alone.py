@@ -168,6 +168,14 @@ def test_a_review_computes_the_vectors_that_its_playbook_needs(
     assert plan == steps
 
 
+@pytest.mark.parametrize("path", ["duplicates", "counts"])
+def test_a_job_over_a_matter_costs_by_its_documents(alone: Alone, path: str) -> None:
+    for number in range(5):
+        alone.documents.add("acme", b"text %d" % number, name="a.txt", matter="m-1")
+    job = alone.http.post(f"/v1/{path}", json={"matter": "m-1"}).json()["id"]
+    assert alone.lifecycle.client.hget(alone.lifecycle.keys("job", tenant="acme", id=job), "cost") == "0.2"
+
+
 def test_an_extraction_on_a_gpu_is_refused(alone: Alone) -> None:
     document = alone.documents.add("acme", b"text", name="a.txt").id
     answer = alone.http.post("/v1/jobs", json={"type": "extract", "device": "gpu", "document": document})
