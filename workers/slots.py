@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 # One ticket serves small jobs for this long, then leaves its place in Celery's view to the next.
 DRAIN_SECONDS = 2.0
-RETRY_SECONDS = 2.0
+# Before the first retry, doubled at each one that follows in the same life of a job, to some four minutes.
+RETRY_SECONDS, RETRY_DOUBLINGS = 2.0, 7
 # Under placement a job that takes longer than this is placed by itself; smaller ones stay with the slot that is awake.
 SMALL_SECONDS = 0.25
 
@@ -202,7 +203,7 @@ class Slots:
         except Transient as error:
             if isinstance(error, DeviceLost):  # any other job would fail here too, before the pulse ends the process
                 self.drain()
-            usual = RETRY_SECONDS * 2 ** (claim.attempt - 1)
+            usual = RETRY_SECONDS * 2 ** min(claim.tries - 1, RETRY_DOUBLINGS)
             wait = usual if error.retry_after is None else error.retry_after
             completion = Completion(claim, "retry", problem=error.problem(), retry_after=wait)
         except CasemillError as error:

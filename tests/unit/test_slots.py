@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from services.errors import ModelError
+import pytest
+
+from services.errors import ModelError, Transient
 from services.jobs import Claim, Device, Lane, Priority, State
 from workers.slots import Slots, Work
 
@@ -46,3 +49,26 @@ def test_a_damaged_catalog_does_not_take_a_finished_result_along() -> None:
     slots = Slots(lifecycle, pulse, todo, worker="w", device=Device.CPU, seats=1)
     assert slots.serve(Lane.GENERATE, lambda _: None) == {"jobs": 1, "ended": {"succeeded": 1}, "ids": ["job_1"]}
     assert delivered == [(1, []), (0, ["succeeded"])]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "released", "asked", "wait"),
+    [(1, 0, None, 2), (3, 0, None, 8), (13, 12, None, 2), (5000, 0, None, 256), (13, 12, 900.0, 900)],
+    ids=["first", "third", "handed back and replayed before", "a batch's step on a full disk", "the server's wish"],
+)
+def test_a_retry_waits_by_the_tries_of_this_life(attempt: int, released: int, asked: float | None, wait: float) -> None:
+    claim = replace(CLAIM, attempt=attempt, released=released)
+    delivered: list[Any] = []
+
+    def work(done: Any, **_: Any) -> Any:
+        delivered.extend(done)
+        return [State.SCHEDULED] * len(done), [] if done else [claim]
+
+    def busy(_: Any) -> Any:
+        raise Transient("busy", code="busy", retry_after=asked)
+
+    lifecycle: Any = SimpleNamespace(work=work, settings=SimpleNamespace(lease_seconds=1))
+    pulse: Any = SimpleNamespace(add=lambda _: None, remove=lambda _: None)
+    todo = Work({"generate": busy}, lambda *_: "res_1", lambda _: {"m": True})
+    Slots(lifecycle, pulse, todo, worker="w", device=Device.CPU, seats=1).serve(Lane.GENERATE, lambda _: None)
+    assert [completion.retry_after for completion in delivered] == [wait]
