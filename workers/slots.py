@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from services.errors import CasemillError, DeviceLost, Transient, Unavailable
-from services.jobs import Claim, Completion, Device, Lane, Outcome, Priority
+from services.jobs import Choice, Claim, Completion, Device, Lane, Outcome, Priority
 from services.lifecycle import Lifecycle
 from workers.execution import Execution, Stopped
 from workers.pulse import Pulse
@@ -61,7 +61,7 @@ class Slots:
 
     ``seats`` slots of the lane ``generate`` take any priority; those beyond take critical and high work alone, so that
     urgent work reaches the engine while bulk fills it. ``placed``: wake-ups are dealt out to workers, so a slot gives
-    up its turn after a job that is not small.
+    up its turn after a job that is not small. ``stalled`` answers for how many seconds the engine has not moved.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Slots:
         device: Device,
         seats: int,
         placed: bool = False,
+        stalled: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._lifecycle = lifecycle
         self._pulse = pulse
@@ -82,6 +83,7 @@ class Slots:
         self._devices = (device, Device.ANY)
         self._seats = seats
         self._placed = placed
+        self._stalled = stalled
         self._busy: Counter[Lane] = Counter()
         self._arrived = 0
         self._lock = threading.Lock()
@@ -162,8 +164,7 @@ class Slots:
                     devices=self._devices,
                     worker=self._worker,
                     n=n,
-                    ranks=self._ranks(lane),
-                    models=models,
+                    choice=Choice(self._ranks(lane), models, self._engine_moves()),
                     stay=stay,
                 )
             except Unavailable:
@@ -178,6 +179,10 @@ class Slots:
                 if state is None:
                     log.warning("job %s: result of attempt %d discarded", completion.claim.id, completion.claim.attempt)
             return claims
+
+    def _engine_moves(self) -> bool:
+        """Whether nothing tells that this process may end soon, so that a job tried here ends it by itself alone."""
+        return self._stalled() < self._lifecycle.settings.lease_seconds / 2
 
     def _ranks(self, lane: Lane) -> int:
         """How many priorities, from the most urgent, this slot may claim now."""

@@ -72,3 +72,19 @@ def test_a_retry_waits_by_the_tries_of_this_life(attempt: int, released: int, as
     todo = Work({"generate": busy}, lambda *_: "res_1", lambda _: {"m": True})
     Slots(lifecycle, pulse, todo, worker="w", device=Device.CPU, seats=1).serve(Lane.GENERATE, lambda _: None)
     assert [completion.retry_after for completion in delivered] == [wait]
+
+
+@pytest.mark.parametrize(("stalled", "tries"), [(0.0, True), (0.7, False)])
+def test_a_process_whose_engine_stands_still_tries_no_suspect(stalled: float, tries: bool) -> None:
+    choices: list[Any] = []
+
+    def work(_: Any, *, choice: Any, **__: Any) -> Any:
+        choices.append(choice.suspects)
+        return [], []
+
+    lifecycle: Any = SimpleNamespace(work=work, settings=SimpleNamespace(lease_seconds=1))
+    todo = Work({}, lambda *_: "res_1", lambda _: {"m": True})
+    pulse: Any = None
+    slots = Slots(lifecycle, pulse, todo, worker="w", device=Device.CPU, seats=1, stalled=lambda: stalled)
+    slots.serve(Lane.GENERATE, lambda _: None)
+    assert choices == [tries]
