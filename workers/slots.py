@@ -15,6 +15,7 @@ from typing import Any
 from services.errors import CasemillError, DeviceLost, Transient, Unavailable
 from services.jobs import Choice, Claim, Completion, Device, Lane, Outcome, Priority
 from services.lifecycle import Lifecycle
+from workers.ends import Ends
 from workers.execution import Execution, Stopped
 from workers.pulse import Pulse
 from workers.tally import Tally
@@ -132,23 +133,42 @@ class Slots:
         while claims:
             on_claim(claims[0])
             began = time.monotonic()
-            done = self._execute_all(claims)
+            done = self._execute_all(lane, claims, tally)
             now, on = time.monotonic(), not self._draining.is_set()
             stay = self._placed and on and now - began < SMALL_SECONDS
             again = on and now < until and (stay or not self._placed)
             claims = self._work(lane, done, n if again else 0, tally, stay=stay)
         return tally.view()
 
-    def _execute_all(self, claims: Sequence[Claim]) -> list[Completion]:
-        """Run claims one after the other; those that wait keep their leases as long as the one before them moves."""
+    def _execute_all(self, lane: Lane, claims: Sequence[Claim], tally: Tally) -> list[Completion]:
+        """Run claims one after the other; answers the ends that are left to deliver.
+
+        Those that wait keep their leases as long as the one before them moves, and those that have ended until they are
+        delivered.
+        """
         executions = [Execution(claim, self._lifecycle, self._draining.is_set) for claim in claims]
         for execution, behind in pairwise(executions):
             execution.behind = behind
         for execution in executions:
             self._pulse.add(execution)
-        return [self._execute(execution) for execution in executions]
+        ends = Ends(lambda done: self._work(lane, done, 0, tally))
+        try:
+            for execution in executions[:-1]:
+                ends.add(self._execute(execution))
+            last = self._execute(executions[-1])
+        except BaseException:  # nobody delivers them any more, so their leases shall run out
+            self._pulse.remove(claims)
+            raise
+        return [*ends.take(), last]
 
     def _work(self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally, *, stay: bool = False) -> list[Claim]:
+        """Deliver what is done, whose leases are kept until then, and claim the next."""
+        try:
+            return self._exchange(lane, done, n, tally, stay)
+        finally:
+            self._pulse.remove([completion.claim for completion in done])
+
+    def _exchange(self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally, stay: bool) -> list[Claim]:
         """The script, repeated while Redis is away as long as there is an end to deliver; the fence makes that safe."""
         away = 0.0
         try:
@@ -222,7 +242,6 @@ class Slots:
             )
             completion = Completion(claim, "failed", problem=unexpected.problem())
         finally:
-            self._pulse.remove(execution)
             execution.close()
         log.info(
             "job %s %s %s in %.3f s (attempt %d, request %s)",

@@ -87,20 +87,21 @@ local function tries_suspect(worker)
   return lease and redis.call('ZSCORE', key.leases(), lease)
 end
 
--- Claims up to C.n jobs for C.worker, a long one alone and a suspect alone. Answers pairs of flat arrays: the job's
+-- Claims up to C.n jobs of one priority for C.worker, a long one alone and a suspect alone. Answers pairs of flat arrays: the job's
 -- fields, then its parent's.
 local function claim(C)
-  local out = {}
+  local out, common = {}, nil
   C.suspects = C.suspects and not tries_suspect(C.worker)
   while #out < C.n do
     local member = choose(C)
     if not member then break end
     local tenant, id = split(member)
     local k = key.job(tenant, id)
-    local h = redis.call('HMGET', k, 'cost', 'lost', 'parent', 'step')
+    local h = redis.call('HMGET', k, 'cost', 'lost', 'parent', 'step', 'priority')
     local suspect = is_suspect(h[2])
     local alone = suspect or tonumber(h[1] or 0) > SMALL_COST
-    if alone and #out > 0 then break end
+    if #out > 0 and (alone or h[5] ~= common) then break end
+    common = h[5]
     local priority, waited = leave(tenant, id)
     if priority then measure('wait', C.lane, priority, waited) end
     local attempt = redis.call('HINCRBY', k, 'attempt', 1)

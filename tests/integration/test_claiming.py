@@ -96,6 +96,12 @@ def test_a_long_job_shares_no_claim(lifecycle: Lifecycle) -> None:
     assert held == [jobs[:2], jobs[2:3], jobs[3:4], jobs[4:5], jobs[5:6], jobs[6:]]
 
 
+def test_jobs_of_different_urgency_share_no_claim(lifecycle: Lifecycle) -> None:
+    ranks = (Priority.CRITICAL, Priority.CRITICAL, Priority.BULK, Priority.BULK)
+    jobs = [submit(lifecycle, type=JobType.COMPARE, priority=priority) for priority in ranks]
+    assert [[job.id for job in claim(lifecycle, Lane.ANALYZE, n=4)] for _ in range(2)] == [jobs[:2], jobs[2:]]
+
+
 def test_the_limits_of_a_tenant_hold_and_are_given_back(settings: Settings, lifecycle: Lifecycle) -> None:
     small = Lifecycle(
         settings.model_copy(update={"max_tenant_backlog": 2, "max_tenant_backlog_bytes": 200}), lifecycle.client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -84,7 +85,42 @@ def test_a_process_whose_engine_stands_still_tries_no_suspect(stalled: float, tr
 
     lifecycle: Any = SimpleNamespace(work=work, settings=SimpleNamespace(lease_seconds=1))
     todo = Work({}, lambda *_: "res_1", lambda _: {"m": True})
-    pulse: Any = None
+    pulse: Any = SimpleNamespace(remove=lambda _: None)
     slots = Slots(lifecycle, pulse, todo, worker="w", device=Device.CPU, seats=1, stalled=lambda: stalled)
     slots.serve(Lane.GENERATE, lambda _: None)
     assert choices == [tries]
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_what_is_done_is_not_kept_back_by_what_takes_long(slow: int) -> None:
+    """Nor are leases let go before the end is delivered."""
+    claims = [replace(CLAIM, id=f"job_{number}", input={"number": number}) for number in range(3)]
+    leases: set[str] = set()
+    delivered: list[str] = []
+    before: list[str] = []
+    first = threading.Event()
+
+    def work(done: Any, **_: Any) -> Any:
+        names = [completion.claim.id for completion in done]
+        assert leases.issuperset(names)
+        delivered.extend(names)
+        if done:
+            first.set()
+        return [State.SUCCEEDED] * len(done), [] if done else claims
+
+    def task(execution: Any) -> dict[str, Any]:
+        if execution.claim.input["number"] == slow:
+            first.wait(10)
+            before.extend(delivered)
+        return {}
+
+    def remove(ended: Any) -> None:
+        leases.difference_update(claim.id for claim in ended)
+
+    lifecycle: Any = SimpleNamespace(work=work, settings=SimpleNamespace(lease_seconds=1))
+    pulse: Any = SimpleNamespace(add=lambda execution: leases.add(execution.claim.id), remove=remove)
+    todo = Work({"generate": task}, lambda *_: "res_1", lambda _: {"m": True}, batch=lambda _: 3)
+    tally = Slots(lifecycle, pulse, todo, worker="w", device=Device.CPU, seats=1).serve(Lane.GENERATE, lambda _: None)
+    assert before == ["job_0", "job_1"][:slow], "delivered while the slow one runs"
+    assert tally["ended"] == {"succeeded": 3}
+    assert (sorted(delivered), leases) == (["job_0", "job_1", "job_2"], set())
