@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
@@ -228,6 +229,23 @@ class Claim:
     def root(self) -> str:
         """Id of the job that the client submitted."""
         return self.parent or self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a slot may claim of what waits in its lane.
+
+    ``ranks`` limits it to the most urgent priorities; ``models`` maps those that the worker can load to whether they
+    are loaded, ``None`` where jobs need none. ``suspects``: whether it may be a job that may have killed its worker,
+    of which a worker runs one at a time.
+    """
+
+    ranks: int = len(Priority)
+    models: Mapping[str, bool] | None = None
+    suspects: bool = True
+
+
+ANYTHING: Final = Choice()
 
 
 Outcome = Literal["succeeded", "failed", "retry", "released", "cancelled"]

@@ -55,7 +55,9 @@ TEMPLATES: Final = {
     "webhook": "webhook:{tenant}:{id}",  # hash with the secrets; until removed
     # zset delivery → when it was made; trimmed with the deliveries, whose records are of the key `job`
     "deliveries": "deliveries:{tenant}:{webhook}",
-    "backlog": "backlog:{lane}:{device}:{priority}",  # zset tenant|id → virtual start time; empty when idle
+    # zset tenant|id → virtual start time, of the jobs that are suspects or of the others; empty when idle
+    "backlog": "backlog:{lane}:{device}:{priority}:{queue}",
+    "trials": "trials",  # hash worker → lease of the suspect that it runs; pruned by the caretaker
     "clock": "clock:{lane}:{priority}",  # hash tenant → virtual time; one field a tenant, pruned by the caretaker
     "leases": "leases",  # zset tenant|id|attempt → end of the lease; empty when idle
     "scheduled": "scheduled",  # zset tenant|id → due time; empty when idle
@@ -85,6 +87,10 @@ TEMPLATES: Final = {
 }
 
 
+QUEUES: Final = ("usual", "suspects")
+"""Jobs that may have killed their worker wait apart from the others, since a worker runs one of them at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Builds full key names under one prefix."""
@@ -94,6 +100,10 @@ class Keys:
     def __call__(self, name: str, **parts: str) -> str:
         """The key ``name`` with its parts filled in; raises ``KeyError`` for an unknown name or a missing part."""
         return self.prefix + TEMPLATES[name].format(**parts)
+
+    def backlogs(self, lane: str, device: str, priority: str) -> list[str]:
+        """The keys under which the jobs of a lane, device class and priority wait."""
+        return [self("backlog", lane=lane, device=device, priority=priority, queue=queue) for queue in QUEUES]
 
     @property
     def ticket_prefix(self) -> str:

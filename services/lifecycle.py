@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import repeat
 from typing import Any
@@ -15,6 +15,8 @@ from services.errors import BacklogFull, Conflict, InvalidRequest, Unavailable, 
 from services.fleet import ANNOUNCEMENT_SECONDS, Fleet
 from services.job_index import label_digests, labels
 from services.jobs import (
+    ANYTHING,
+    Choice,
     Claim,
     Completion,
     Device,
@@ -149,28 +151,27 @@ class Lifecycle:
         devices: Sequence[Device],
         worker: str,
         n: int,
-        ranks: int = len(Priority),
-        models: Mapping[str, bool] | None = None,
+        choice: Choice = ANYTHING,
         stay: bool = False,
     ) -> tuple[list[State | None], list[Claim]]:
         """End what a slot holds and claim up to ``n`` jobs; answers each ended job's state now, and the claims.
 
         An end with ``None`` does not count: it came from an attempt that had lost its lease; its result is discarded.
-        ``ranks`` limits the claim to the most urgent priorities; ``models`` maps those that the worker can load to
-        whether they are loaded, ``None`` where jobs need none. A slot that stops (``n`` is 0) while work remains wakes
-        the next by placement, with ``stay`` one of its own worker.
+        ``choice`` limits the claim. A slot that stops (``n`` is 0) while work remains wakes the next by placement, with
+        ``stay`` one of its own worker.
         """
         argument: dict[str, Any] = {
             "done": [self.records.seal_completion(completion) for completion in done],
             "n": n,
             "lane": lane,
             "classes": list(devices),
-            "ranks": ranks,
+            "ranks": choice.ranks,
+            "suspects": choice.suspects,
             "worker": worker,
             "lease": self.settings.lease_seconds,
         }
-        if models is not None:
-            argument["models"] = dict(models)
+        if choice.models is not None:
+            argument["models"] = dict(choice.models)
         if stay:
             argument["stay"] = True
         states, rows = self.scripts.run("work", argument)
@@ -266,34 +267,42 @@ class Lifecycle:
         with redis_errors():
             pipeline = self.client.pipeline(transaction=False)
             for priority in list(Priority)[: job.priority.rank]:
-                pipeline.zcard(self.keys("backlog", lane=job.lane, device=job.device, priority=priority))
-            own = self.keys("backlog", lane=job.lane, device=job.device, priority=job.priority)
-            pipeline.zrank(own, f"{job.tenant}|{job.id}")
-            *before, rank = pipeline.execute()
-        return None if rank is None else sum(before) + rank
+                for name in self.keys.backlogs(job.lane, job.device, priority):
+                    pipeline.zcard(name)
+            own = self.keys.backlogs(job.lane, job.device, job.priority)
+            for name in own:
+                pipeline.zscore(name, f"{job.tenant}|{job.id}")
+            *before, first, second = pipeline.execute()
+            score = first if second is None else second
+            if score is None:
+                return None
+            for name in own:
+                pipeline.zcount(name, "-inf", f"({score!r}")
+            return sum(before) + sum(pipeline.execute())
 
     def depths(self) -> dict[tuple[Lane, Device, Priority], tuple[int, float]]:
         """Jobs waiting and seconds that the head has waited, by lane, device and priority; only where any wait."""
         cells = [(lane, device, priority) for lane in Lane for device in Device for priority in Priority]
+        places = [(cell, name) for cell in cells for name in self.keys.backlogs(*cell)]
         with redis_errors():
             pipeline = self.client.pipeline(transaction=False)
-            for lane, device, priority in cells:
-                name = self.keys("backlog", lane=lane, device=device, priority=priority)
+            for _, name in places:
                 pipeline.zcard(name)
                 pipeline.zrange(name, 0, 0)
             answers = pipeline.execute()
-            rows = zip(cells, answers[::2], answers[1::2], strict=True)
-            filled = [(cell, count, head[0]) for cell, count, head in rows if head]
+            rows = zip(places, answers[::2], answers[1::2], strict=True)
+            filled = [(cell, count, head[0]) for (cell, _), count, head in rows if head]
             pipeline = self.client.pipeline(transaction=False)
             for _, _, head in filled:
                 tenant, _, job = head.partition("|")
                 pipeline.hget(self.keys("job", tenant=tenant, id=job), "queued")
             since = pipeline.execute()
         now = server_time(self.client) if filled else 0.0
-        return {
-            cell: (count, max(0.0, now - float(queued or now)))
-            for (cell, count, _), queued in zip(filled, since, strict=True)
-        }
+        found: dict[tuple[Lane, Device, Priority], tuple[int, float]] = {}
+        for (cell, count, _), queued in zip(filled, since, strict=True):
+            before, oldest = found.get(cell, (0, 0.0))
+            found[cell] = (before + count, max(oldest, now - float(queued or now)))
+        return found
 
     def model_depths(self) -> dict[tuple[Lane, Device, str], int]:
         """Jobs waiting that need a model, by lane, device and model; only where any wait."""

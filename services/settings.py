@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         default=3,
         ge=1,
         le=100,
-        description="executions of a job before it fails for good",
+        description="executions of a job before it fails for good; three at least where its worker dies",
     )
     result_ttl_seconds: int = Field(default=7 * 86400, ge=60, description="how long finished jobs are kept")
 

@@ -33,6 +33,7 @@ class Execution:
         self.claim = claim
         self.reason: str | None = None
         self.behind: Execution | None = None
+        self.over = False
         self._lifecycle = lifecycle
         self._draining = draining
         self._steps = 0
@@ -49,7 +50,9 @@ class Execution:
             self.behind.tick()
 
     def moved(self) -> bool:
-        """Whether a step was made since the last call; for the heartbeat alone."""
+        """Whether a step was made since the last call, or all of them; for the heartbeat alone."""
+        if self.over:
+            return True
         moved, self._seen = self._steps != self._seen, self._steps
         return moved
 
@@ -74,7 +77,8 @@ class Execution:
         return self._contexts.enter_context(context)
 
     def close(self) -> None:
-        """Leave what was entered; the execution is over."""
+        """Leave what was entered; the execution is over, and its lease is kept until its end is delivered."""
+        self.over = True
         self._contexts.close()
 
     def text(self, piece: str) -> None:

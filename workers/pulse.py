@@ -7,10 +7,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from services.errors import CasemillError, Unavailable
 from services.fleet import Announcement, Fleet
+from services.jobs import Claim
 from services.lifecycle import Lifecycle
 from workers.execution import Execution
 from workers.liveness import DEAF_SECONDS
@@ -60,14 +61,15 @@ class Pulse(threading.Thread):
         with self._lock:
             self._executions[execution.claim.member] = execution
 
-    def remove(self, execution: Execution) -> None:
-        """Forget an execution that ended."""
+    def remove(self, claims: Iterable[Claim]) -> None:
+        """Forget executions whose ends are delivered, or never will be."""
         with self._lock:
-            self._executions.pop(execution.claim.member, None)
+            for claim in claims:
+                self._executions.pop(claim.member, None)
 
     @property
     def busy(self) -> int:
-        """Executions under way."""
+        """Executions under way or to be delivered."""
         return len(self._executions)
 
     def run(self) -> None:
@@ -132,6 +134,6 @@ class Pulse(threading.Thread):
         moved = [member for member, execution in executions.items() if execution.moved()]
         still = [member for member in executions if member not in set(moved)]
         for member, verdict in self._lifecycle.renew(moved, still).items():
-            if executions[member].reason is None:
+            if executions[member].reason is None and not executions[member].over:
                 log.warning("job %s: %s", executions[member].claim.id, verdict)
             executions[member].stop(verdict)

@@ -13,8 +13,9 @@ from itertools import pairwise
 from typing import Any
 
 from services.errors import CasemillError, DeviceLost, Transient, Unavailable
-from services.jobs import Claim, Completion, Device, Lane, Outcome, Priority
+from services.jobs import Choice, Claim, Completion, Device, Lane, Outcome, Priority
 from services.lifecycle import Lifecycle
+from workers.ends import Ends
 from workers.execution import Execution, Stopped
 from workers.pulse import Pulse
 from workers.tally import Tally
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 
 # One ticket serves small jobs for this long, then leaves its place in Celery's view to the next.
 DRAIN_SECONDS = 2.0
-RETRY_SECONDS = 2.0
+# Before the first retry, doubled at each one that follows in the same life of a job, to some four minutes.
+RETRY_SECONDS, RETRY_DOUBLINGS = 2.0, 7
 # Under placement a job that takes longer than this is placed by itself; smaller ones stay with the slot that is awake.
 SMALL_SECONDS = 0.25
 
@@ -60,7 +62,7 @@ class Slots:
 
     ``seats`` slots of the lane ``generate`` take any priority; those beyond take critical and high work alone, so that
     urgent work reaches the engine while bulk fills it. ``placed``: wake-ups are dealt out to workers, so a slot gives
-    up its turn after a job that is not small.
+    up its turn after a job that is not small. ``stalled`` answers for how many seconds the engine has not moved.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Slots:
         device: Device,
         seats: int,
         placed: bool = False,
+        stalled: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._lifecycle = lifecycle
         self._pulse = pulse
@@ -81,6 +84,7 @@ class Slots:
         self._devices = (device, Device.ANY)
         self._seats = seats
         self._placed = placed
+        self._stalled = stalled
         self._busy: Counter[Lane] = Counter()
         self._arrived = 0
         self._lock = threading.Lock()
@@ -129,23 +133,42 @@ class Slots:
         while claims:
             on_claim(claims[0])
             began = time.monotonic()
-            done = self._execute_all(claims)
+            done = self._execute_all(lane, claims, tally)
             now, on = time.monotonic(), not self._draining.is_set()
             stay = self._placed and on and now - began < SMALL_SECONDS
             again = on and now < until and (stay or not self._placed)
             claims = self._work(lane, done, n if again else 0, tally, stay=stay)
         return tally.view()
 
-    def _execute_all(self, claims: Sequence[Claim]) -> list[Completion]:
-        """Run claims one after the other; those that wait keep their leases as long as the one before them moves."""
+    def _execute_all(self, lane: Lane, claims: Sequence[Claim], tally: Tally) -> list[Completion]:
+        """Run claims one after the other; answers the ends that are left to deliver.
+
+        Those that wait keep their leases as long as the one before them moves, and those that have ended until they are
+        delivered.
+        """
         executions = [Execution(claim, self._lifecycle, self._draining.is_set) for claim in claims]
         for execution, behind in pairwise(executions):
             execution.behind = behind
         for execution in executions:
             self._pulse.add(execution)
-        return [self._execute(execution) for execution in executions]
+        ends = Ends(lambda done: self._work(lane, done, 0, tally))
+        try:
+            for execution in executions[:-1]:
+                ends.add(self._execute(execution))
+            last = self._execute(executions[-1])
+        except BaseException:  # nobody delivers them any more, so their leases shall run out
+            self._pulse.remove(claims)
+            raise
+        return [*ends.take(), last]
 
     def _work(self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally, *, stay: bool = False) -> list[Claim]:
+        """Deliver what is done, whose leases are kept until then, and claim the next."""
+        try:
+            return self._exchange(lane, done, n, tally, stay)
+        finally:
+            self._pulse.remove([completion.claim for completion in done])
+
+    def _exchange(self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally, stay: bool) -> list[Claim]:
         """The script, repeated while Redis is away as long as there is an end to deliver; the fence makes that safe."""
         away = 0.0
         try:
@@ -161,8 +184,7 @@ class Slots:
                     devices=self._devices,
                     worker=self._worker,
                     n=n,
-                    ranks=self._ranks(lane),
-                    models=models,
+                    choice=Choice(self._ranks(lane), models, self._engine_moves()),
                     stay=stay,
                 )
             except Unavailable:
@@ -177,6 +199,10 @@ class Slots:
                 if state is None:
                     log.warning("job %s: result of attempt %d discarded", completion.claim.id, completion.claim.attempt)
             return claims
+
+    def _engine_moves(self) -> bool:
+        """Whether nothing tells that this process may end soon, so that a job tried here ends it by itself alone."""
+        return self._stalled() < self._lifecycle.settings.lease_seconds / 2
 
     def _ranks(self, lane: Lane) -> int:
         """How many priorities, from the most urgent, this slot may claim now."""
@@ -202,7 +228,7 @@ class Slots:
         except Transient as error:
             if isinstance(error, DeviceLost):  # any other job would fail here too, before the pulse ends the process
                 self.drain()
-            usual = RETRY_SECONDS * 2 ** (claim.attempt - 1)
+            usual = RETRY_SECONDS * 2 ** min(claim.tries - 1, RETRY_DOUBLINGS)
             wait = usual if error.retry_after is None else error.retry_after
             completion = Completion(claim, "retry", problem=error.problem(), retry_after=wait)
         except CasemillError as error:
@@ -216,7 +242,6 @@ class Slots:
             )
             completion = Completion(claim, "failed", problem=unexpected.problem())
         finally:
-            self._pulse.remove(execution)
             execution.close()
         log.info(
             "job %s %s %s in %.3f s (attempt %d, request %s)",

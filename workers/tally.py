@@ -18,7 +18,7 @@ _WORDS = {State.SCHEDULED: "retry", State.QUEUED: "released", None: "discarded"}
 
 
 class Tally:
-    """Counts the executions of one ticket; for one thread."""
+    """Counts the executions of one ticket; for one thread at a time."""
 
     def __init__(self) -> None:
         self._ended: Counter[str] = Counter()

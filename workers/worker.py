@@ -122,6 +122,7 @@ class Worker:
             device=options.device,
             seats=settings.sequences,
             placed=self._placed,
+            stalled=self._engines.stalled,
         )
         self._caretaker = Caretaker(self._lifecycle, blobs)
 

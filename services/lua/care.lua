@@ -4,24 +4,25 @@ local C = cjson.decode(ARGV[2])
 local dead = {}
 for _, worker in ipairs(C.workers) do dead[worker] = true end
 
--- A crash counts as an attempt; after the last one the job goes to the dead letters.
+-- A crash counts as an attempt; a suspect goes to the dead letters after the last one.
 local function reap(member)
   redis.call('ZREM', key.leases(), member)
   local tenant, rest = split(member)
   local id, attempt = string.match(rest, '^(.*)|(%d+)$')
   local k = key.job(tenant, id)
-  local h = redis.call('HMGET', k, 'state', 'attempt', 'cancel', 'parent', 'step')
+  local h = redis.call('HMGET', k, 'state', 'attempt', 'cancel', 'parent', 'step', 'lost')
   if h[1] ~= 'running' or h[2] ~= attempt then return 0 end
   redis.call('HINCRBY', key.counters(), 'leases_lost', 1)
+  local lost = redis.call('HINCRBY', k, 'lost', 1)
   if is_delivery(id) then
     note_attempt(k, {at = redis.call('HGET', k, 'started'), outcome = 'worker_lost'})
   end
   if h[3] and h[3] ~= '' then
     give_up(tenant, id, wanted_end(h[3]), '')
-  elseif tries(k) >= most_tries(id) then
+  elseif is_suspect(h[6]) and tries(k) >= most_tries(id) then
     give_up(tenant, id, 'failed', cjson.encode({type = 'urn:casemill:problem:worker_lost', title = 'worker lost',
       status = 500, code = 'worker_lost', retryable = false,
-      detail = 'The worker died or fell silent ' .. tries(k) .. ' times while it ran this job. '
+      detail = 'The worker died or fell silent ' .. lost .. ' times while it ran this job. '
         .. 'Look at the worker\'s log, then replay the job.'}))
   else
     tell(tenant, id, h[4], h[5], 'queued', {reason = 'worker_lost', attempt = tonumber(attempt)})
@@ -79,6 +80,10 @@ for _, lane in ipairs(C.lanes) do
   end
 end
 redis.call('ZREMRANGEBYSCORE', key.workers(), '-inf', stamp(NOW - 60))
+local trials = redis.call('HGETALL', key.trials())
+for i = 1, #trials, 2 do
+  if not redis.call('ZSCORE', key.leases(), trials[i + 1]) then redis.call('HDEL', key.trials(), trials[i]) end
+end
 local oldest = string.format('%.0f', (NOW - TENANT_EVENT_SECONDS) * 1000)
 for _, tenant in ipairs(redis.call('SMEMBERS', key.tenants())) do
   redis.call('XTRIM', key.tenant_events(tenant), 'MINID', '~', oldest)

@@ -31,13 +31,23 @@ local function candidate(C, backlog)
   end
 end
 
--- The best job of one priority over the worker's device classes.
-local function best(C, rank)
-  local found, score, where
+-- The backlogs of one priority with jobs that the worker may run.
+local function backlogs(C, priority)
+  local found = {}
   for _, device in ipairs(C.classes) do
-    local backlog = key.backlog(C.lane, device, PRIORITIES[rank])
+    for _, queue in ipairs(QUEUES) do
+      if queue ~= 'suspects' or C.suspects then found[#found + 1] = key.backlog(C.lane, device, priority, queue) end
+    end
+  end
+  return found
+end
+
+-- The best job of one priority.
+local function best(C, rank)
+  local found, score
+  for _, backlog in ipairs(backlogs(C, PRIORITIES[rank])) do
     local member, member_score = candidate(C, backlog)
-    if member and (not found or member_score < score) then found, score, where = member, member_score, backlog end
+    if member and (not found or member_score < score) then found, score = member, member_score end
   end
   return found
 end
@@ -46,8 +56,8 @@ end
 local function overdue(C)
   local found, most = nil, 0
   for priority, patience in pairs(PATIENCE) do
-    for _, device in ipairs(C.classes) do
-      local member = candidate(C, key.backlog(C.lane, device, priority))
+    for _, backlog in ipairs(backlogs(C, priority)) do
+      local member = candidate(C, backlog)
       if member then
         local tenant, id = split(member)
         local over = NOW - tonumber(redis.call('HGET', key.job(tenant, id), 'queued') or NOW) - patience
@@ -71,34 +81,44 @@ local function choose(C)
   return found
 end
 
--- Claims up to C.n jobs for C.worker, a long one alone. Answers pairs of flat arrays: the job's fields, then its
--- parent's.
+-- Whether a worker runs a suspect now.
+local function tries_suspect(worker)
+  local lease = redis.call('HGET', key.trials(), worker)
+  return lease and redis.call('ZSCORE', key.leases(), lease)
+end
+
+-- Claims up to C.n jobs of one priority for C.worker, a long one alone and a suspect alone. Answers pairs of flat arrays: the job's
+-- fields, then its parent's.
 local function claim(C)
-  local out = {}
+  local out, common = {}, nil
+  C.suspects = C.suspects and not tries_suspect(C.worker)
   while #out < C.n do
     local member = choose(C)
     if not member then break end
     local tenant, id = split(member)
     local k = key.job(tenant, id)
-    local long = C.n > 1 and tonumber(redis.call('HGET', k, 'cost') or 0) > SMALL_COST
-    if long and #out > 0 then break end
+    local h = redis.call('HMGET', k, 'cost', 'lost', 'parent', 'step', 'priority')
+    local suspect = is_suspect(h[2])
+    local alone = suspect or tonumber(h[1] or 0) > SMALL_COST
+    if #out > 0 and (alone or h[5] ~= common) then break end
+    common = h[5]
     local priority, waited = leave(tenant, id)
     if priority then measure('wait', C.lane, priority, waited) end
     local attempt = redis.call('HINCRBY', k, 'attempt', 1)
     redis.call('HSET', k, 'state', 'running', 'started', stamp(NOW), 'worker', C.worker)
     redis.call('ZADD', key.leases(), stamp(NOW + C.lease), member .. '|' .. attempt)
+    if suspect then redis.call('HSET', key.trials(), C.worker, member .. '|' .. attempt) end
     -- A receiver that was away for hours says nothing of our workers.
     if tries(k) > 1 and not is_delivery(id) then redis.call('HINCRBY', key.counters(), 'extra_executions', 1) end
-    local h = redis.call('HMGET', k, 'parent', 'step')
-    local parent = h[1]
-    tell(tenant, id, parent, h[2], 'running', {attempt = attempt, worker = C.worker})
+    local parent = h[3]
+    tell(tenant, id, parent, h[4], 'running', {attempt = attempt, worker = C.worker})
     local outputs = {}
     if parent and parent ~= '' then
       redis.call('HSETNX', key.job(tenant, parent), 'started', stamp(NOW))
       outputs = redis.call('HGETALL', key.job(tenant, parent))
     end
     out[#out + 1] = {redis.call('HGETALL', k), outputs}
-    if long then break end
+    if alone then break end
   end
   return out
 end

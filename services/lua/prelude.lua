@@ -8,6 +8,7 @@ local P = O.prefix
 local T = redis.call('TIME')
 local NOW = tonumber(T[1]) + tonumber(T[2]) / 1e6
 local PRIORITIES = {'critical', 'high', 'normal', 'low', 'bulk'}
+local QUEUES = {'usual', 'suspects'}
 
 local function stamp(t) return string.format('%.6f', t) end
 
@@ -85,6 +86,8 @@ end
 
 local function waiting(lane, device)
   local n = 0
-  for _, priority in ipairs(PRIORITIES) do n = n + redis.call('ZCARD', key.backlog(lane, device, priority)) end
+  for _, priority in ipairs(PRIORITIES) do
+    for _, queue in ipairs(QUEUES) do n = n + redis.call('ZCARD', key.backlog(lane, device, priority, queue)) end
+  end
   return n
 end

@@ -4,6 +4,11 @@
 local STEP_TTL = 600
 local STEP_PATIENCE = 300 -- seconds between two tries of a batch's step, at most
 
+-- A crash loses all that its process ran, and does not say which job it was that caused it. So it is forgiven once: the jobs
+-- run again side by side. Those lost so many times are suspects: a process runs one at a time, and only what is lost as
+-- a suspect fails for it, so that a job that kills its worker takes no other along into the dead letters.
+local SUSPECT_AFTER = 2
+
 -- Defined in runs.lua: a run goes on when one of its documents has ended, and stops as a whole.
 local begin_run, document_ended, stop_run, run_keys
 -- Defined in batches.lua: a batch goes on when one of its lines or steps has ended, and stops as a whole.
@@ -23,11 +28,18 @@ local function account(lane, device, tenant, model, jobs, bytes)
   if model and model ~= '' then count(key.model_waiting(), table.concat({lane, device, model}, '|'), jobs) end
 end
 
+-- Whether a job is a suspect, by the field `lost` of its record.
+local function is_suspect(lost) return tonumber(lost or '0') >= SUSPECT_AFTER end
+
+local function backlog_of(lane, device, priority, lost)
+  return key.backlog(lane, device, priority, is_suspect(lost) and 'suspects' or 'usual')
+end
+
 -- Puts a job into its backlog. A first entry takes the tenant's virtual time (start-time fair queuing);
 -- a job that comes back keeps the score it had, so that a crash does not send it to the end.
 local function enqueue(tenant, id)
   local k = key.job(tenant, id)
-  local h = redis.call('HMGET', k, 'lane', 'device', 'priority', 'cost', 'score', 'bytes', 'model')
+  local h = redis.call('HMGET', k, 'lane', 'device', 'priority', 'cost', 'score', 'bytes', 'model', 'lost')
   local lane, device, priority, score = h[1], h[2], h[3], h[5]
   if not score then
     local clock = key.clock(lane, priority)
@@ -37,15 +49,15 @@ local function enqueue(tenant, id)
     redis.call('HSET', k, 'score', score, 'queued', stamp(NOW))
   end
   redis.call('HSET', k, 'state', 'queued', 'entered', stamp(NOW))
-  redis.call('ZADD', key.backlog(lane, device, priority), score, tenant .. '|' .. id)
+  redis.call('ZADD', backlog_of(lane, device, priority, h[8]), score, tenant .. '|' .. id)
   account(lane, device, tenant, h[7], 1, tonumber(h[6] or '0'))
   wake(lane, device, priority == 'critical' or priority == 'high')
 end
 
 -- Takes a job out of its backlog; answers its priority and how long it was there, nothing when it was not.
 local function leave(tenant, id)
-  local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'device', 'priority', 'bytes', 'entered', 'model')
-  if not h[1] or redis.call('ZREM', key.backlog(h[1], h[2], h[3]), tenant .. '|' .. id) == 0 then return nil end
+  local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'device', 'priority', 'bytes', 'entered', 'model', 'lost')
+  if not h[1] or redis.call('ZREM', backlog_of(h[1], h[2], h[3], h[7]), tenant .. '|' .. id) == 0 then return nil end
   account(h[1], h[2], tenant, h[6], -1, 0 - tonumber(h[4] or '0')) -- not a negation: -0 is no integer to the server
   return h[3], NOW - tonumber(h[5] or NOW)
 end
@@ -314,7 +326,7 @@ end
 local function revive(tenant, id)
   local k = key.job(tenant, id)
   redis.call('PERSIST', k)
-  redis.call('HDEL', k, 'finished', 'problem', 'result', 'cancel', 'score', 'queued', 'worker', 'released')
+  redis.call('HDEL', k, 'finished', 'problem', 'result', 'cancel', 'score', 'queued', 'worker', 'released', 'lost')
   -- Numbers of attempts go on, so that an end from an earlier life cannot touch this one.
   redis.call('HSET', k, 'released', redis.call('HGET', k, 'attempt') or '0')
   redis.call('HINCRBY', k, 'replays', 1)

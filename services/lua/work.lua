@@ -1,5 +1,5 @@
 -- Ends what a slot holds and claims what it does next, in one step.
--- ARGV[2] = JSON {done = [completion…], n, lane, classes, ranks, models?, worker, lease, stay?}; n = 0 only ends.
+-- ARGV[2] = JSON {done = [completion…], n, lane, classes, ranks, models?, suspects, worker, lease, stay?}; n = 0 only ends.
 -- Answers {state after each end…}, {claims…}. A slot that stops while work remains leaves a wake-up behind,
 -- with `stay` one for its own worker.
 local W = cjson.decode(ARGV[2])

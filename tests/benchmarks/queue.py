@@ -181,7 +181,7 @@ def overtaken(url: str, *, aged: bool) -> dict[str, int]:
     for _ in range(5000 if aged else 500):
         lifecycle.submit(Submission("bench", JobType.ANALYZE, {}, priority=Priority.BULK))
     if aged:
-        backlog = lifecycle.keys("backlog", lane="analyze", device="any", priority="bulk")
+        backlog, _ = lifecycle.keys.backlogs("analyze", "any", "bulk")
         pipeline = raw.pipeline(transaction=False)
         for member, score in raw.zrange(backlog, 0, -1, withscores=True):
             pipeline.hset(f"{prefix}job:bench:{member.partition('|')[2]}", "queued", score - 6 * 3600)

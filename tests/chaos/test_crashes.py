@@ -19,6 +19,7 @@ from services.jobs import JobType, Submission
 from services.lifecycle import Lifecycle
 from services.redis_client import server_time
 from tests.chaos.installation import (
+    ENDS,
     LEASE,
     ended_once,
     environment,
@@ -87,6 +88,28 @@ def test_a_job_that_kills_its_worker_ends_as_a_dead_letter(queue: Lifecycle) -> 
     assert record.problem and record.problem["code"] == "worker_lost"
     assert other.state.value == "succeeded"
     assert [job.id for job in job_index(queue).dead_letters("acme").rows] == [poison]
+
+
+def test_a_job_that_kills_its_worker_takes_no_other_along(queue: Lifecycle, tmp_path: Path) -> None:
+    """All that runs beside it is lost with it; the process is started again until the one is a dead letter."""
+    child = Child("crowded", worker_command("crowded"), environment(queue.settings), tmp_path / "logs")
+    jobs = [*(submit(queue, seconds=2) for _ in range(7)), submit(queue, die=True)]
+    deaths: list[int] = []
+
+    def over() -> bool:
+        deaths.extend(filter(None, [child.died()]))
+        return all(state(queue, job) in ENDS for job in jobs)
+
+    child.start()
+    try:
+        wait_until(over, 120, "the end of all jobs")
+        records = ended_once(queue, jobs)
+    finally:
+        child.ask_to_stop()
+        child.wait(20)
+    assert records[7].problem and (records[7].problem["code"], len(deaths)) == ("worker_lost", 3)
+    assert {record.state.value for record in records[:7]} == {"succeeded"}
+    assert max(record.attempt for record in records) == 3
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def main() -> int:
     tasks: dict[str, Task] = {"analyze": act, "extract": act, "scan": act}
     work = Work(tasks, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
     app = create_celery(settings)
-    slots = Slots(lifecycle, pulse, work, worker=name, device=Device.CPU, seats=threads)
+    slots = Slots(lifecycle, pulse, work, worker=name, device=Device.CPU, seats=threads, stalled=stalled)
     register_ticket(app, slots)
     pulse.start()
     Caretaker(lifecycle, Blobs(settings.data_dir)).start()

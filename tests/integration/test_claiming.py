@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.errors import BacklogFull, Conflict, NotFound
-from services.jobs import Device, JobType, Lane, Priority, State
+from services.jobs import Choice, Device, JobType, Lane, Priority, State
 from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.conftest import job_index, wait_until
@@ -24,13 +24,12 @@ def back_date(lifecycle: Lifecycle, job: str, seconds: float) -> None:
     fields = raw.hgetall(name)
     moved = {field: f"{float(fields[field]) - seconds:.6f}" for field in ("queued", "score")}
     raw.hset(name, mapping=moved)
-    backlog = lifecycle.keys("backlog", lane=fields["lane"], device=fields["device"], priority=fields["priority"])
+    backlog, _ = lifecycle.keys.backlogs(fields["lane"], fields["device"], fields["priority"])
     raw.zadd(backlog, {f"acme|{job}": float(moved["score"])})
 
 
-def take(lifecycle: Lifecycle, **changes: Any) -> str | None:
-    options: dict[str, Any] = {"lane": Lane.GENERATE, "devices": CPU, "worker": "w1", "n": 1} | changes
-    claims = lifecycle.work([], **options)[1]
+def take(lifecycle: Lifecycle, lane: Lane = Lane.GENERATE, worker: str = "w1", **choice: Any) -> str | None:
+    claims = lifecycle.work([], lane=lane, devices=CPU, worker=worker, n=1, choice=Choice(**choice))[1]
     return claims[0].id if claims else None
 
 
@@ -95,6 +94,12 @@ def test_a_long_job_shares_no_claim(lifecycle: Lifecycle) -> None:
     jobs = [submit(lifecycle, type=JobType.DUPLICATES, input={"matter": "m"}, cost=cost) for cost in costs]
     held = [[job.id for job in claim(lifecycle, Lane.ANALYZE, n=4)] for _ in range(6)]
     assert held == [jobs[:2], jobs[2:3], jobs[3:4], jobs[4:5], jobs[5:6], jobs[6:]]
+
+
+def test_jobs_of_different_urgency_share_no_claim(lifecycle: Lifecycle) -> None:
+    ranks = (Priority.CRITICAL, Priority.CRITICAL, Priority.BULK, Priority.BULK)
+    jobs = [submit(lifecycle, type=JobType.COMPARE, priority=priority) for priority in ranks]
+    assert [[job.id for job in claim(lifecycle, Lane.ANALYZE, n=4)] for _ in range(2)] == [jobs[:2], jobs[2:]]
 
 
 def test_the_limits_of_a_tenant_hold_and_are_given_back(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -183,3 +188,64 @@ def test_a_replayed_parent_goes_on_with_the_step_that_ended_it(lifecycle: Lifecy
 def test_device_classes_share_one_order(lifecycle: Lifecycle) -> None:
     jobs = [submit(lifecycle, device=device) for device in (Device.CPU, Device.ANY, Device.CPU)]
     assert [take(lifecycle) for _ in jobs] == jobs
+
+
+def lose(lifecycle: Lifecycle, worker: str, n: int = 1) -> list[str]:
+    """A worker claims, in the lane analyze, until nothing is left for it, and dies; answers what it took along."""
+    taken: list[str] = []
+    while held := lifecycle.work([], lane=Lane.ANALYZE, devices=CPU, worker=worker, n=n)[1]:
+        taken += [claim.id for claim in held]
+    lifecycle.care(dead_workers=[worker])
+    return taken
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_what_is_lost_with_its_worker_twice_is_tried_alone(lifecycle: Lifecycle, n: int) -> None:
+    jobs = [submit(lifecycle, type=JobType.COMPARE) for _ in range(6)]
+    assert lose(lifecycle, "w1", n) == jobs
+    assert lose(lifecycle, "w1", n) == jobs
+    fresh = submit(lifecycle, type=JobType.COMPARE)
+    poison = jobs[0]
+    assert lose(lifecycle, "w1", n) == [poison, fresh]
+    record = lifecycle.get("acme", poison)
+    assert record.problem and (record.problem["code"], "3 times" in record.problem["detail"]) == ("worker_lost", True)
+    done: list[str] = []
+    while held := claim(lifecycle, Lane.ANALYZE, n=n):
+        assert len([one for one in held if one.id in jobs]) <= 1
+        done += [one.id for one in held if finish(lifecycle, one, result="res_1")]
+    assert sorted(done) == sorted([*jobs[1:], fresh])
+
+
+def test_a_suspect_waits_for_another_worker_and_holds_nothing_up(lifecycle: Lifecycle) -> None:
+    jobs = [submit(lifecycle, type=JobType.COMPARE) for _ in range(3)]
+    lose(lifecycle, "w1")
+    lose(lifecycle, "w1")
+    fresh = submit(lifecycle, type=JobType.COMPARE)
+    assert take(lifecycle, Lane.ANALYZE, suspects=False) == fresh, "a worker that may end soon tries none"
+    assert take(lifecycle, Lane.ANALYZE, suspects=False) is None
+    assert [take(lifecycle, Lane.ANALYZE, worker) for worker in ("w1", "w1", "w2", "w2")] == [
+        jobs[0], None, jobs[1], None,
+    ]  # fmt: skip
+    assert lifecycle.depths()[Lane.ANALYZE, Device.ANY, Priority.NORMAL][0] == 1
+    assert lifecycle.position(lifecycle.get("acme", jobs[2])) == 0
+    lifecycle.care(dead_workers=["w2"])
+    assert take(lifecycle, Lane.ANALYZE, "w2") == jobs[2]
+
+
+def test_no_crash_fails_a_job_for_what_it_ran_beside(lifecycle: Lifecycle) -> None:
+    """Two passing failures and a crash beside others are three tries and no reason to give up."""
+    job = submit(lifecycle, type=JobType.COMPARE)
+    for _ in range(2):
+        finish(lifecycle, claim(lifecycle, Lane.ANALYZE)[0], "retry", problem=PROBLEM, retry_after=0)
+        wait_until(lambda: lifecycle.care()[1], what="the retry")
+    lose(lifecycle, "w1")
+    assert lifecycle.get("acme", job).state is State.QUEUED
+    assert finish(lifecycle, claim(lifecycle, Lane.ANALYZE)[0], result="res_1")
+
+
+def test_a_replayed_job_is_no_suspect_any_more(lifecycle: Lifecycle) -> None:
+    job = submit(lifecycle, type=JobType.COMPARE)
+    for _ in range(3):
+        lose(lifecycle, "w1")
+    lifecycle.replay("acme", job)
+    assert take(lifecycle, Lane.ANALYZE, suspects=False) == job

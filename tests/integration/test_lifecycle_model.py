@@ -26,6 +26,8 @@ PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("scan", "scan", Lane.ANAL
 PROBLEM = {"type": "urn:x", "title": "x", "status": 500, "code": "broken", "detail": "x", "retryable": True}
 TENANTS = st.sampled_from(["acme", "bolt"])
 ENDS = ("succeeded", "failed", "cancelled", "expired")
+# How often a job is lost with its worker before it is a suspect, of which a worker runs one at a time.
+SUSPECT_AFTER = 2
 
 
 @dataclass
@@ -51,6 +53,8 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             self.raw: Any = self.lifecycle.client
             self.expected: dict[str, Expected] = {}
             self.running: dict[str, Claim] = {}
+            self.worker: dict[str, str] = {}
+            self.lost: dict[str, int] = {}
 
         def teardown(self) -> None:
             names = list(self.raw.scan_iter(f"{self.lifecycle.keys.prefix}*"))
@@ -78,11 +82,22 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
 
         @rule(target=held, worker=st.sampled_from(["w1", "w2"]))
         def claim(self, worker: str) -> Any:
+            busy = any(self._suspect(job) and self.worker[job] == worker for job in self.running)
             for lane in (Lane.EMBED, Lane.EXTRACT, Lane.ANALYZE):
                 for claim in self.lifecycle.work([], lane=lane, devices=DEVICES, worker=worker, n=1)[1]:
-                    self.running[claim.id] = claim
+                    assert not (busy and self._suspect(claim.id)), "a worker runs one suspect at a time"
+                    self.running[claim.id], self.worker[claim.id] = claim, worker
                     return claim
+            for member in self._waiting():
+                assert busy and self._suspect(member.partition("|")[2]), "nothing else is left lying"
             return multiple()
+
+        def _suspect(self, job: str) -> bool:
+            return self.lost.get(job, 0) >= SUSPECT_AFTER
+
+        def _waiting(self) -> set[str]:
+            names = self.raw.scan_iter(f"{self.lifecycle.keys.prefix}backlog:*")
+            return {member for name in names for member in self.raw.zrange(name, 0, -1)}
 
         def _end(self, claim: Claim, outcome: Any) -> None:
             holds = self.running.get(claim.id) is claim
@@ -127,9 +142,12 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                 if record.state is State.RUNNING:
                     continue
                 del self.running[claim.id]
+                fails = self._suspect(claim.id) and self._tries(claim) >= 3
+                self.lost[claim.id] = self.lost.get(claim.id, 0) + 1
+                if record.state is not State.CANCELLED:
+                    assert record.state is (State.FAILED if fails else State.QUEUED)
                 if record.state is not State.QUEUED:
                     self.expected[claim.root].ended = record.state.value
-                    assert record.state in (State.FAILED, State.CANCELLED)
 
         @rule()
         def leases_run_out(self) -> None:
@@ -161,6 +179,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                 return
             assert expected.ended not in (None, "succeeded")
             expected.ended, expected.lives = None, expected.lives + 1
+            self.lost = {name: count for name, count in self.lost.items() if name.partition(".")[0] != job}
 
         @rule(claim=held)
         def beat(self, claim: Claim) -> None:
@@ -190,9 +209,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             keys = self.lifecycle.keys
             queued: dict[str, int] = {}
             for_models = 0
-            in_backlogs: set[str] = set()
-            for name in self.raw.scan_iter(f"{keys.prefix}backlog:*"):
-                in_backlogs |= set(self.raw.zrange(name, 0, -1))
+            in_backlogs = self._waiting()
             states: dict[str, str] = {}
             for name in self.raw.scan_iter(f"{keys.prefix}job:*"):
                 fields = self.raw.hgetall(name)
