@@ -30,6 +30,7 @@ from gateway.run_schemas import (
 )
 from gateway.state import Gateway, MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import build_run_work, request_hash, times
+from gateway.waiting import Waits
 from services.errors import InvalidRequest
 from services.principal import Principal
 from services.runs import RunSubmission
@@ -200,6 +201,7 @@ def cancel_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     "/{run_id}/events",
     response_class=StreamingResponse,
     responses={200: events(RunEvent, "Events from the first, or from the one after `Last-Event-ID`, to the run's end")},
+    dependencies=[Waits],
 )
 @raises("run_unknown", stream_start)
 def follow_run(
