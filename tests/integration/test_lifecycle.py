@@ -91,7 +91,8 @@ def release_all(lifecycle: Lifecycle) -> None:
         for device in Device:
             lifecycle.client.delete(lifecycle.keys("tickets", queue=f"{lane}.{device}"))
             for priority in Priority:
-                lifecycle.client.delete(*lifecycle.keys.backlogs(lane, device, priority))
+                cell = (lane, device, priority)
+                lifecycle.client.delete(*lifecycle.keys.backlogs(*cell), *lifecycle.keys.ages(*cell))
     raw.delete(*(lifecycle.keys(name) for name in ("waiting", "model_waiting", "expiries")))
     raw.delete(*[lifecycle.keys("clock", lane=lane, priority=priority) for lane in Lane for priority in Priority])
 
