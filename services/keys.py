@@ -58,7 +58,9 @@ TEMPLATES: Final = {
     # zset tenant|id → virtual start time, of the jobs that are suspects or of the others; empty when idle
     "backlog": "backlog:{lane}:{device}:{priority}:{queue}",
     "trials": "trials",  # hash worker → lease of the suspect that it runs; pruned by the caretaker
-    "clock": "clock:{lane}:{priority}",  # hash tenant → virtual time; one field a tenant, pruned by the caretaker
+    "ages": "ages:{lane}:{device}:{priority}:{queue}",  # zset tenant|id → when it was accepted, as "backlog"
+    "virtual": "virtual",  # hash "lane|priority" → virtual time: the start of what was claimed last; permanent
+    "clock": "clock:{lane}:{priority}",  # hash tenant → where its next job starts; goes when nothing waits
     "leases": "leases",  # zset tenant|id|attempt → end of the lease; empty when idle
     "scheduled": "scheduled",  # zset tenant|id → due time; empty when idle
     "expiries": "expiries",  # zset tenant|id → time after which it shall not start; empty when idle
@@ -104,6 +106,10 @@ class Keys:
     def backlogs(self, lane: str, device: str, priority: str) -> list[str]:
         """The keys under which the jobs of a lane, device class and priority wait."""
         return [self("backlog", lane=lane, device=device, priority=priority, queue=queue) for queue in QUEUES]
+
+    def ages(self, lane: str, device: str, priority: str) -> list[str]:
+        """The same jobs by the time of their acceptance."""
+        return [self("ages", lane=lane, device=device, priority=priority, queue=queue) for queue in QUEUES]
 
     @property
     def ticket_prefix(self) -> str:

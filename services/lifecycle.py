@@ -281,27 +281,21 @@ class Lifecycle:
             return sum(before) + sum(pipeline.execute())
 
     def depths(self) -> dict[tuple[Lane, Device, Priority], tuple[int, float]]:
-        """Jobs waiting and seconds that the head has waited, by lane, device and priority; only where any wait."""
+        """Jobs waiting and seconds that the oldest has waited, by lane, device and priority; only where any wait."""
         cells = [(lane, device, priority) for lane in Lane for device in Device for priority in Priority]
-        places = [(cell, name) for cell in cells for name in self.keys.backlogs(*cell)]
+        places = [(cell, name) for cell in cells for name in self.keys.ages(*cell)]
         with redis_errors():
             pipeline = self.client.pipeline(transaction=False)
             for _, name in places:
                 pipeline.zcard(name)
-                pipeline.zrange(name, 0, 0)
+                pipeline.zrange(name, 0, 0, withscores=True)
             answers = pipeline.execute()
-            rows = zip(places, answers[::2], answers[1::2], strict=True)
-            filled = [(cell, count, head[0]) for (cell, _), count, head in rows if head]
-            pipeline = self.client.pipeline(transaction=False)
-            for _, _, head in filled:
-                tenant, _, job = head.partition("|")
-                pipeline.hget(self.keys("job", tenant=tenant, id=job), "queued")
-            since = pipeline.execute()
-        now = server_time(self.client) if filled else 0.0
+        rows = [row for row in zip(places, answers[::2], answers[1::2], strict=True) if row[1]]
+        now = server_time(self.client) if rows else 0.0
         found: dict[tuple[Lane, Device, Priority], tuple[int, float]] = {}
-        for (cell, count, _), queued in zip(filled, since, strict=True):
+        for (cell, _), count, head in rows:
             before, oldest = found.get(cell, (0, 0.0))
-            found[cell] = (before + count, max(oldest, now - float(queued or now)))
+            found[cell] = (before + count, max(oldest, now - head[0][1]))
         return found
 
     def model_depths(self) -> dict[tuple[Lane, Device, str], int]:

@@ -120,7 +120,7 @@ class _Installation(Collector):
         labels = ["lane", "device", "priority"]
         depth = GaugeMetricFamily("casemill_backlog_jobs", "Jobs waiting.", labels=labels)
         oldest = GaugeMetricFamily(
-            "casemill_backlog_oldest_seconds", "How long the head of the backlog has waited.", labels=labels
+            "casemill_backlog_oldest_seconds", "How long the oldest job of the backlog has waited.", labels=labels
         )
         for cell, (count, age) in self._lifecycle.depths().items():
             depth.add_metric(list(cell), count)

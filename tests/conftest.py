@@ -34,6 +34,7 @@ PERMANENT = (
     "counters",
     "service",
     "timings",
+    "virtual",
     "scale",
     "apikey:",
     "apikeys",

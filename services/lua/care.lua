@@ -31,6 +31,14 @@ local function reap(member)
   return 1
 end
 
+local function waiting_at(lane, priority, devices)
+  local n = 0
+  for _, device in ipairs(devices) do
+    for _, queue in ipairs(QUEUES) do n = n + redis.call('ZCARD', key.backlog(lane, device, priority, queue)) end
+  end
+  return n
+end
+
 local requeued, promoted, tickets = 0, 0, 0
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.leases(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
   requeued = requeued + reap(member)
@@ -73,9 +81,10 @@ for _, lane in ipairs(C.lanes) do
     end
   end
   for _, priority in ipairs(PRIORITIES) do
-    local clock = redis.call('HGETALL', key.clock(lane, priority))
+    local now, clock = virtual_time(lane, priority), redis.call('HGETALL', key.clock(lane, priority))
+    local idle = waiting_at(lane, priority, C.devices) == 0 -- then nobody is ahead of anybody
     for i = 1, #clock, 2 do
-      if tonumber(clock[i + 1]) < NOW then redis.call('HDEL', key.clock(lane, priority), clock[i]) end
+      if idle or tonumber(clock[i + 1]) <= now then redis.call('HDEL', key.clock(lane, priority), clock[i]) end
     end
   end
 end

@@ -1,10 +1,11 @@
 -- How a slot chooses its next job: critical first, always; else the highest priority that waits, except that every
--- eighth such claim takes the head that has waited longest beyond its patience, so that nothing starves.
+-- eighth such claim takes the job that has waited longest beyond its patience, so that nothing starves.
 
 local PATIENCE = {normal = 120, low = 1200, bulk = 14400}
 local MODEL_WINDOW = 8     -- how far into a backlog a slot looks for a job whose model is loaded
 local MOST_PASSED = 1024   -- jobs that it passes by, so many at a time, where no model among them can be loaded here
 local SMALL_COST = 1       -- expected seconds of a job that may share a claim; others would wait behind a longer one
+local OLDEST = 8           -- how many of the oldest jobs a slot looks at for one that it can run
 local MODEL_PATIENCE = 30  -- seconds that the head may wait behind such jobs
 
 -- The job of one backlog that suits a worker best, and its score: the head, or close behind it one whose model is
@@ -31,52 +32,58 @@ local function candidate(C, backlog)
   end
 end
 
--- The backlogs of one priority with jobs that the worker may run.
-local function backlogs(C, priority)
-  local found = {}
+-- Calls `look` with each device class and queue whose jobs the worker may run.
+local function each(C, look)
   for _, device in ipairs(C.classes) do
     for _, queue in ipairs(QUEUES) do
-      if queue ~= 'suspects' or C.suspects then found[#found + 1] = key.backlog(C.lane, device, priority, queue) end
+      if queue ~= 'suspects' or C.suspects then look(device, queue) end
     end
   end
-  return found
 end
 
--- The best job of one priority.
+-- The best job of one priority, and its score.
 local function best(C, rank)
   local found, score
-  for _, backlog in ipairs(backlogs(C, PRIORITIES[rank])) do
-    local member, member_score = candidate(C, backlog)
+  each(C, function(device, queue)
+    local member, member_score = candidate(C, key.backlog(C.lane, device, PRIORITIES[rank], queue))
     if member and (not found or member_score < score) then found, score = member, member_score end
-  end
-  return found
+  end)
+  return found, score
 end
 
--- The head that has waited longest beyond the patience of its priority, if any has.
+-- The job that has waited longest beyond the patience of its priority, if any has, among the first that can run here.
 local function overdue(C)
   local found, most = nil, 0
   for priority, patience in pairs(PATIENCE) do
-    for _, backlog in ipairs(backlogs(C, priority)) do
-      local member = candidate(C, backlog)
-      if member then
-        local tenant, id = split(member)
-        local over = NOW - tonumber(redis.call('HGET', key.job(tenant, id), 'queued') or NOW) - patience
-        if over > most then found, most = member, over end
+    each(C, function(device, queue)
+      local rows = redis.call('ZRANGE', key.ages(C.lane, device, priority, queue), 0, OLDEST - 1, 'WITHSCORES')
+      for i = 1, #rows, 2 do
+        local over = NOW - tonumber(rows[i + 1]) - patience
+        if over <= most then break end
+        local tenant, id = split(rows[i])
+        local model = C.models and redis.call('HGET', key.job(tenant, id), 'model') or ''
+        if model == '' or C.models[model] ~= nil then found, most = rows[i], over end
       end
-    end
+    end)
   end
   return found
 end
 
+-- The job to claim; one that is taken in turn moves the virtual time on.
 local function choose(C)
-  local found = best(C, 1)
-  if found then return found end
-  for rank = 2, C.ranks do
-    found = best(C, rank)
-    if found then break end
+  local found, score, rank
+  for i = 1, C.ranks do
+    found, score = best(C, i)
+    if found then rank = i break end
   end
-  if found and C.ranks == #PRIORITIES and redis.call('HINCRBY', key.counters(), 'claims.' .. C.lane, 1) % 8 == 0 then
-    return overdue(C) or found
+  if not found then return nil end
+  if rank > 1 and C.ranks == #PRIORITIES and redis.call('HINCRBY', key.counters(), 'claims.' .. C.lane, 1) % 8 == 0 then
+    local old = overdue(C)
+    if old then return old end
+  end
+  local cell = C.lane .. '|' .. PRIORITIES[rank]
+  if score > tonumber(redis.call('HGET', key.virtual(), cell) or '0') then
+    redis.call('HSET', key.virtual(), cell, stamp(score))
   end
   return found
 end

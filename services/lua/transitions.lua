@@ -31,25 +31,31 @@ end
 -- Whether a job is a suspect, by the field `lost` of its record.
 local function is_suspect(lost) return tonumber(lost or '0') >= SUSPECT_AFTER end
 
-local function backlog_of(lane, device, priority, lost)
-  return key.backlog(lane, device, priority, is_suspect(lost) and 'suspects' or 'usual')
+local function queue_of(lost) return is_suspect(lost) and 'suspects' or 'usual' end
+
+-- Virtual time of a lane and priority: where that started which was claimed last in turn.
+local function virtual_time(lane, priority)
+  return tonumber(redis.call('HGET', key.virtual(), lane .. '|' .. priority) or NOW)
 end
 
--- Puts a job into its backlog. A first entry takes the tenant's virtual time (start-time fair queuing);
--- a job that comes back keeps the score it had, so that a crash does not send it to the end.
+-- Puts a job into its backlog. A first entry starts where the tenant's last one ends, or now, in virtual time (start-time
+-- fair queuing): who used an idle system was in nobody's way, and is not behind those who come later.
+-- A job that comes back keeps the score it had, so that a crash does not send it to the end.
 local function enqueue(tenant, id)
   local k = key.job(tenant, id)
-  local h = redis.call('HMGET', k, 'lane', 'device', 'priority', 'cost', 'score', 'bytes', 'model', 'lost')
-  local lane, device, priority, score = h[1], h[2], h[3], h[5]
+  local h = redis.call('HMGET', k, 'lane', 'device', 'priority', 'cost', 'score', 'bytes', 'model', 'lost', 'queued')
+  local lane, device, priority, score, queued = h[1], h[2], h[3], h[5], h[9] or stamp(NOW)
   if not score then
     local clock = key.clock(lane, priority)
-    local start = math.max(NOW, tonumber(redis.call('HGET', clock, tenant) or '0'))
+    local start = math.max(virtual_time(lane, priority), tonumber(redis.call('HGET', clock, tenant) or '0'))
     redis.call('HSET', clock, tenant, stamp(start + tonumber(h[4])))
     score = stamp(start)
-    redis.call('HSET', k, 'score', score, 'queued', stamp(NOW))
+    redis.call('HSET', k, 'score', score, 'queued', queued)
   end
   redis.call('HSET', k, 'state', 'queued', 'entered', stamp(NOW))
-  redis.call('ZADD', backlog_of(lane, device, priority, h[8]), score, tenant .. '|' .. id)
+  local queue, member = queue_of(h[8]), tenant .. '|' .. id
+  redis.call('ZADD', key.backlog(lane, device, priority, queue), score, member)
+  redis.call('ZADD', key.ages(lane, device, priority, queue), queued, member)
   account(lane, device, tenant, h[7], 1, tonumber(h[6] or '0'))
   wake(lane, device, priority == 'critical' or priority == 'high')
 end
@@ -57,7 +63,9 @@ end
 -- Takes a job out of its backlog; answers its priority and how long it was there, nothing when it was not.
 local function leave(tenant, id)
   local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'device', 'priority', 'bytes', 'entered', 'model', 'lost')
-  if not h[1] or redis.call('ZREM', backlog_of(h[1], h[2], h[3], h[7]), tenant .. '|' .. id) == 0 then return nil end
+  local queue, member = queue_of(h[7]), tenant .. '|' .. id
+  if not h[1] or redis.call('ZREM', key.backlog(h[1], h[2], h[3], queue), member) == 0 then return nil end
+  redis.call('ZREM', key.ages(h[1], h[2], h[3], queue), member)
   account(h[1], h[2], tenant, h[6], -1, 0 - tonumber(h[4] or '0')) -- not a negation: -0 is no integer to the server
   return h[3], NOW - tonumber(h[5] or NOW)
 end

@@ -182,9 +182,10 @@ def overtaken(url: str, *, aged: bool) -> dict[str, int]:
         lifecycle.submit(Submission("bench", JobType.ANALYZE, {}, priority=Priority.BULK))
     if aged:
         backlog, _ = lifecycle.keys.backlogs("analyze", "any", "bulk")
+        ages, _ = lifecycle.keys.ages("analyze", "any", "bulk")
         pipeline = raw.pipeline(transaction=False)
         for member, score in raw.zrange(backlog, 0, -1, withscores=True):
-            pipeline.hset(f"{prefix}job:bench:{member.partition('|')[2]}", "queued", score - 6 * 3600)
+            pipeline.zadd(ages, {member: score - 6 * 3600})
         pipeline.execute()
     tenants = {"same tenant": "bench", "other tenant": "other"}
     worst = {

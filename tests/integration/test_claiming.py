@@ -26,6 +26,8 @@ def back_date(lifecycle: Lifecycle, job: str, seconds: float) -> None:
     raw.hset(name, mapping=moved)
     backlog, _ = lifecycle.keys.backlogs(fields["lane"], fields["device"], fields["priority"])
     raw.zadd(backlog, {f"acme|{job}": float(moved["score"])})
+    ages, _ = lifecycle.keys.ages(fields["lane"], fields["device"], fields["priority"])
+    raw.zadd(ages, {f"acme|{job}": float(moved["queued"])})
 
 
 def take(lifecycle: Lifecycle, lane: Lane = Lane.GENERATE, worker: str = "w1", **choice: Any) -> str | None:
@@ -249,3 +251,25 @@ def test_a_replayed_job_is_no_suspect_any_more(lifecycle: Lifecycle) -> None:
         lose(lifecycle, "w1")
     lifecycle.replay("acme", job)
     assert take(lifecycle, Lane.ANALYZE, suspects=False) == job
+
+
+def test_who_used_an_idle_system_is_not_behind_those_who_come_later(lifecycle: Lifecycle) -> None:
+    for _ in range(50):
+        submit(lifecycle, tenant="alone", cost=10.0)
+        finish(lifecycle, claim(lifecycle)[0])
+    for _ in range(30):
+        submit(lifecycle, tenant="bulk", cost=10.0)
+    mine = submit(lifecycle, tenant="alone", cost=10.0)
+    assert mine in [take(lifecycle) for _ in range(3)]
+
+
+def test_the_oldest_is_found_wherever_its_turn_is(lifecycle: Lifecycle) -> None:
+    """By the rule of patience, and by who looks how long jobs wait."""
+    for _ in range(30):
+        submit(lifecycle)
+    old = submit(lifecycle)
+    raw: Any = lifecycle.client
+    ages, _ = lifecycle.keys.ages("generate", "any", "normal")
+    raw.zadd(ages, {f"acme|{old}": raw.zscore(ages, f"acme|{old}") - 3600})
+    assert lifecycle.depths()[Lane.GENERATE, Device.ANY, Priority.NORMAL][1] >= 3600
+    assert [take(lifecycle) for _ in range(8)][7] == old

@@ -219,6 +219,9 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                     slot = f"{fields['lane']}|{fields['tenant']}"
                     queued[slot] = queued.get(slot, 0) + 1
                     for_models += fields["model"] == "minilm"
+            assert in_backlogs == {
+                member for name in self.raw.scan_iter(f"{keys.prefix}ages:*") for member in self.raw.zrange(name, 0, -1)
+            }
             assert in_backlogs == {member for member, state in states.items() if state == "queued"}
             waiting = {
                 name: int(count) for name, count in self.raw.hgetall(keys("waiting")).items() if "bytes" not in name

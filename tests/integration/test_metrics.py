@@ -52,7 +52,7 @@ def test_waits_and_runs_are_counted_once_for_each_claim_and_each_end(lifecycle: 
     for priority in (Priority.HIGH, Priority.HIGH, Priority.BULK):
         submit(lifecycle, priority=priority)
     embedded = submit(lifecycle, type=JobType.EMBED)
-    held = claim(lifecycle, n=3)
+    held = [*claim(lifecycle, n=3), *claim(lifecycle, n=3)]
     for each in held:
         assert finish(lifecycle, each, result="res_1")
     assert not finish(lifecycle, held[0], result="res_1"), "an end that does not count is not counted"
