@@ -98,8 +98,10 @@ def install_problem_handlers(app: FastAPI, refusals: Refusals) -> None:
         return problem_response(problem, request, headers)
 
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
-        log.error("request %s: %s", getattr(request.state, "request_id", "-"), type(error).__name__, exc_info=error)
-        return problem_response(gateway_failed().problem(), request)
+        request_id = getattr(request.state, "request_id", "-")
+        log.error("request %s: %s", request_id, type(error).__name__, exc_info=error)
+        # Starlette answers this outside of all middleware, so also of what sets the header elsewhere.
+        return problem_response(gateway_failed().problem(), request, {"X-Request-ID": request_id})
 
     app.exception_handler(CasemillError)(on_casemill_error)
     app.exception_handler(RequestValidationError)(on_invalid)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from gateway.stack.valkey import EmbeddedValkey
+from services.errors import Unavailable
 from services.jobs import Lane
 from services.runs import Run, Runs
 from tests.batch_house import URL
@@ -90,11 +91,11 @@ def test_a_repeat_adds_the_documents_that_the_first_request_was_cut_off_in(
 
     def add(runs: Runs, tenant: str, run: str, asked: Sequence[str]) -> Run:
         whole_add(runs, tenant, run, asked[:1])
-        raise RuntimeError("the gateway dies")
+        raise Unavailable("Redis is away", code="redis_away")
 
     with monkeypatch.context() as patched:
         patched.setattr(Runs, "add", add)
-        assert served.http.post("/v1/runs", json=body, headers=KEYED).status_code == 500
+        assert served.http.post("/v1/runs", json=body, headers=KEYED).status_code == 503
     assert served.http.delete(f"/v1/documents/{documents[0]}").status_code == 204
     whole = served.http.post("/v1/runs", json=body, headers=KEYED)
     assert (run_of(whole), whole.json()["total"], whole.json()["sealed"]) == (whole.json()["id"], 3, True)

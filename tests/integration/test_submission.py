@@ -20,6 +20,7 @@ from gateway.stack.valkey import EmbeddedValkey
 from services.blobs import Blobs
 from services.errors import InvalidRequest
 from services.jobs import JobType, State, Submission
+from services.lifecycle import Lifecycle
 from tests.conftest import leaked_keys, wait_until
 from tests.serving import Served, job_body, serving, settings_on
 
@@ -307,6 +308,18 @@ def test_a_request_id_goes_with_the_job(served: Served) -> None:
     served.end(held)
     made = served.http.post("/v1/jobs", json=job_body(), headers={"X-Request-ID": "not an id"})
     assert made.headers["x-request-id"] == made.json()["request_id"] != "not an id"
+
+
+def test_a_defect_of_the_gateways_is_found_in_its_log_by_the_requests_id(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a defect of ours")
+
+    monkeypatch.setattr(Lifecycle, "get", fail)
+    answer = served.http.get("/v1/jobs/job_1", headers={"X-Request-ID": "case-18", "Connection": "close"})
+    problem(answer, 500, "internal")
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "case-18"
 
 
 def test_fifty_at_once_that_wait_are_one_job(served: Served) -> None:
