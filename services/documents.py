@@ -20,6 +20,8 @@ from services.vector_index import VectorIndex
 
 # A result is stored before its job's end, from which on the record lives for as long as results are kept.
 _END_SECONDS: Final = 3600
+# Documents of one script: it must not hold up the server for longer than a few milliseconds.
+_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +202,15 @@ class Documents:
         """
         self._keep("keep", {"tenant": tenant, "document": document, "version": version, "blob": blob})
 
-    def keep_result(self, tenant: str, document: str, job: str, blob: str, *, kept_seconds: int) -> None:
-        """Remember a job's result about this document, or that quotes it, so that it goes with it.
+    def keep_result(self, tenant: str, documents: Sequence[str], job: str, blob: str, *, kept_seconds: int) -> None:
+        """Remember a job's result about these documents, or that quotes them, so that it goes with each.
 
         It is known for as long as results are kept after their job's end, ``kept_seconds``. Raises ``NotFound`` when
-        the document was deleted meanwhile; the blob is then removed.
+        one was deleted meanwhile; the blob is then removed.
         """
-        named = {"tenant": tenant, "document": document, "job": job, "blob": blob}
-        self._keep("keep_result", named | {"seconds": kept_seconds + _END_SECONDS})
+        named = {"tenant": tenant, "job": job, "blob": blob, "seconds": kept_seconds + _END_SECONDS}
+        for begin in range(0, len(documents), _AT_ONCE):
+            self._keep("keep_result", named | {"documents": documents[begin : begin + _AT_ONCE]})
 
     def _keep(self, script: str, argument: dict[str, Any]) -> None:
         if not self._scripts.run(script, argument):

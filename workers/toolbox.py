@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -100,10 +100,10 @@ class Toolbox:
         owners = {*about, *named}
         blob = self.blobs.put(claim.tenant, "res", data, owners=owners, scope=claim.member)
         if document:
-            self._register(claim, document, blob)
-        for other in named:
+            self._register(claim, [document], blob)
+        if named:
             try:
-                self._register(claim, other, blob)
+                self._register(claim, named, blob)
             except NotFound as error:  # the next attempt leaves it out
                 raise Transient(error.detail, code="document_deleted") from None
         # Of a matter alone no record says that it is gone; an erasure ends the claim before it looks for files.
@@ -112,9 +112,9 @@ class Toolbox:
             raise NotFound("the job was ended while it was worked on", code="job_ended")
         return blob
 
-    def _register(self, claim: Claim, document: str, blob: str) -> None:
+    def _register(self, claim: Claim, documents: Sequence[str], blob: str) -> None:
         kept = self.settings.result_ttl_seconds
-        self.documents.keep_result(claim.tenant, document, claim.id, blob, kept_seconds=kept)
+        self.documents.keep_result(claim.tenant, documents, claim.id, blob, kept_seconds=kept)
 
     def step(self, claim: Claim, step: str) -> dict[str, Any]:
         """The result of an earlier step of the same parent."""

@@ -21,6 +21,7 @@ from services.jobs import Claim, Device, Lane, Priority
 from services.lifecycle import Lifecycle
 from services.playbook_store import PlaybookStore
 from services.playbooks import Playbook
+from services.scripts import Scripts
 from services.settings import Settings
 from shaders.corpus import Upload, Uploader
 from shaders.runtime import Runtime
@@ -291,7 +292,8 @@ def drawn(with_text: bool) -> bytes:
     return bytes(pdf.output())
 
 
-def test_a_result_goes_with_each_document_that_it_names(office: Office) -> None:
+def test_a_result_goes_with_each_document_that_it_names(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.documents._AT_ONCE", 2)
     lease, *_ = office.fill()
     damaged = office.add(bytes(range(256)) * 32, "bad.bin")
     execution, blobs = office.execution(), office.documents.blobs
@@ -304,6 +306,15 @@ def test_a_result_goes_with_each_document_that_it_names(office: Office) -> None:
             blobs.get("acme", kept)
         with pytest.raises(Transient):  # erased while it was counted: the next attempt goes without it
             office.toolbox.keep_result(execution.claim, result)
+
+
+def test_a_result_of_many_documents_is_kept_under_many_at_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.fill()
+    execution, ran, original = office.execution(), list[str](), Scripts.run
+    result = count_findings(office.toolbox, execution)
+    monkeypatch.setattr(Scripts, "run", lambda self, name, argument: ran.append(name) or original(self, name, argument))
+    office.toolbox.keep_result(execution.claim, result)
+    assert ran == ["keep_result"]
 
 
 def test_a_text_that_is_erased_before_it_is_loaded_has_the_job_tried_again(office: Office) -> None:

@@ -218,7 +218,7 @@ def test_erasing_a_document_takes_its_results_and_nothing_of_another(alone: Alon
         blob = documents.blobs.put("acme", "text", b"the same text", scope=document)
         documents.keep_output("acme", document, "text:1", blob)
     result = documents.blobs.put("acme", "res", b"{}", scope=one)
-    documents.keep_result("acme", one, "job_1", result, kept_seconds=60)
+    documents.keep_result("acme", [one], "job_1", result, kept_seconds=60)
     assert alone.http.delete(f"/v1/documents/{one}").status_code == 204
     with pytest.raises(NotFound):
         documents.blobs.get("acme", result)
