@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
-import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import httpx
 
@@ -18,7 +15,6 @@ from services.errors import ModelError, Unavailable
 
 BLOCK: Final = 2**20
 SPARE_BYTES: Final = 256 * 2**20
-LOCK_SECONDS: Final = 60.0
 # Models may be shared by several users of a machine, as the umask says.
 SHARED_MODE: Final = 0o666
 
@@ -107,47 +103,3 @@ def download(url: str, target: Path, sha256: str, progress: Progress | None = No
         raise ModelError(f"{url} is no address: {error}", code="model_source_refused") from error
     except httpx.HTTPError as error:
         raise Unavailable(f"{url} could not be fetched: {error or type(error).__name__}. Try again.") from error
-
-
-@contextmanager
-def exclusive(path: Path) -> Generator[None]:
-    """Hold the lock file ``path`` against all other processes of this machine; ``Unavailable`` after a minute."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as stream:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while not _try_lock(stream):
-            if time.monotonic() > deadline:
-                raise Unavailable(f"Another process has held {path} for a minute. Try again when it is done.")
-            time.sleep(0.02)
-        try:
-            yield
-        finally:
-            _unlock(stream)
-
-
-# The system releases these locks when a process dies, so none outlives a crash.
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(stream: IO[bytes]) -> bool:
-        stream.seek(0)
-        with suppress(OSError):
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-            return True
-        return False
-
-    def _unlock(stream: IO[bytes]) -> None:
-        stream.seek(0)
-        msvcrt.locking(stream.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _try_lock(stream: IO[bytes]) -> bool:
-        with suppress(OSError):
-            fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        return False
-
-    def _unlock(stream: IO[bytes]) -> None:
-        fcntl.flock(stream.fileno(), fcntl.LOCK_UN)

@@ -18,8 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 from services.durable_files import read_replaced, write_durably
 from services.errors import Conflict, InvalidRequest, ModelError, NotFound
+from services.file_locks import exclusive
 from services.gguf_header import read_header
-from services.model_files import SHARED_MODE, Progress, checksum_mismatch, download, exclusive, sha256_of
+from services.model_files import SHARED_MODE, Progress, checksum_mismatch, download, sha256_of
 
 log = logging.getLogger("casemill.models")
 

@@ -1,4 +1,4 @@
-"""One stack a data folder: a lock that names the processes, so that a stack whose supervisor was killed is cleared."""
+"""One stack a data folder: a lock, and who holds it, so that a stack whose supervisor was killed is cleared."""
 
 from __future__ import annotations
 
@@ -7,35 +7,59 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO, Final
 
 import psutil
 
 from services.durable_files import write_durably
 from services.errors import Conflict
+from services.file_locks import try_lock
+
+END_SECONDS: Final = 10.0
 
 
 class StackLock:
-    """``<data_dir>/up.json``: process ids with their start times, of which the first is the supervisor's."""
+    """``<data_dir>/up.lock``, and in ``up.json`` process ids with their start times, the first the holder's."""
 
     def __init__(self, data_dir: Path) -> None:
         self._file = data_dir / "up.json"
+        self._held: IO[bytes] | None = None
 
     def acquire(self) -> None:
         """Take the lock; ends leftovers of a supervisor that was killed. Raises ``Conflict`` when one runs."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        alive = [process for process in self._read() if process is not None]
-        recorded = self._recorded()
-        if alive and recorded and alive[0].pid == recorded[0][0]:
+        stream = self._file.with_name("up.lock").open("a+b")
+        try:
+            if not try_lock(stream):
+                raise self._taken()
+            self._end_leftovers()
+            self.record([])
+        except BaseException:
+            stream.close()  # with which the system releases it
+            raise
+        self._held = stream
+
+    def _taken(self) -> Conflict:
+        holder = next((f" (process {process.pid})" for process in self._read()[:1] if process), "")
+        return Conflict(
+            f"a stack runs on {self._file.parent} already{holder}; "
+            "stop it with Ctrl-C there, or set CASEMILL_DATA_DIR to another folder",
+            code="stack_running",
+        )
+
+    def _end_leftovers(self) -> None:
+        left = [process for process in self._read() if process and process.pid != os.getpid()]
+        for end in (psutil.Process.terminate, psutil.Process.kill):
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    end(process)
+            _, left = psutil.wait_procs(left, timeout=END_SECONDS)
+        if left:
+            pids = ", ".join(str(process.pid) for process in left)
             raise Conflict(
-                f"a stack runs on {self._file.parent} already (process {alive[0].pid}); "
-                "stop it with Ctrl-C there, or set CASEMILL_DATA_DIR to another folder",
+                f"processes of a stack whose supervisor was killed do not end ({pids}); end them, then start again",
                 code="stack_running",
             )
-        for process in alive:
-            with contextlib.suppress(psutil.Error):
-                process.terminate()
-        psutil.wait_procs(alive, timeout=10)
-        self.record([])
 
     def record(self, children: Iterable[int]) -> None:
         """Write down the processes of this stack."""
@@ -48,6 +72,9 @@ class StackLock:
     def release(self) -> None:
         """Give the lock back."""
         self._file.unlink(missing_ok=True)
+        if self._held:
+            self._held.close()
+            self._held = None
 
     def _recorded(self) -> list[tuple[int, float]]:
         try:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from services.errors import ModelError, NotFound
-from services.model_files import BLOCK, checksum_mismatch, exclusive, require_space, sha256_of, write_whole
+from services.file_locks import exclusive
+from services.model_files import BLOCK, checksum_mismatch, require_space, sha256_of, write_whole
 from services.models import CLAUSE_MODEL, Catalog, Model
 from workers.engines.convert_minilm import MINILM, convert_minilm
 

@@ -17,9 +17,10 @@ from typing import Any, Final, TypeVar
 
 from services.durable_files import read_replaced, write_durably
 from services.errors import InvalidRequest
+from services.file_locks import exclusive
 from services.fleet import EngineView
 from services.gguf_header import GgufHeader, read_header
-from services.model_files import SHARED_MODE, exclusive
+from services.model_files import SHARED_MODE
 from services.models import FAKE, Catalog, Kind, Model, fake_model
 from services.settings import Settings
 from workers.engines.base import Cancelled, EmbeddingEngine, GenerationEngine, Tick, never, no_tick
