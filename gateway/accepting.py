@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Final, TypeVar
@@ -153,7 +154,15 @@ def submit_each(lifecycle: Lifecycle, builders: Sequence[Callable[[], Built]]) -
     return [next(accepted) if isinstance(one, Submission) else one for one in wanted]
 
 
-@raises("idempotency_mismatch", "backlog_full", "time_past", "document_unknown", "erasing", "storage_unavailable")
+@raises(
+    "waiting_full",
+    "idempotency_mismatch",
+    "backlog_full",
+    "time_past",
+    "document_unknown",
+    "erasing",
+    "storage_unavailable",
+)
 async def accepting(
     request: Request,
     gateway: Shared,
@@ -167,12 +176,13 @@ async def accepting(
             "`respond-async` does not wait (RFC 7240)",
         ),
     ] = None,
-) -> Accepting:
+) -> AsyncGenerator[Accepting]:
     """The dependency."""
     preference = read_preference(", ".join(prefer or ()), gateway.settings.max_wait_seconds)
     length = request.headers.get("content-length", "")
     small = length.isdecimal() and int(length) <= INLINE_BYTES
-    return Accepting(gateway, principal, request.state.request_id, idempotency_key, preference, small)
+    with gateway.waiting.one(principal.tenant) if preference.wait else nullcontext():
+        yield Accepting(gateway, principal, request.state.request_id, idempotency_key, preference, small)
 
 
-Acceptor = Annotated[Accepting, Depends(accepting)]
+Acceptor = Annotated[Accepting, Depends(accepting, scope="request")]

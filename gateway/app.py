@@ -41,6 +41,7 @@ from gateway.routes import (
 )
 from gateway.state import Gateway
 from gateway.together import Together
+from gateway.waiting import Waiting
 from services.access import Access
 from services.audit import Audit
 from services.batches import Batches
@@ -105,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         events=Streams(settings),
         submitting=Together(partial(submit_each, lifecycle)),
         external_ids=ExternalIds(partial(read_external_ids, client, names, lifecycle.records)),
+        waiting=Waiting(settings.tenant_waiting),
     )
 
     @asynccontextmanager

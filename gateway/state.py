@@ -30,6 +30,7 @@ from gateway.external_ids import ExternalIds
 from gateway.matters import check_path
 from gateway.openapi.raises import raises
 from gateway.together import Together
+from gateway.waiting import Waiting
 from services.access import Access
 from services.audit import Audit
 from services.batches import Batches
@@ -85,6 +86,7 @@ class Gateway:
     events: Streams
     submitting: Together[Callable[[], Submission | tuple[Job, bool]], tuple[Job, bool]]
     external_ids: ExternalIds
+    waiting: Waiting
 
 
 async def gateway_of(request: Request) -> Gateway:

@@ -114,6 +114,12 @@ class Settings(BaseSettings):
     run_window: int = Field(default=64, ge=1, le=10_000, description="documents of one run that live side by side")
     max_wait_seconds: int = Field(default=60, ge=0, le=3600, description="longest `Prefer: wait` for a job's end")
     max_connections: int = Field(default=2000, ge=1, description="connections that one gateway process serves at once")
+    max_tenant_waiting: int | None = Field(
+        default=None,
+        ge=1,
+        description="streams and waiting requests of one tenant open at one gateway process; unset: a third of its "
+        "connections",
+    )
     max_attempts: int = Field(
         default=3,
         ge=1,
@@ -228,6 +234,11 @@ class Settings(BaseSettings):
             return None
         beside = self.data_dir.with_name(f"{self.data_dir.name}.keys") / "master.key"
         return Path(self.master_key_file) if self.master_key_file else beside
+
+    @property
+    def tenant_waiting(self) -> int:
+        """How many streams and waiting requests of one tenant a gateway process keeps open."""
+        return self.max_tenant_waiting or max(1, self.max_connections // 3)
 
     @property
     def local_url(self) -> str:

@@ -320,6 +320,11 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
         "As much work waits as may wait at this priority; more urgent work may still be taken.",
         "100000 jobs wait already (generate); try again later",
     ),
+    "waiting_full": Code(
+        429,
+        "As many streams and waiting requests of the tenant are open as may be at one gateway process.",
+        "666 streams and waiting requests of this tenant are open; close some, or poll instead",
+    ),
     "runs_full": Code(
         429,
         "As many runs and batches of the tenant live as may.",

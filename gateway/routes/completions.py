@@ -19,6 +19,7 @@ from gateway.openapi.raises import raises
 from gateway.request_headers import Urgency
 from gateway.schemas import JobRequest
 from gateway.state import Gateway, MatterSubmitter, Shared
+from gateway.waiting import Waits
 from gateway.while_allowed import while_allowed
 from services import openai_answers
 from services.errors import CasemillError
@@ -36,6 +37,7 @@ _STREAMED = "The answer; with `stream` in pieces, as server-sent events without 
     "/chat/completions",
     response_model=ChatCompletion,
     responses={200: chunks(ChatChunk, _STREAMED)},
+    dependencies=[Waits],
 )
 @raises(choices.submit, choices.results, *GENERATING)
 async def create_chat_completion(
@@ -49,6 +51,7 @@ async def create_chat_completion(
     "/completions",
     response_model=TextCompletion,
     responses={200: chunks(TextCompletion, _STREAMED)},
+    dependencies=[Waits],
 )
 @raises(choices.submit, choices.results, *GENERATING)
 async def create_completion(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
@@ -43,6 +44,20 @@ _UPLOAD: Final[dict[str, Any]] = {
 }
 
 
+@raises("waiting_full")
+async def _reads(
+    gateway: Shared,
+    principal: MatterSubmitter,
+    read: Annotated[bool, Query(description="read it now, and refuse it if that cannot be done")] = True,
+) -> AsyncGenerator[bool]:
+    with gateway.waiting.one(principal.tenant) if read else nullcontext():
+        yield read
+
+
+Reads = Annotated[bool, Depends(_reads, scope="request")]
+"""Whether the answer waits for the document to be read."""
+
+
 @router.post(
     "",
     status_code=201,
@@ -72,9 +87,9 @@ async def upload_document(
     response: Response,
     gateway: Shared,
     principal: MatterSubmitter,
+    read: Reads,
     name: Annotated[str | None, Query(max_length=255, description="its file's name; of a form, the part's")] = None,
     matter: MatterName | None = None,
-    read: Annotated[bool, Query(description="read it now, and refuse it if that cannot be done")] = True,
 ) -> DocumentView:
     """Store a document: its bytes as the body, or a multipart form with one file.
 

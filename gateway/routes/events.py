@@ -16,13 +16,19 @@ from gateway.openapi.raises import raises
 from gateway.paging import OfMatter
 from gateway.request_headers import LastEventId
 from gateway.state import MatterReader, Shared
+from gateway.waiting import Waits
 from services.events import Event
 from services.principal import Principal
 
 router = APIRouter(prefix="/v1/events", tags=["events"], route_class=KeyedRoute)
 
 
-@router.get("", response_class=StreamingResponse, responses={200: events("States, without end", TENANT_EVENTS)})
+@router.get(
+    "",
+    response_class=StreamingResponse,
+    responses={200: events("States, without end", TENANT_EVENTS)},
+    dependencies=[Waits],
+)
 @raises(stream_start)
 def follow_events(
     gateway: Shared,

@@ -23,6 +23,7 @@ from gateway.request_headers import IdempotencyKey, LastEventId
 from gateway.schemas import JobList, JobRequest, JobView, StateName, TypeName
 from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import build_submission, choose, tokens_again
+from gateway.waiting import Waits
 from services.job_index import METADATA, Wanted
 from services.jobs import JobType, State
 
@@ -148,6 +149,7 @@ def retry_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     "/{job_id}/events",
     response_class=StreamingResponse,
     responses={200: events("From the first, or the one after `Last-Event-ID`, to the job's end", JOB_EVENTS)},
+    dependencies=[Waits],
 )
 @raises("job_unknown", stream_start)
 def follow_job(

@@ -16,6 +16,7 @@ from gateway.request_headers import Urgency
 from gateway.routes.completions import urgency_of
 from gateway.schemas import JobRequest
 from gateway.state import Gateway, MatterReader, MatterSubmitter, Shared
+from gateway.waiting import Waits
 from services import openai_answers
 from services.errors import NotFound
 from services.openai_requests import EmbeddingsRequest
@@ -23,7 +24,7 @@ from services.openai_requests import EmbeddingsRequest
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=KeyedRoute)
 
 
-@router.post("/embeddings", response_model=EmbeddingList)
+@router.post("/embeddings", response_model=EmbeddingList, dependencies=[Waits])
 @raises(choices.submit, choices.results, *EMBEDDING)
 async def create_embeddings(
     body: EmbeddingsRequest, request: Request, gateway: Shared, principal: MatterSubmitter, priority: Urgency = None

@@ -32,6 +32,7 @@ from gateway.run_schemas import (
 )
 from gateway.state import Gateway, MatterReader, MatterSubmitter, Reader, Shared, Submitter
 from gateway.submissions import build_run_work, request_hash, times
+from gateway.waiting import Waits
 from services.errors import Conflict, InvalidRequest
 from services.principal import Principal
 from services.runs import Run, RunSubmission
@@ -182,6 +183,7 @@ def cancel_run(run_id: str, gateway: Shared, principal: Submitter) -> RunView:
     "/{run_id}/events",
     response_class=StreamingResponse,
     responses={200: events("From the first, or the one after `Last-Event-ID`, to the run's end", RUN_EVENTS)},
+    dependencies=[Waits],
 )
 @raises("run_unknown", stream_start)
 def follow_run(

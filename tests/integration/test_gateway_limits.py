@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -117,6 +118,37 @@ def test_too_many_connections_are_told_so_and_served_later(served: Served) -> No
         for one in crowd:
             one.close()
         wait_until(lambda: http.get("/livez").status_code == 200, 20, "room")
+
+
+def test_a_tenant_keeps_a_third_of_the_connections_waiting_and_the_others_are_served(served: Served) -> None:
+    most, job = served.settings.tenant_waiting, {"type": "generate", "input": {"prompt": "hello"}}
+    assert most == CONNECTIONS // 3
+
+    def opened(path: str) -> int:
+        with served.client("crowded") as http, http.stream("GET", path) as answer:
+            return answer.status_code
+
+    with served.client("crowded") as http, served.client("other") as other, ExitStack() as streams:
+        accepted = http.post("/v1/jobs", json=job).json()["id"]
+        for path in (most - 1) * ["/v1/events"] + [f"/v1/jobs/{accepted}/events"]:
+            client = streams.enter_context(served.client("crowded"))
+            assert streams.enter_context(client.stream("GET", path)).status_code == 200
+        assert [opened("/v1/events"), opened(f"/v1/jobs/{accepted}/events")] == [429, 429]
+        for full in (
+            http.post("/v1/jobs", json=job, headers={"Prefer": "wait=5"}),
+            http.post("/v1/chat/completions", json={"model": "m", "messages": [{"role": "user", "content": "hello"}]}),
+            http.post("/v1/completions", json={"model": "m", "prompt": "hello", "stream": True}),
+            http.post("/v1/embeddings", json={"model": "e", "input": "hello"}),
+            http.post("/v1/documents", content=b"hello"),
+        ):
+            assert (full.status_code, full.json()["code"]) == (429, "waiting_full")
+            assert int(full.headers["retry-after"]) > 0
+        assert [one["id"] for one in http.get("/v1/jobs").json()["data"]] == [accepted], "nothing else was queued"
+        assert http.post("/v1/documents?read=false", content=b"hello").status_code == 201
+        with other.stream("GET", "/v1/events") as stream:
+            assert stream.status_code == 200
+    wait_until(lambda: opened("/v1/events") == 200, 20, "room")
+    served.clear()
 
 
 def test_a_method_that_a_path_has_not_is_answered_with_those_it_has(served: Served) -> None:
