@@ -16,6 +16,8 @@ Row = TypeVar("Row")
 
 MOST_CURSOR = 512
 BATCH = 100
+# Scores are times and numbers of rows: up to here each whole number is one, and every command of the server takes it.
+MOST_SCORE = 2.0**53
 _WRITTEN = re.compile(r"([a-z-]+) ([0-9.e+-]{1,32}) ([\x21-\x7e]{1,200})")
 
 
@@ -53,7 +55,7 @@ def read_cursor(kind: str, cursor: str | None) -> Place | None:
         place = Place(float(found[2]), found[3]) if found and found[1] == kind else None
     except ValueError:  # not base64, not ASCII, not a number
         place = None
-    if place is None or not math.isfinite(place.score):
+    if place is None or not abs(place.score) <= MOST_SCORE:  # which "nan" is not
         raise InvalidRequest("the cursor is not a `next_cursor` of this list; begin without one", code="cursor_invalid")
     return place
 
