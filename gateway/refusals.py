@@ -6,6 +6,7 @@ again within five minutes is only counted; the next entry of its kind, or the ga
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class Refusals:
         route = request.scope.get("route")
         # The route as it is declared: a path may hold what a person typed.
         where = f"{request.method} {getattr(route, 'path', '')}"
-        client = request.client.host if request.client else ""
+        client = _address(request)
         told = {"more": str(more)} if more else {}
         self.audit.note(tenant, actor, "access.refused", "", code=error.code, route=where, client=client, **told)
 
@@ -68,3 +69,11 @@ class Refusals:
     def _tell(self, tenant: str, actor: str, code: str, more: int) -> None:
         if more:
             self.audit.note(tenant, actor, "access.refused", "", code=code, more=str(more))
+
+
+def _address(request: Request) -> str:
+    """Where a request comes from; nothing where that is no IP address: what a proxy passes on may be anybody's text."""
+    try:
+        return str(ipaddress.ip_address(request.client.host if request.client else ""))
+    except ValueError:
+        return ""

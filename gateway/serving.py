@@ -62,6 +62,8 @@ def serving_options(settings: Settings) -> dict[str, Any]:
         "ws": "none",
         "log_level": "info",
         "access_log": False,
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": settings.trusted_proxies,
         "server_header": False,
         "limit_concurrency": settings.max_connections,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,

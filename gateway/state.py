@@ -29,6 +29,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway.external_ids import ExternalIds
 from gateway.matters import check_path
 from gateway.openapi.raises import raises
+from gateway.origin import check_origin
 from gateway.together import Together
 from gateway.waiting import Waiting
 from services.access import Access
@@ -113,7 +114,7 @@ def credential_of(request: Request) -> Credential:
     raise Unauthorized("an API key is needed; send it as `Authorization: Bearer cm_…`")
 
 
-@raises("unauthorized", "key_expired", "rate_limited", "redis_away", "redis_refuses", "data_key_damaged")
+@raises(check_origin, "unauthorized", "key_expired", "rate_limited", "redis_away", "redis_refuses", "data_key_damaged")
 async def principal_of(request: Request) -> Principal:
     """Who calls, asked once a request; raises ``Unauthorized`` or ``RateLimited``.
 
@@ -122,8 +123,11 @@ async def principal_of(request: Request) -> Principal:
     if known := getattr(request.state, "principal", None):
         return known
     gateway: Gateway = request.app.state.gateway
+    credential = credential_of(request)
+    if credential.session:
+        check_origin(request)
     try:
-        principal = await gateway.admitting(credential_of(request))
+        principal = await gateway.admitting(credential)
     except RateLimited as error:
         request.state.rates = list(error.rates)
         raise

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
         default="localhost,127.0.0.1,[::1]",
         description="Host headers that the gateway answers to, comma-separated",
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="proxies whose X-Forwarded-For and X-Forwarded-Proto the gateway believes, as addresses or CIDRs, "
+        "comma-separated; empty: nobody's",
+    )
     flower_port: int = Field(
         default=8701,
         ge=0,
@@ -211,7 +216,7 @@ class Settings(BaseSettings):
             raise ValueError("unix:// needs the path of a socket, e.g. unix:///run/valkey/valkey.sock")
         return url
 
-    @field_validator("webhook_networks")
+    @field_validator("webhook_networks", "trusted_proxies")
     @classmethod
     def _known_networks(cls, text: str) -> str:
         _networks(text)

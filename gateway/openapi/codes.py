@@ -60,6 +60,12 @@ GATEWAY_CODES: Final[dict[str, Code]] = {
     "priority_forbidden": Code(
         403, "The priority is above the key's ceiling.", "this key may ask for high at most, not critical"
     ),
+    "cross_origin": Code(
+        403,
+        "A browser's session goes along with a request that another origin's page may have made.",
+        "a browser's session changes nothing for pages of another origin; programs send a key as `Authorization: "
+        "Bearer cm_…`",
+    ),
     "limits_forbidden": Code(
         403,
         "The key that is to be made or rotated has a rate, a storage or a time beyond those of the key that asks.",

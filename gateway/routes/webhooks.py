@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from gateway.keyed_route import KeyedRoute
 from gateway.openapi.answers import answer
 from gateway.openapi.raises import raises
 from gateway.paging import Cursor, Limit
+from gateway.resolving import check_endpoint
 from gateway.schemas import StateName
-from gateway.state import Admin, Shared
+from gateway.state import Admin, Gateway, Shared
 from gateway.submissions import choose
 from gateway.webhook_schemas import (
     DeliveryList,
@@ -24,7 +26,7 @@ from gateway.webhook_schemas import (
 )
 from services.errors import InvalidRequest
 from services.jobs import State, check_name
-from services.webhook_addresses import checked_url, resolve
+from services.principal import Principal
 from services.webhooks import EVENTS, Webhook
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=KeyedRoute)
@@ -36,26 +38,24 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=KeyedRo
     responses={201: answer("Location", "Cache-Control", description="The endpoint with its secret, this one time")},
 )
 @raises(
+    check_endpoint,
     "event_unknown",
     "name_invalid",
-    "webhook_url_invalid",
-    "webhook_unresolved",
-    "webhook_address_refused",
     "webhooks_full",
     "webhook_exists",
     "audit_busy",
 )
-def register_webhook(body: WebhookRequest, response: Response, gateway: Shared, principal: Admin) -> NewSecretView:
+async def register_webhook(
+    body: WebhookRequest, response: Response, gateway: Shared, principal: Admin
+) -> NewSecretView:
     """Register an endpoint; the answer has the secret that signs its messages, this one time."""
     for event in body.events:
         if event not in EVENTS:
             raise InvalidRequest(f"unknown event {event!r}; there are: {', '.join(EVENTS)}", code="event_unknown")
     if body.matter is not None:
         check_name(body.matter, "matter")
-    resolve(checked_url(body.url), gateway.settings.webhook_allowed)
-    events = list(dict.fromkeys(body.events))
-    webhook, secret = gateway.webhooks.add(principal.tenant, body.url, events, body.matter)
-    gateway.audit.note(principal.tenant, principal.key_id, "webhook.created", webhook.id, matter=body.matter or "")
+    await check_endpoint(body.url, gateway.settings.webhook_allowed)
+    webhook, secret = await run_in_threadpool(_add, gateway, principal, body)
     response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
     return _with_secret(response, webhook, secret)
 
@@ -149,6 +149,13 @@ def replay_delivery(webhook_id: str, delivery_id: str, gateway: Shared, principa
     delivery = gateway.deliveries.replay(principal.tenant, webhook_id, delivery_id)
     gateway.audit.note(principal.tenant, principal.key_id, "delivery.replayed", delivery_id)
     return DeliveryView.of(delivery)
+
+
+def _add(gateway: Gateway, principal: Principal, body: WebhookRequest) -> tuple[Webhook, str]:
+    events = list(dict.fromkeys(body.events))
+    webhook, secret = gateway.webhooks.add(principal.tenant, body.url, events, body.matter)
+    gateway.audit.note(principal.tenant, principal.key_id, "webhook.created", webhook.id, matter=body.matter or "")
+    return webhook, secret
 
 
 def _with_secret(response: Response, webhook: Webhook, secret: str) -> NewSecretView:

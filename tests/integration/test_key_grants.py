@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from services.audit import SYSTEM
 from services.jobs import Priority
 from services.principal import Limits
-from tests.integration.test_keys import Served, gateway, installation, refused
+from tests.integration.test_keys import GENERATE, Served, gateway, installation, refused
 from tests.integration.test_lifecycle import tidy
 
 __all__ = ["gateway", "installation", "tidy"]  # fixtures
@@ -88,3 +89,25 @@ def test_an_admin_cannot_take_over_an_operator(gateway: Served) -> None:
     refused(admin.delete(f"/v1/keys/{foreign}"), 404, "key_unknown")
     assert gateway.make(scopes=("admin", "operator")).delete(f"/v1/keys/{foreign}").status_code == 204
     assert "key.revoked" in gateway.actions("rival")
+
+
+def test_keys_of_before_scopes_were_more_still_work(gateway: Served) -> None:
+    key = gateway.access.create("old", tenant="acme", scopes=("submit", "read", "admin"))
+    raw: Any = gateway.lifecycle.client
+    record = gateway.lifecycle.keys("apikey", id=key.split("_")[1])
+    raw.hdel(record, "matters", "requests", "tokens", "stored_bytes", "expires")
+    old = gateway.as_key(key)
+    assert old.get("/metrics").status_code == 200
+    assert old.post("/v1/jobs", json=GENERATE).status_code == 202
+    (shown,) = [one for one in old.get("/v1/keys").json()["data"] if one["name"] == "old"]
+    assert shown["matters"] is None
+
+
+@pytest.mark.parametrize("path", ["/v1/keys?tenant=acme", "/v1/keys?tenant=*", "/v1/audit?tenant=acme"])
+def test_other_tenants_are_for_operators(gateway: Served, path: str) -> None:
+    key_id = gateway.access.create("theirs", tenant="acme").split("_")[1]
+    rival = gateway.make(tenant="rival", scopes=("admin",))
+    refused(rival.get(path), 403, "forbidden")
+    refused(rival.get("/v1/audit", params={"tenant": SYSTEM}), 403, "forbidden")
+    assert key_id not in rival.get("/v1/keys").text
+    assert key_id in gateway.make(tenant="house", scopes=("admin", "operator")).get(path).text

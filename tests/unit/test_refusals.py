@@ -17,14 +17,17 @@ class Notes:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
+        self.clients: list[str] = []
 
     def note(self, _tenant: str, actor: str, _action: str, _subject: str, **details: str) -> None:
         self.told.append((actor, details.get("more", "")))
+        self.clients.append(details.get("client", ""))
 
 
-def refuse(refusals: Refusals, key: str) -> None:
+def refuse(refusals: Refusals, key: str, host: str = "10.0.0.7") -> None:
     principal = SimpleNamespace(tenant="acme", key_id=key)
-    request: Any = SimpleNamespace(state=SimpleNamespace(principal=principal), scope={}, method="GET", client=None)
+    client = SimpleNamespace(host=host)
+    request: Any = SimpleNamespace(state=SimpleNamespace(principal=principal), scope={}, method="GET", client=client)
     refusals.note(request, Forbidden("no"))
 
 
@@ -37,3 +40,11 @@ def test_where_there_are_too_many_kinds_the_oldest_is_told_and_forgotten(monkeyp
     assert notes.told == [("one", ""), ("two", ""), ("one", "1"), ("three", "")]
     refusals.close()
     assert notes.told[4:] == [("two", "2")]
+
+
+def test_no_text_that_a_proxy_passes_on_gets_into_the_log() -> None:
+    notes = Notes()
+    refusals = Refusals(cast(Any, notes))
+    for key, host in (("one", "10.0.0.7"), ("two", "2001:db8::1"), ("three", "John Doe, settlement"), ("four", "")):
+        refuse(refusals, key, host)
+    assert notes.clients == ["10.0.0.7", "2001:db8::1", "", ""]
