@@ -193,7 +193,8 @@ def _callback(
 
 def request_hash(request: BaseModel, text: str = "") -> str:
     """Stands for a request, with a ``text`` beside it, as sent, so that one idempotency key cannot mean two of them."""
-    return hashlib.sha256((request.model_dump_json() + text).encode("utf-8", "surrogatepass")).hexdigest()
+    sent = json.dumps(request.model_dump(), default=str)  # pydantic's own JSON stops at a lone surrogate
+    return hashlib.sha256((sent + text).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def times(request: JobRequest | RunRequest) -> tuple[float | None, float | None]:

@@ -61,9 +61,10 @@ def test_a_bad_playbook_or_document_is_named(fake_stack: Running) -> None:
     problem(fake_stack.http.post("/v1/jobs", json=body), 404, "document_unknown")
 
 
-def test_a_lone_surrogate_is_refused(fake_stack: Running) -> None:
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "torn"}])
+def test_a_lone_surrogate_is_refused(fake_stack: Running, key: dict[str, str]) -> None:
     body = b'{"type": "generate", "input": {"prompt": "\\ud800"}}'
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json"} | key
     problem(fake_stack.http.post("/v1/jobs", content=body, headers=headers), 422, "text_invalid")
 
 
