@@ -108,7 +108,11 @@ class Settings(BaseSettings):
         description="whose slot a job wakes: any free one, or one by turn, load or weight; the same for all roles",
     )
     max_backlog: int = Field(default=100_000, ge=1, description="jobs that may wait in one lane")
-    max_tenant_backlog: int = Field(default=50_000, ge=1, description="jobs of one tenant that may wait in one lane")
+    max_tenant_backlog: int = Field(
+        default=50_000,
+        ge=1,
+        description="jobs of one tenant that may wait in one lane, for their turn or for their time",
+    )
     max_tenant_backlog_bytes: int = Field(default=2**30, ge=1, description="input of one tenant waiting in one lane")
     tenant_requests_per_minute: int | None = Field(default=None, ge=1, description="of all keys of a tenant together")
     tenant_tokens_per_minute: int | None = Field(

@@ -51,9 +51,9 @@ if #C.workers > 0 then
   end
 end
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.scheduled(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
-  redis.call('ZREM', key.scheduled(), member)
   local tenant, id = split(member)
   local k = key.job(tenant, id)
+  leave_scheduled(tenant, id)
   local h = redis.call('HMGET', k, 'state', 'parent', 'step')
   if h[1] == 'scheduled' then
     tell(tenant, id, h[2], h[3], waiting_state(k), {reason = 'due'})

@@ -9,7 +9,7 @@ local function withdraw(tenant, id)
   local h = redis.call('HMGET', key.job(tenant, id), 'state', 'attempt', 'current')
   local member = tenant .. '|' .. id
   if h[1] == 'queued' then leave(tenant, id)
-  elseif h[1] == 'scheduled' then redis.call('ZREM', key.scheduled(), member)
+  elseif h[1] == 'scheduled' then leave_scheduled(tenant, id)
   elseif h[1] == 'running' then redis.call('ZREM', key.leases(), member .. '|' .. h[2])
   elseif h[1] == 'waiting' and h[3] then withdraw(tenant, h[3]) end
 end

@@ -21,10 +21,15 @@ local function count(name, field, n)
   if redis.call('HINCRBY', name, field, n) <= 0 then redis.call('HDEL', name, field) end
 end
 
--- What waits: jobs and bytes of input by lane and tenant, for the limits at submission; jobs by model, for the metrics.
-local function account(lane, device, tenant, model, jobs, bytes)
+-- Jobs and bytes of input by lane and tenant, for the limits at submission: what waits, for its turn or for its time.
+local function count_waiting(lane, tenant, jobs, bytes)
   count(key.waiting(), lane .. '|' .. tenant, jobs)
   count(key.waiting(), lane .. '|' .. tenant .. '|bytes', bytes)
+end
+
+-- What is in backlogs, by tenant for the limits, by model for the metrics.
+local function account(lane, device, tenant, model, jobs, bytes)
+  count_waiting(lane, tenant, jobs, bytes)
   if model and model ~= '' then count(key.model_waiting(), table.concat({lane, device, model}, '|'), jobs) end
 end
 
@@ -68,6 +73,14 @@ local function leave(tenant, id)
   redis.call('ZREM', key.ages(h[1], h[2], h[3], queue), member)
   account(h[1], h[2], tenant, h[6], -1, 0 - tonumber(h[4] or '0')) -- not a negation: -0 is no integer to the server
   return h[3], NOW - tonumber(h[5] or NOW)
+end
+
+-- Takes a job, if it is there, from those that wait for their time. One that was never begun counts as waiting there; one
+-- that is tried again does not, and neither does a run, which has limits of its own.
+local function leave_scheduled(tenant, id)
+  if redis.call('ZREM', key.scheduled(), tenant .. '|' .. id) == 0 then return end
+  local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'bytes', 'attempt', 'template')
+  if h[3] == '0' and not h[4] then count_waiting(h[1], tenant, -1, 0 - tonumber(h[2] or '0')) end
 end
 
 -- The one way into a final state: exactly one terminal event, and an end to the record's life.
@@ -194,6 +207,7 @@ local function create(S, index)
   if S.not_before and S.not_before > NOW then
     redis.call('HSET', k, 'state', 'scheduled')
     redis.call('ZADD', key.scheduled(), stamp(S.not_before), member)
+    if not F.template then count_waiting(F.lane, F.tenant, 1, tonumber(F.bytes)) end
     emit(F.tenant, F.id, 'scheduled', {state = 'scheduled', due = stamp(S.not_before)})
   else
     local state = waiting_state(k)
@@ -245,7 +259,7 @@ local function stop(tenant, id, state)
     give_up(tenant, id, state, '')
     return state
   elseif now == 'scheduled' then
-    redis.call('ZREM', key.scheduled(), tenant .. '|' .. id)
+    leave_scheduled(tenant, id)
     if h[3] then
       redis.call('HSET', k, 'state', 'waiting', 'cancel', state)
       return stop_run(tenant, id)

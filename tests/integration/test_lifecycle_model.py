@@ -215,10 +215,10 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                 fields = self.raw.hgetall(name)
                 member = f"{fields['tenant']}|{fields['id']}"
                 states[member] = fields["state"]
-                if fields["state"] == "queued":
+                if fields["state"] == "queued" or (fields["state"] == "scheduled" and fields["attempt"] == "0"):
                     slot = f"{fields['lane']}|{fields['tenant']}"
                     queued[slot] = queued.get(slot, 0) + 1
-                    for_models += fields["model"] == "minilm"
+                for_models += fields["state"] == "queued" and fields["model"] == "minilm"
             assert in_backlogs == {
                 member for name in self.raw.scan_iter(f"{keys.prefix}ages:*") for member in self.raw.zrange(name, 0, -1)
             }

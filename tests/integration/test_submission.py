@@ -290,6 +290,24 @@ def test_the_least_urgent_is_shed_first(server: EmbeddedValkey, served: Served, 
         small.clear()
 
 
+def test_jobs_for_later_are_as_many_as_may_wait(server: EmbeddedValkey, served: Served) -> None:
+    """Else a tenant fills the lane at once when their time comes, and all others are refused."""
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    with serving(settings_on(server, served.settings.data_dir, max_tenant_backlog=10)) as small:
+        jobs = [small.submit(not_before=later)["id"] for _ in range(9)]
+        problem(small.http.post("/v1/jobs", json=job_body()), 429, "backlog_full")
+        with small.client("zeta") as other:
+            assert other.post("/v1/jobs", json=job_body()).status_code == 202
+        small.http.delete(f"/v1/jobs/{jobs[0]}")
+        small.submit()
+        problem(small.http.post("/v1/jobs", json=job_body(not_before=later)), 429, "backlog_full")
+        small.clear()
+        assert small.lifecycle.client.hgetall(small.lifecycle.keys("waiting")).keys() <= {
+            "generate|zeta",
+            "generate|zeta|bytes",
+        }
+
+
 def test_bodies_that_are_not_jobs_are_refused(served: Served) -> None:
     send = served.http.post
     problem(send("/v1/jobs", content=b"a=b", headers={"Content-Type": "text/plain"}), 415, "media_type_unsupported")
