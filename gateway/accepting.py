@@ -115,7 +115,7 @@ def build_or_find(
         gateway,
         principal,
         key,
-        request_hash(wanted, playbook_text or ""),
+        partial(request_hash, wanted, playbook_text or ""),
         partial(build_submission, gateway, principal, wanted, playbook_text=playbook_text),
         gateway.lifecycle.get,
     )
@@ -128,20 +128,20 @@ def unless_accepted(
     gateway: Gateway,
     principal: Principal,
     key: str | None,
-    digest: str,
+    digest: Callable[[], str],
     build: Callable[[], Made],
     get: Callable[[str, str], Accepted],
 ) -> Made | Accepted:
     """What ``build`` makes of a request; where that refuses it, what the same request was accepted as before.
 
-    A repeat, by its ``key`` and the ``digest`` of the request, is answered so also where the request would be refused
-    now: its models' workers may be away since, its tokens used up, or what it names erased. ``get`` reads what was
-    accepted by tenant and id.
+    A repeat, by its ``key`` and the request's ``digest``, is answered so also where the request would be refused now:
+    its models' workers may be away since, its tokens used up, or what it names erased. ``get`` reads what was accepted
+    by tenant and id.
     """
     try:
         return build()
     except CasemillError:
-        known = key and gateway.lifecycle.accepted(principal.tenant, key, digest)
+        known = key and gateway.lifecycle.accepted(principal.tenant, key, digest())
         if known:
             return get(principal.tenant, known)
         raise

@@ -210,13 +210,14 @@ class Erasures:
         self._backups.erase(float(erasure.entry["at"]), tenant, mine, owners)
         counts["blobs"] += self._documents.blobs.erase(tenant, owners)
         with redis_errors():
-            number = self._client.hincrby(self._keys("counters"), ERASURES, 1)
+            before: dict[str, int] = erasure.entry.get("before", {})
+            removed = {name: count - before.get(name, 0) for name, count in counts.items()}
+            # What removes nothing leaves nothing to forget, and a name that is none would cost everybody their rooms.
+            number = self._client.hincrby(self._keys("counters"), ERASURES, int(any(removed.values())))
             pipeline = self._client.pipeline()
             if mine:  # none where a process died that held the lock for too long, when all was done
                 pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)
             self._save(erasure, counts, client=pipeline, stage="rewrite", number=number)
-            before: dict[str, int] = erasure.entry.get("before", {})
-            removed = {name: count - before.get(name, 0) for name, count in counts.items()}
             if any(removed.values()):
                 known = json.dumps({"matter": erasure.entry.get("matter"), "counts": removed})
                 pipeline.set(self._keys("erased", tenant=tenant, subject=erasure.subject), known, ex=KNOWN_SECONDS)

@@ -75,6 +75,10 @@ class State(StrEnum):
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED)
 
 
+REPLAYED: Final = (State.FAILED, State.CANCELLED, State.EXPIRED)
+"""States of a job that can have another life."""
+
+
 class JobType(StrEnum):
     """What a client can ask for."""
 

@@ -153,12 +153,13 @@ class Lifecycle:
         n: int,
         choice: Choice = ANYTHING,
         stay: bool = False,
+        goes_on: bool = False,
     ) -> tuple[list[State | None], list[Claim]]:
         """End what a slot holds and claim up to ``n`` jobs; answers each ended job's state now, and the claims.
 
         An end with ``None`` does not count: it came from an attempt that had lost its lease; its result is discarded.
         ``choice`` limits the claim. A slot that stops (``n`` is 0) while work remains wakes the next by placement, with
-        ``stay`` one of its own worker.
+        ``stay`` one of its own worker; one that ``goes_on`` with what it holds wakes none.
         """
         argument: dict[str, Any] = {
             "done": [self.records.seal_completion(completion) for completion in done],
@@ -174,6 +175,8 @@ class Lifecycle:
             argument["models"] = dict(choice.models)
         if stay:
             argument["stay"] = True
+        if goes_on:
+            argument["goes_on"] = True
         states, rows = self.scripts.run("work", argument)
         return [State(value) if value else None for value in states], [
             Claim.from_fields(self.records.open_job(pairs(fields)), pairs(outputs)) for fields, outputs in rows

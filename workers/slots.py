@@ -151,7 +151,7 @@ class Slots:
             execution.behind = behind
         for execution in executions:
             self._pulse.add(execution)
-        ends = Ends(lambda done: self._work(lane, done, 0, tally))
+        ends = Ends(lambda done: self._work(lane, done, 0, tally, goes_on=True))
         try:
             for execution in executions[:-1]:
                 ends.add(self._execute(execution))
@@ -161,14 +161,25 @@ class Slots:
             raise
         return [*ends.take(), last]
 
-    def _work(self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally, *, stay: bool = False) -> list[Claim]:
+    def _work(
+        self,
+        lane: Lane,
+        done: Sequence[Completion],
+        n: int,
+        tally: Tally,
+        *,
+        stay: bool = False,
+        goes_on: bool = False,
+    ) -> list[Claim]:
         """Deliver what is done, whose leases are kept until then, and claim the next."""
         try:
-            return self._exchange(lane, done, n, tally, stay)
+            return self._exchange(lane, done, n, tally, stay=stay, goes_on=goes_on)
         finally:
             self._pulse.remove([completion.claim for completion in done])
 
-    def _exchange(self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally, stay: bool) -> list[Claim]:
+    def _exchange(
+        self, lane: Lane, done: Sequence[Completion], n: int, tally: Tally, *, stay: bool, goes_on: bool
+    ) -> list[Claim]:
         """The script, repeated while Redis is away as long as there is an end to deliver; the fence makes that safe."""
         away = 0.0
         try:
@@ -186,6 +197,7 @@ class Slots:
                     n=n,
                     choice=Choice(self._ranks(lane), models, self._engine_moves()),
                     stay=stay,
+                    goes_on=goes_on,
                 )
             except Unavailable:
                 if not done or away > self._lifecycle.settings.lease_seconds:

@@ -37,7 +37,7 @@ def create_batch(
     """Accept a batch over an uploaded file; its lines are checked first, then they run at the priority ``bulk``."""
     key, digest = principal.idempotency(idempotency_key), request_hash(body)
     build = partial(_submission, gateway, principal, body)
-    built = unless_accepted(gateway, principal, key, digest, build, gateway.batches.get)
+    built = unless_accepted(gateway, principal, key, lambda: digest, build, gateway.batches.get)
     if not isinstance(built, BatchSubmission):
         return BatchView.of(built)
     named = replace(built, idempotency_key=key, request_hash=digest, request_id=request.state.request_id)

@@ -127,10 +127,7 @@ async def upload_document(
 def list_documents(
     gateway: Shared, principal: MatterReader, matter: OfMatter = None, limit: Limit = 50, cursor: Cursor = None
 ) -> DocumentList:
-    """The documents of the tenant, or of a matter, newest first, without what was read of them.
-
-    A page can have less than `limit` and a `next_cursor` still, where the key is for some matters only.
-    """
+    """The documents of the tenant, or of a matter, newest first, without what was read of them."""
     page = gateway.documents.list(
         principal.tenant, matter=matter, matters=principal.matters, cursor=cursor, limit=limit
     )

@@ -78,7 +78,7 @@ def create_run(
     """
     key, digest = principal.idempotency(idempotency_key), request_hash(body)
     build = partial(_submission, gateway, principal, body)
-    built = unless_accepted(gateway, principal, key, digest, build, gateway.runs.get)
+    built = unless_accepted(gateway, principal, key, lambda: digest, build, gateway.runs.get)
     if isinstance(built, RunSubmission):
         named = replace(built.work, idempotency_key=key, request_hash=digest, request_id=request.state.request_id)
         run, new = gateway.runs.submit(replace(built, work=named))

@@ -1,4 +1,5 @@
--- The caretaker's round: expired leases, jobs that are due or too late, runs left open, missing tickets, records that ended long ago.
+-- The caretaker's round: expired leases, jobs that are due or too late, runs left open, missing tickets, records that ended
+-- long ago.
 -- ARGV[2] = JSON {batch, lanes, devices, workers = [dead worker…]}. Answers {requeued, promoted, tickets}.
 local C = cjson.decode(ARGV[2])
 local dead = {}

@@ -69,16 +69,18 @@ local function overdue(C)
   return found
 end
 
--- The job to claim; one that is taken in turn moves the virtual time on.
-local function choose(C)
+-- The job to claim; one that is taken in turn moves the virtual time on. A claim has a turn of its own, so `first` says
+-- that it has nothing yet: what it would take from another priority, it could not take along.
+local function choose(C, first)
   local found, score, rank
   for i = 1, C.ranks do
     found, score = best(C, i)
     if found then rank = i break end
   end
   if not found then return nil end
-  if rank > 1 and C.ranks == #PRIORITIES and redis.call('HINCRBY', key.counters(), 'claims.' .. C.lane, 1) % 8 == 0 then
-    local old = overdue(C)
+  if first and rank > 1 and C.ranks == #PRIORITIES then
+    local eighth = redis.call('HINCRBY', key.counters(), 'claims.' .. C.lane, 1) % 8 == 0
+    local old = eighth and overdue(C)
     if old then return old end
   end
   local cell = C.lane .. '|' .. PRIORITIES[rank]
@@ -94,13 +96,13 @@ local function tries_suspect(worker)
   return lease and redis.call('ZSCORE', key.leases(), lease)
 end
 
--- Claims up to C.n jobs of one priority for C.worker, a long one alone and a suspect alone. Answers pairs of flat arrays: the job's
--- fields, then its parent's.
+-- Claims up to C.n jobs of one priority for C.worker, a long one alone and a suspect alone. Answers pairs of flat arrays:
+-- the job's fields, then its parent's.
 local function claim(C)
   local out, common = {}, nil
   C.suspects = C.suspects and not tries_suspect(C.worker)
   while #out < C.n do
-    local member = choose(C)
+    local member = choose(C, #out == 0)
     if not member then break end
     local tenant, id = split(member)
     local k = key.job(tenant, id)

@@ -336,7 +336,7 @@ local function complete(c)
     redis.call('ZADD', key.scheduled(), stamp(NOW + wait), c.tenant .. '|' .. c.id)
     redis.call('HINCRBY', key.counters(), is_delivery(c.id) and 'deliveries.retried' or 'retries', 1)
     -- Tried again hours later, it takes its turn anew and not before all that came since.
-    if is_delivery(c.id) then redis.call('HDEL', k, 'score') end
+    if is_delivery(c.id) then redis.call('HDEL', k, 'score', 'queued') end
     tell(c.tenant, c.id, h[3], h[4], 'scheduled', {attempt = tonumber(c.attempt), problem = cjson.decode(c.problem)})
     return 'scheduled'
   end

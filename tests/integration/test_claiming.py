@@ -44,6 +44,18 @@ def test_every_eighth_claim_takes_what_has_waited_beyond_its_patience(lifecycle:
     assert [job for job in order if job != old] == urgent
 
 
+def test_the_eighth_claim_of_several_takes_it_too(lifecycle: Lifecycle) -> None:
+    """Whatever the claims before have taken along: a turn is a claim's, and none is used up without taking it."""
+    small: dict[str, Any] = {"type": JobType.COMPARE, "cost": 0.5}
+    old = submit(lifecycle, priority=Priority.BULK, **small)
+    back_date(lifecycle, old, 6 * 3600)
+    for _ in range(60):
+        submit(lifecycle, priority=Priority.HIGH, **small)
+    claims = [[one.id for one in claim(lifecycle, Lane.ANALYZE, 4)] for _ in range(9)]
+    assert [len(ids) for ids in claims] == [4] * 7 + [1, 4]
+    assert claims[7] == [old]
+
+
 def test_what_waits_within_its_patience_stays_behind(lifecycle: Lifecycle) -> None:
     young = submit(lifecycle, priority=Priority.BULK)
     for _ in range(20):

@@ -174,11 +174,15 @@ def test_retries_of_one_tenant_do_not_stand_before_another_tenants_message(
 ) -> None:
     for _ in range(5):
         ended(lifecycle)
+    raw: Any = lifecycle.client
     for held in claim(lifecycle, Lane.DELIVER, n=5):
+        record = lifecycle.keys("job", tenant="acme", id=held.id)
+        raw.hset(record, "queued", float(raw.hget(record, "queued")) - 86400)  # its receiver has been away for a day
         finish(lifecycle, held, "retry", problem=PROBLEM, retry_after=0.0)
     other = webhooks.add("other", URL, EVENTS, None)[0]
     ended(lifecycle, tenant="other")
     lifecycle.care()
+    assert max(oldest for _, oldest in lifecycle.depths().values()) < 3600, "nor do they look like work left lying"
     (first,) = claim(lifecycle, Lane.DELIVER)
     assert first.input["webhook"] == other.id
     finish(lifecycle, first)

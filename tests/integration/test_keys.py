@@ -139,8 +139,9 @@ def test_a_retry_asks_for_what_a_submission_does(gateway: Served) -> None:
     for job in jobs[2:]:
         refused(mine.post(f"/v1/jobs/{job}/retry"), 429, "rate_limited")
         assert every.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
-    refused(mine.post(f"/v1/jobs/{jobs[0]}/retry"), 409, "job_state")
-    answer = gateway.make(limits=Limits(tokens=9000)).post(f"/v1/jobs/{jobs[3]}/retry")
+    rich = gateway.make(limits=Limits(tokens=9000))
+    refused(rich.post(f"/v1/jobs/{jobs[0]}/retry"), 409, "job_state")
+    answer = rich.post(f"/v1/jobs/{jobs[3]}/retry")
     assert answer.status_code == 202
     assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 3000, "its prompt of 25,000 bytes counts"
 

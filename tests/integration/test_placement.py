@@ -105,6 +105,19 @@ def test_pull_knows_no_worker(house: Callable[[str], House]) -> None:
     assert not list(pull.raw.scan_iter(pull.keys("turns", lane="*", device="*")))
 
 
+def test_a_slot_that_goes_on_with_its_claim_wakes_nobody(house: Callable[[str], House]) -> None:
+    pull = house("pull")
+    pull.announce("a")
+    pull.submit(4, cost=0.5)
+    pull.raw.delete(pull.keys("tickets", queue="analyze.any"))
+    place: dict[str, Any] = {"lane": Lane.ANALYZE, "devices": CPU, "worker": "a"}
+    first, second = pull.lifecycle.work([], n=2, **place)[1]
+    pull.lifecycle.work([Completion(first, "succeeded")], n=0, goes_on=True, **place)
+    assert pull.tickets() == 0
+    pull.lifecycle.work([Completion(second, "succeeded")], n=0, **place)
+    assert pull.tickets() == 1, "one that stops does"
+
+
 def test_pull_wakes_with_the_commands_it_always_had(house: Callable[[str], House]) -> None:
     pull = house("pull")
     pull.submit()
