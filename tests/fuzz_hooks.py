@@ -100,7 +100,7 @@ def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: dict[s
     if case.query and isinstance(case.query.get("cursor"), str):
         case.query["cursor"] = write_cursor(CURSORS[case.operation.path], Place(float(next(_numbers)), "x"))
     if case.headers and case.headers.get("Idempotency-Key"):
-        case.headers["Idempotency-Key"] = f"{own} {next(_numbers)}"  # several processes fuzz the same stack in turn
+        case.headers["Idempotency-Key"] = f"key {own} {next(_numbers)}"  # several processes fuzz the same stack in turn
 
 
 @schemathesis.hook

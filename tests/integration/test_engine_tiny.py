@@ -265,10 +265,11 @@ def test_a_hanging_step_stops_the_ticks_and_is_told(engine: LlamaGeneration, mon
     real: Callable[[Any], int] = context.decode
     hanging, gate, cancel = threading.Event(), threading.Event(), threading.Event()
     ticks: list[int] = []
-    pieces: list[str] = []
+    steps: list[int] = []
 
     def decode(batch: Any) -> int:
-        if len(pieces) > 3 and not gate.is_set():
+        steps.append(1)
+        if len(steps) > 3 and not gate.is_set():
             hanging.set()
             assert gate.wait(60)
         return real(batch)
@@ -279,7 +280,7 @@ def test_a_hanging_step_stops_the_ticks_and_is_told(engine: LlamaGeneration, mon
     with ThreadPoolExecutor(1) as pool:
         try:
             asked = pool.submit(
-                engine.generate, "alpha", Sampling(max_tokens=60), on_text=pieces.append,
+                engine.generate, "alpha", Sampling(max_tokens=60),
                 cancelled=cancel.is_set, tick=lambda: ticks.append(1),
             )  # fmt: skip
             assert hanging.wait(30)
