@@ -78,8 +78,8 @@ class BackupPlaces:
         for folder in folders:
             if folder not in reached:
                 log.warning(
-                    "the backups in %s cannot be reached: what is erased keeps its key there until the next backup to "
-                    "it; if they are gone for good, `casemill backup %s --forget`",
+                    "the backups in %s cannot be reached: what is erased or revoked is not so there until the next "
+                    "backup to it; if they are gone for good, `casemill backup %s --forget`",
                     folder,
                     folder,
                 )

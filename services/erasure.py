@@ -212,8 +212,8 @@ class Erasures:
         with redis_errors():
             before: dict[str, int] = erasure.entry.get("before", {})
             removed = {name: count - before.get(name, 0) for name, count in counts.items()}
-            # What removes nothing leaves nothing to forget, and a name that is none would cost everybody their rooms.
-            number = self._client.hincrby(self._keys("counters"), ERASURES, int(any(removed.values())))
+            # Also where no record was left: a worker's memory can hold a prompt for longer than its job is known.
+            number = self._client.hincrby(self._keys("counters"), ERASURES, 1)
             pipeline = self._client.pipeline()
             if mine:  # none where a process died that held the lock for too long, when all was done
                 pipeline.hdel(self._keys("erasing", tenant=tenant), *mine)

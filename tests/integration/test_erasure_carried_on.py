@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from services.audit import Audit
-from services.erasure import Erasure
+from services.erasure import ERASURES, Erasure
 from tests.conftest import wait_until
 from tests.integration.test_erasure import Died, office
 from tests.integration.test_lifecycle import tidy
@@ -96,3 +96,10 @@ def test_what_is_erased_anew_is_not_taken_for_proved(office: Office, monkeypatch
     office.erasures._settle(proved, True, None)
     assert [one.is_open for one in office.erasures.pending()] == [True]
     office.settle()
+
+
+def test_workers_forget_also_where_no_record_was_left(office: Office) -> None:
+    """They may hold a prompt of the matter for longer than its job is known."""
+    seen = office.lifecycle.counters().get(ERASURES, 0)
+    office.erasures.matter("acme", "m-of-nothing", actor="key1")
+    assert office.lifecycle.counters()[ERASURES] == seen + 1
