@@ -36,7 +36,7 @@ TALLY = Kernel("tally.wgsl", {"tally": (0, 1, 2, 3, 4, 5, 6)}, workgroup=64)
 MINHASH = Kernel("minhash.wgsl", {"minhash": (0, 1, 2, 3, 4)}, workgroup=128)
 SIMILARITY = Kernel(
     "similarity.wgsl",
-    {"score": (0, 1, 2, 3), "begin": (0, 4, 6), "go_on": (0, 5, 6)},
+    {"score": (0, 1, 2, 3, 7), "begin": (0, 4, 6), "go_on": (0, 5, 6), "within": (0, 4, 5, 6)},
     workgroup=64,
 )
 HEADS = Kernel("heads.wgsl", {"multiply": (0, 1, 2, 3)}, workgroup=64)

@@ -5,7 +5,7 @@ Symbols depend on the playbook's alphabet, so a resident corpus serves every pla
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,8 +21,7 @@ LEAD: Final = 256
 HIT_BYTES: Final = 8
 _MOST_CATEGORIES = 1000
 _TILE = 4096  # bytes
-_PART = 8 << 20  # bytes
-_END = b"\xff"  # which UTF-8 does not have
+_END = 0xFF  # which UTF-8 does not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +76,13 @@ class Uploader:
         have more than :attr:`most_bytes`.
         """
         runtime = self.runtime
-        parts = _parts([len(text) for text in texts])
-        first = np.array([*(place for part in parts for place in part.places), parts[-1].end], np.uint32)
-        size = parts[-1].end
+        first = np.cumsum([0, *(len(text) + 1 for text in texts)]).astype(np.uint32)
+        first[-1] = size = -(-int(first[-1]) // 4) * 4
         tiles = -(-size // _TILE)
         job = [size, tiles, runtime.width(SYMBOLS) // SYMBOLS.workgroup, len(texts)]
         buffers = {
             0: runtime.upload(np.array(job, np.uint32), uniform=True),
-            1: runtime.upload_parts(
-                _joined(texts, parts), (size + 31) & ~15
-            ),  # more than one character is read at a time
+            1: runtime.upload_texts(texts, _END, (size + 31) & ~15),  # more than one character is read at a time
             2: self._table,
             3: runtime.empty(4 * (tiles + 1)),
             4: runtime.empty((size + 31) & ~15),  # a symbol a byte at most
@@ -118,39 +114,3 @@ class Uploader:
             shards.append(Shard(upload.symbols, begin, end, first, inside))
             begin = end
         return Corpus(starts, shards)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Texts from number ``first`` on that are joined at a time, where each begins, and where they end, filled up."""
-
-    first: int
-    places: list[int]
-    end: int
-
-
-def _parts(lengths: Sequence[int]) -> list[_Part]:
-    """The texts in parts of some MiB, each filled up to whole words; one part at least."""
-    parts: list[_Part] = []
-    first, place, places = 0, 0, list[int]()
-    for number, length in enumerate(lengths):
-        if places and place + length - places[0] > _PART:
-            place = -(-place // 4) * 4
-            parts.append(_Part(first, places, place))
-            first, places = number, []
-        places.append(place)
-        place += length + 1
-    return [*parts, _Part(first, places, -(-place // 4) * 4)]
-
-
-def _joined(texts: Sequence[bytes], parts: Sequence[_Part]) -> Generator[bytes]:
-    """The bytes of each part: its texts with an end behind each, and further ends to fill it up.
-
-    Parts are small enough for their memory to be used again: new memory costs as much as all that is done here.
-    """
-    begin = 0
-    for part in parts:
-        some = texts[part.first : part.first + len(part.places)]
-        size = sum(map(len, some)) + len(some)
-        yield _END.join([*some, _END * (part.end - begin - size)]) if some else b""
-        begin = part.end

@@ -51,8 +51,8 @@ class GpuMinHash:
     def sketch(self, texts: Iterable[bytes], *, ignore_numbers: bool = False) -> tuple[NDArray[np.uint32], list[int]]:
         """A sketch a text, (n, 128), and the numbers of the texts that the host must do, as it says in the kernel.
 
-        ``texts`` are what :func:`workers.analysis.shingles.folded` gives. The device works on some while the host
-        prepares the next. Errors as in :mod:`shaders.runtime`.
+        ``texts`` are UTF-8. The device works on some while the host prepares the next. Errors as in
+        :mod:`shaders.runtime`.
         """
         under_way: list[tuple[int, Any]] = []
         batch: list[bytes] = []
@@ -85,11 +85,11 @@ class GpuMinHash:
         lengths = np.array([len(text) for text in texts], np.int64)
         # A buffer has one piece at least, if an empty one.
         pieces = _pieces(lengths) if lengths.any() else np.zeros((1, 4), np.uint32)
-        filling = bytes(4 - (int(lengths.sum()) + count) % 4)
+        size = -(-(1 + int(lengths.sum()) + count) // 4) * 4
         job = [len(pieces), runtime.width(MINHASH) // MINHASH.workgroup, int(ignore_numbers), count]
         buffers = {
             0: runtime.upload(np.array(job, np.uint32), uniform=True),
-            1: runtime.upload(np.frombuffer(b"\0".join([b"", *texts, filling[1:]]), np.uint8)),
+            1: runtime.upload_texts([b"", *texts], 0, size),
             2: runtime.upload(pieces),
             3: self._table,
             4: runtime.empty(4 * _RESULT * count),

@@ -4,7 +4,7 @@
 // begin at its bytes, reading on as far as they go, and leaves them in workgroup memory; then each thread stands for one
 // permutation, multiplication by an odd number, and goes over all of them. What a word, a shingle and their hashes are
 // is said in `workers/analysis/shingles.py`; numbers of 64 bits are pairs here, the lower half first. Texts with words
-// or shingles longer than this looks at are marked and left to the host.
+// or shingles longer than this looks at, or with U+212A, whose lower case is a `k`, are marked and left to the host.
 
 struct Job {
   pieces: u32,
@@ -75,6 +75,15 @@ fn is_inside(byte: u32) -> bool {
   return (byte | 32u) - 97u < 26u || is_digit(byte);
 }
 
+// The byte at `place`; the first one of U+0130 as the letter that it is in lower case, what follows it parts words.
+fn letter_at(place: u32) -> u32 {
+  let byte = byte_at(place);
+  if (byte == 0xc4u && byte_at(place + 1u) == 0xb0u) {
+    return 105u;
+  }
+  return byte;
+}
+
 // The hash of the shingle whose first word begins at `begin`, in `hash`.
 struct Shingle {
   hash: u32,
@@ -96,7 +105,7 @@ fn shingle_at(begin: u32, last: u32) -> Shingle {
     }
     var byte = 0u;
     if (place < last) {
-      byte = byte_at(place);
+      byte = letter_at(place);
     }
     if (is_inside(byte)) {
       if (length == LONG_WORD) {
@@ -153,7 +162,11 @@ fn minhash(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
   }
   workgroupBarrier();
   for (var place = piece.begin + lane; place < piece.end; place += THREADS) {
-    if (is_inside(byte_at(place)) && !is_inside(byte_at(place - 1u))) {
+    let byte = letter_at(place);
+    if (byte == 0xe2u && byte_at(place + 1u) == 0x84u && byte_at(place + 2u) == 0xaau) {
+      atomicStore(&sketches[job.texts * THREADS + piece.text], 1u);
+    }
+    if (is_inside(byte) && !is_inside(letter_at(place - 1u))) {
       let shingle = shingle_at(place, piece.last);
       if (shingle.whole) {
         hashes[atomicAdd(&found, 1u)] = shingle.hash;

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from services.errors import CasemillError, DeviceLost, Permanent, Transient
 from shaders.catalog import Kernel
+from shaders.staging import Staging
 
 _BINDING_LIMIT = "max-storage-buffer-binding-size"
 _BUFFER_LIMIT = "max-buffer-size"
@@ -94,6 +95,7 @@ class Runtime:
         """Why this device is of no use any more."""
         with self._reported():
             self._device: Any = adapter.request_device_sync(required_limits=limits)
+        self._staging = Staging(self._device, self._answer)
 
     def width(self, kernel: Kernel) -> int:
         """Threads in x of every dispatch of ``kernel`` that needs more than one row of workgroups."""
@@ -110,19 +112,16 @@ class Runtime:
             raw = np.ascontiguousarray(data) if data.nbytes else np.zeros(1, np.uint32)
             return self._device.create_buffer_with_data(data=raw, usage=usage)
 
-    def upload_parts(self, parts: Iterable[bytes], size: int) -> Any:
-        """A buffer of ``size`` bytes that begins with the parts, whole words each, and goes on with zeros.
+    def upload_texts(self, texts: Iterable[bytes], behind: int, size: int) -> Any:
+        """A buffer of ``size`` bytes that begins with the texts, the byte ``behind`` after each.
 
-        Other threads run while a part is copied. Errors as in :meth:`upload`.
+        The last word of them is filled up with that byte, what follows are zeros. Other threads run meanwhile. Errors
+        as in :meth:`upload`.
         """
         self._check(size)
         with self._reported():
             buffer = self._device.create_buffer(size=size, usage=self._usage.STORAGE | self._usage.COPY_DST)
-            begin = 0
-            for part in parts:
-                if part:
-                    self._device.queue.write_buffer(buffer, begin, part)
-                begin += len(part)
+            self._staging.copy(texts, behind, buffer)
             return buffer
 
     def empty(self, size: int) -> Any:
@@ -172,6 +171,11 @@ class Runtime:
                 yield
         except DeviceLost as error:
             self.lost = error
+            raise
+        except CasemillError as error:
+            # Another thread found the device lost meanwhile, of which this is what came.
+            if self.lost:
+                raise DeviceLost(self.lost.detail, code=self.lost.code) from error
             raise
 
     def _check(self, size: int) -> None:

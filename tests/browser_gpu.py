@@ -110,8 +110,9 @@ class BrowserRuntime:
         raw = np.ascontiguousarray(data).tobytes()
         return self._buffer(max(4, -(-len(raw) // 4) * 4), raw, "UNIFORM" if uniform else "STORAGE")
 
-    def upload_parts(self, parts: Iterable[bytes], size: int) -> _Buffer:
-        return self._buffer(size, b"".join(parts), "STORAGE")
+    def upload_texts(self, texts: Iterable[bytes], behind: int, size: int) -> _Buffer:
+        joined = b"".join(text + bytes([behind]) for text in texts)
+        return self._buffer(size, joined + bytes([behind]) * (-len(joined) % 4), "STORAGE")
 
     def empty(self, size: int) -> _Buffer:
         return self._buffer(max(4, size), b"", "STORAGE")

@@ -15,7 +15,7 @@ from shaders.runtime import Runtime
 from tests.unit.test_shingles import TEXT
 from workers.analysis import minhash
 from workers.analysis.minhash import engine, sketch, sketches
-from workers.analysis.shingles import folded, shingles
+from workers.analysis.shingles import shingles
 
 KNOWN = [1674523633, 3057014177, 3846473849]
 FIVE = "a b c d e"
@@ -30,7 +30,8 @@ def same(texts: list[str], gpu: Runtime, *, left: list[int], ignore_numbers: boo
     """The GPU gives what the CPU gives, and leaves only these texts to the host."""
     on_cpu = sketches(texts, ignore_numbers=ignore_numbers)
     assert np.array_equal(sketches(texts, ignore_numbers=ignore_numbers, adapter=gpu.name), on_cpu)
-    found, beyond = GpuMinHash(gpu).sketch([folded(text) for text in texts], ignore_numbers=ignore_numbers)
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    found, beyond = GpuMinHash(gpu).sketch(encoded, ignore_numbers=ignore_numbers)
     assert beyond == left
     own = [number for number in range(len(texts)) if number not in left]
     assert np.array_equal(found[own], on_cpu[own])
@@ -62,6 +63,15 @@ def test_words_of_every_length_and_what_is_left_to_the_host(gpu: Runtime) -> Non
     numbers = ["a " + "12 " * count + "b c d e" for count in (1, 100, 5_000)]
     same(numbers, gpu, left=[2], ignore_numbers=True)
     same(numbers, gpu, left=[])
+
+
+def test_letters_beyond_ascii_that_are_small_within_it(gpu: Runtime) -> None:
+    letters = "\u212a\u0130\u0131\u212b\u2190K"
+    texts = [f"{before}{letter}elvin b c d e" for letter in letters for before in ("", "x" * 40)]
+    # Across the border of pieces as well.
+    texts += [". " * 2047 + before + "\u212a a b c d e" for before in ("", ".", "..", "...")]
+    texts += [". " * 2047 + before + "ab\u0130 a b c d\u0130e \u0130f g" for before in ("", ".", "..", "...")]
+    same(texts, gpu, left=[0, 1, 12, 13, 14, 15])
 
 
 def test_factors_permute_and_never_change() -> None:

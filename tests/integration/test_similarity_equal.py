@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +30,15 @@ def check(found: Nearest, vectors: Vectors, queries: Vectors, k: int) -> None:
     for places, scores, rows in zip(found.places, found.scores, expected, strict=True):
         assert places.tolist() == [place for _, place in rows]
         assert scores.tolist() == [-score for score, _ in rows]
+
+
+def check_candidates(vectors: Vectors, queries: Vectors, keep: int, runtime: Any) -> None:
+    """Of small whole numbers, whose products are exact in any order of the sums."""
+    scores, places = GpuVectors(vectors, runtime).candidates(queries, keep)
+    products = queries @ vectors.T
+    expected = np.argsort(-products, axis=1, kind="stable")[:, :keep]
+    assert np.array_equal(places, expected)
+    assert np.array_equal(scores, np.take_along_axis(products, expected, 1))
 
 
 def unit(rng: np.random.Generator, count: int, width: int) -> Vectors:
@@ -94,6 +106,31 @@ def test_the_candidates_of_the_gpu_are_the_best_alone(gpu: Runtime) -> None:
         assert set(places[query]) == set(np.argsort(-products[query])[:40].tolist())
     assert np.abs(scores - np.take_along_axis(products, places, 1)).max() < 1e-6
     assert (np.diff(scores, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("keep", [1, 7, 40, 128, 512])
+def test_only_tiles_with_a_great_score_are_looked_at(gpu: Runtime, keep: int) -> None:
+    """Of these numbers many products are equal, within tiles and across."""
+    rng = np.random.default_rng(17)
+    vectors = rng.integers(-2, 3, (9_001, 6)).astype(np.float32)
+    queries = rng.integers(-2, 3, (67, 6)).astype(np.float32)
+    vectors[-1] = queries[0] = 3
+    check_candidates(vectors, queries, keep, gpu)
+
+
+def test_many_search_at_once_and_again(gpu: Runtime) -> None:
+    """With the memory of a search before them, of as many queries or of others."""
+    rng = np.random.default_rng(19)
+    vectors, queries = unit(rng, 1500, 12), unit(rng, 40, 12)
+    resident = GpuVectors(vectors, gpu)
+
+    def one(count: int) -> None:
+        check(nearest_on(resident, vectors, queries[count : 2 * count], 3), vectors, queries[count : 2 * count], 3)
+
+    for count in (1, 1, 20, 7, 7):
+        one(count)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(one, [20, 7, 20, 1, 20, 20, 7, 7]))
 
 
 def test_what_float32_cannot_tell_apart_is_told_apart(gpu: Runtime) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.errors import Permanent
-from shaders import corpus as corpus_module
+from services.errors import DeviceLost, Permanent
+from shaders import staging
 from shaders.alphabet import BREAK, CODE_POINTS, Alphabet, literal_members, pattern_members
 from shaders.corpus import Uploader
 from shaders.runtime import Runtime
@@ -58,11 +62,68 @@ def test_characters_and_blanks_lie_across_borders(gpu: Runtime) -> None:
     same(["z" * (4096 * 3 - 1)], gpu)
 
 
-@pytest.mark.parametrize("size", [1, 10, 50])
-def test_parts_join_without_a_seam(gpu: Runtime, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """As where texts are many: each part is filled up."""
-    monkeypatch.setattr(corpus_module, "_PART", size)
-    same(["", "a b", "", "x" * 70, "ab is 漢", "i", "", "  s", " "] * 3, gpu)
+@pytest.mark.parametrize("size", [4, 12, 76])
+def test_texts_go_on_in_the_next_buffer(gpu: Runtime, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """As where texts are larger than what is uploaded at a time, or end where it does."""
+    monkeypatch.setattr(staging, "CHUNK", size)
+    monkeypatch.setattr(gpu, "_staging", staging.Staging(gpu._device, gpu._answer))
+    texts = ["", "a b", "", "x" * 70, "ab is 漢", "i", "", "  s", " ", "abc", "y" * 75] * 3
+    same(texts, gpu)
+    same(texts[::-1], gpu)
+
+
+def test_texts_of_several_threads_do_not_mix(gpu: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "CHUNK", 64)
+    monkeypatch.setattr(gpu, "_staging", staging.Staging(gpu._device, gpu._answer))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda letter: same([letter * length for length in range(90)], gpu), "abis"))
+
+
+def test_what_fails_halfway_leaves_nothing_behind(gpu: Runtime) -> None:
+    def texts() -> Iterator[bytes]:
+        yield b"a" * 100
+        raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        gpu.upload_texts(texts(), 0, 1000)
+    same(["", "b"], gpu)
+
+
+def test_a_buffer_that_could_not_be_sent_stops_no_later_text(gpu: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is unmapped by then, and nothing maps it again."""
+    ring = gpu._staging
+    same(["before"], gpu)
+    with monkeypatch.context() as broken:
+        broken.setattr(ring, "_device", None)
+        with pytest.raises(AttributeError):
+            gpu.upload_texts([b"a"], 0, 4)
+    for _ in range(3):
+        same(["a", "b c"], gpu)
+
+
+def test_who_waits_behind_a_device_that_hangs_is_not_refused(gpu: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would end its job for good."""
+    entered, hang = threading.Event(), threading.Event()
+
+    def never(_: object, _seconds: float) -> None:
+        entered.set()
+        hang.wait(10)
+        raise TimeoutError
+
+    monkeypatch.setattr(gpu, "lost", None)
+    monkeypatch.setattr(gpu, "_staging", staging.Staging(gpu._device, gpu._answer))
+    for _ in range(2):
+        gpu.upload_texts([b"a"], 0, 4)
+    monkeypatch.setattr(gpu._waiters, "answer", never)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(gpu.upload_texts, [b"a"], 0, 4)
+        assert entered.wait(10)
+        second = threads.submit(gpu.upload_texts, [b"a"], 0, 4)
+        hang.set()
+        assert isinstance(first.exception(30), DeviceLost)
+        assert not isinstance(second.exception(30), Permanent)
+    with pytest.raises(DeviceLost):
+        gpu.upload_texts([b"a"], 0, 4)
 
 
 def test_more_tiles_than_threads_add_up(gpu: Runtime) -> None:

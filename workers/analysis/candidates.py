@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from shaders.minhash import PERMUTATIONS
 
-LEAST_THRESHOLD = 0.5
 _FINE_THRESHOLD = 0.7
 
 

@@ -27,8 +27,8 @@ from workers.engines.base import Tick, no_tick
 
 BATCH = 64 << 20
 """Bytes that are uploaded at a time."""
-# Batches that are on their way side by side: one is joined while another one is copied.
-_UPLOADERS = 3
+# Batches that are uploaded ahead of the one that is looked at.
+_AHEAD = 2
 _Flight = TypeVar("_Flight")
 
 
@@ -154,11 +154,11 @@ def _uploaded(
     cuts: Iterable[tuple[int, Sequence[bytes]]], uploader: Uploader
 ) -> Iterator[tuple[tuple[int, Sequence[bytes]], Upload]]:
     """Each cut with its upload, in order, the next ones on their way meanwhile."""
-    with ThreadPoolExecutor(_UPLOADERS, thread_name_prefix="upload") as threads:
+    with ThreadPoolExecutor(1, thread_name_prefix="upload") as threads:
         waiting: deque[tuple[tuple[int, Sequence[bytes]], Future[Upload]]] = deque()
         for cut in cuts:
             waiting.append((cut, threads.submit(uploader.begin, cut[1])))
-            if len(waiting) > _UPLOADERS:
+            if len(waiting) > _AHEAD:
                 following, upload = waiting.popleft()
                 yield following, upload.result()
         for following, upload in waiting:

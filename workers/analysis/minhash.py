@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shaders.minhash import FACTORS, NOTHING, PERMUTATIONS, GpuMinHash
 from shaders.runtime import Runtime, runtime
-from workers.analysis.shingles import Hashes, folded, shingles
+from workers.analysis.shingles import Hashes, shingles
 
 CPU_ENGINE = "numpy"
 # Hashes at a time: their 128 products, 4 MB, stay in a core's cache. Fewer cost calls, more cost memory; measured.
@@ -35,7 +35,8 @@ def sketches(
     found, left = np.empty((len(texts), PERMUTATIONS), np.uint32), range(len(texts))
     if adapter is not None:
         gpu = _on(runtime(adapter))
-        found, left = gpu.sketch(map(folded, texts), ignore_numbers=ignore_numbers)
+        encoded = (text.encode("utf-8", "surrogatepass") for text in texts)
+        found, left = gpu.sketch(encoded, ignore_numbers=ignore_numbers)
     for number in left:
         found[number] = sketch(shingles(texts[number], ignore_numbers=ignore_numbers, tick=tick))
     return found
