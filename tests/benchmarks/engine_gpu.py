@@ -11,7 +11,7 @@ at once, then one. The figure is generated tokens a second over the whole reques
 sides stay loaded and take turns, each after a short round that does not count; llama-batched-bench, which reads and
 generates without sampling and so is the limit of llama.cpp, starts anew each round; the better of its two runs counts.
 llama-server runs with its best flags, of which the first round finds the faster ones, and with its defaults, which take
-over a minute a round, in every third round and without the short one.
+minutes, in the first round alone and without the short one.
 
 The GPU holds five copies of the model and its cache at a time. `--modes` and `--rounds` cut a run into pieces.
 """
@@ -103,7 +103,7 @@ def main() -> int:
             texts = {kind: prompts(engine, kind[1], seed=100 * round_ + n) for n, kind in enumerate(kinds)}
             found: dict[tuple[str, str, int], float] = {}
             for mode, count in kinds:
-                turn = sides if round_ == 0 else (OURS, best(speeds, mode), *([] if round_ % 3 else [DEFAULT]))
+                turn = sides if round_ == 0 else (OURS, best(speeds, mode))
                 for name in turn:
                     if name != DEFAULT:
                         timed(pool, sides[name], warm, mode, generate=4)  # a device that has idled is slow at first

@@ -22,7 +22,8 @@ from services.models import Catalog
 from workers.engines.batch import Batch
 from workers.engines.demo_weights import GEMMA, install_demo_models
 from workers.engines.dry_run import measured_plan
-from workers.engines.llama_api import LlamaContext, LlamaModel, free_gpu_memory, native_llama
+from workers.engines.llama_api import LlamaModel, free_gpu_memory, native_llama
+from workers.engines.llama_context import LlamaContext
 from workers.engines.plan import Budget, ContextPlan, Wish, plan_context
 
 ROOMY = 2**50
@@ -107,6 +108,7 @@ def load(path: Path, plan: ContextPlan) -> int:
     context = LlamaContext(
         model, tokens=plan.cells, batch=plan.batch, micro_batch=shape.micro_batch, sequences=plan.sequences, threads=2,
         unified=plan.unified, kv_type=plan.kv_type, flash_attn=True if plan.kv_type == "q8_0" else None,
+        search=shape.searched,
     )  # fmt: skip
     batch = Batch(max(plan.batch, plan.sequences))
     length = shape.micro_batch // plan.sequences
@@ -115,7 +117,7 @@ def load(path: Path, plan: ContextPlan) -> int:
         for sequence in range(plan.sequences):
             batch.add([sequence % 100 + 300] * count, start, sequence, output=True)
         assert context.decode(batch) == 0
-        context.logits(plan.sequences)
+        _ = context.likeliest(plan.sequences) if context.searching else context.logits(plan.sequences)
     taken = used(gpu=on_gpu) - before
     context.close()
     model.close()

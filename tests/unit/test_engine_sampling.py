@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from services.errors import InvalidRequest
 from workers.engines import rows
 from workers.engines.base import Sampling
-from workers.engines.sampling import Chooser, choose
+from workers.engines.sampling import Chooser, choose, choose_among
 
 CASES = [
     Sampling(temperature=1.0),
@@ -84,6 +84,45 @@ def test_a_row_does_not_depend_on_its_company() -> None:
         tokens = choose(company, [*(together[row] for row in order), Chooser(Sampling())])
         for place, row in enumerate(order):
             assert int(tokens[place]) == alone[row][step]
+
+
+@pytest.mark.parametrize("scale", [3.0, 0.4])
+def test_the_greatest_logits_are_enough_to_choose_by(scale: float) -> None:
+    """Logits that are equal or near to each other among them, in any order."""
+    random = np.random.default_rng(21)
+    cases = [case for case in CASES if 0 < case.top_k <= 64] + [Sampling(), Sampling(temperature=1.0, top_k=1)]
+    logits = np.round(random.standard_normal((len(cases) * 40, 3000)) * scale, 1).astype(np.float32)
+    ways: list[list[Chooser]] = [[seeded(cases[row % len(cases)], row) for row in range(len(logits))] for _ in range(2)]
+    assert all(0 < chooser.nearest <= 64 for chooser in ways[0])
+    expected = choose(logits, ways[0])
+    order = np.argsort(-logits, axis=1, kind="stable")
+    # All that equal the last of 64 may be among them: here those with the first ids are.
+    kept = np.take_along_axis(logits, order[:, :64], axis=1)
+    shuffled = np.lexsort((random.random(kept.shape), -kept))
+    found = choose_among(
+        np.take_along_axis(kept, shuffled, axis=1),
+        np.take_along_axis(order[:, :64], shuffled, axis=1).astype(np.int32),
+        ways[1],
+    )
+    assert found.tolist() == expected.tolist()
+
+
+def test_rows_without_a_greatest_logit_are_unusable() -> None:
+    logits = np.array([[np.nan] * 64, [np.inf] + [1.0] * 63, [-np.inf] * 64, [2.0] + [-np.inf] * 63], np.float32)
+    tokens = np.tile(np.arange(64, dtype=np.int32) + 7, (4, 1))
+    for case in (Sampling(), Sampling(temperature=0.8, top_k=40, top_p=0.9, seed=1)):
+        assert choose_among(logits.copy(), tokens.copy(), [Chooser(case)] * 4).tolist() == [-1, -1, -1, 7]
+
+
+def test_what_needs_all_logits_says_so() -> None:
+    for case in (
+        Sampling(temperature=1.0),
+        Sampling(logprobs=0),
+        Sampling(logit_bias={3: 1.0}),
+        Sampling(temperature=1.0, top_k=5, frequency_penalty=0.1),
+        Sampling(repetition_penalty=1.1),
+    ):
+        assert Chooser(case).nearest == 0
 
 
 def test_excluded_tokens_are_never_drawn_and_unusable_rows_are_told() -> None:

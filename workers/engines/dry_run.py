@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from services.errors import CasemillError
 from services.gguf_header import GgufHeader, read_header
-from workers.engines.llama_api import LlamaContext, LlamaModel
+from workers.engines.llama_api import LlamaModel
+from workers.engines.llama_context import LlamaContext
 from workers.engines.memory import LIBRARY_BYTES, TOKEN_BYTES, Shape, cache_bytes
 from workers.engines.plan import ContextPlan, embedding_shape
 
@@ -104,7 +105,7 @@ def reserve(path: Path, shape: Shape) -> Reserved:
     model = LlamaModel(path, gpu_layers=shape.gpu_layers, weightless=True)
     context = LlamaContext(
         model, tokens=shape.cells, batch=shape.micro_batch, micro_batch=shape.micro_batch, sequences=shape.sequences,
-        threads=1, embeddings=embeds, unified=shape.unified, kv_type=shape.kv_type,
+        threads=1, embeddings=embeds, unified=shape.unified, kv_type=shape.kv_type, search=shape.searched,
     )  # fmt: skip
     context.close()
     model.close()

@@ -24,7 +24,8 @@ from workers.engines.base import (
     no_tick,
 )
 from workers.engines.batch import Batch
-from workers.engines.llama_api import POOL_MEAN, POOL_NONE, LlamaContext, LlamaModel
+from workers.engines.llama_api import POOL_MEAN, POOL_NONE, LlamaModel
+from workers.engines.llama_context import LlamaContext
 from workers.engines.loading import CLOSE_SECONDS, WAIT_SECONDS
 from workers.engines.meter import Meter
 from workers.engines.packing import Call, Share, Span, Waiting

@@ -27,7 +27,8 @@ from workers.engines.base import (
     no_tick,
 )
 from workers.engines.chat import ChatPrompt, ChatTemplate, unmarked
-from workers.engines.llama_api import LlamaContext, LlamaModel, native_llama
+from workers.engines.llama_api import LlamaModel, native_llama
+from workers.engines.llama_context import LlamaContext
 from workers.engines.loading import CLOSE_SECONDS
 from workers.engines.loop import EngineLoop
 from workers.engines.meter import Meter
@@ -91,6 +92,7 @@ class LlamaGeneration:
                     self._llama, tokens=plan.cells * sequences // plan.sequences, batch=plan.batch,
                     micro_batch=plan.micro_batch, sequences=sequences, threads=threads,
                     unified=plan.unified, kv_type=plan.kv_type, flash_attn=True if plan.kv_type == "q8_0" else None,
+                    search=plan.shape.searched,
                 )  # fmt: skip
             except ModelError:
                 if sequences == 1:

@@ -14,12 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from services.errors import ModelError, Transient
-from services.models import KvType
-from workers.engines.batch import Batch
 
 log = logging.getLogger("casemill.llama")
 
@@ -57,18 +52,28 @@ _FUNCTIONS: Final = {
     "llama_get_logits": 1,
     "llama_get_embeddings": 1,
     "llama_get_embeddings_seq": 2,
+    "llama_set_sampler": 3,
+    "llama_sampler_init": 2,
+    "llama_sampler_chain_init": 1,
+    "llama_sampler_chain_add": 2,
+    "llama_sampler_free": 1,
+    "llama_get_sampled_logits_ith": 2,
+    "llama_get_sampled_logits_count_ith": 2,
+    "llama_get_sampled_candidates_ith": 2,
     "llama_n_ctx_seq": 1,
 }
 _MODEL_FIELDS: Final = {"n_gpu_layers", "check_tensors", "use_extra_bufts", "no_alloc", "load_mode"}
 _CONTEXT_FIELDS: Final = {
     "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_outputs_max", "n_threads", "n_threads_batch", "embeddings",
-    "kv_unified", "pooling_type", "swa_full", "type_k", "type_v", "flash_attn_type",
+    "n_outputs_max_per_seq", "kv_unified", "pooling_type", "swa_full", "type_k", "type_v", "flash_attn_type",
+    "samplers", "n_samplers",
 }  # fmt: skip
 # Names of values in llama.cpp's enumerations, read from the binding so that a renumbering does no harm.
 _CONSTANTS: Final = (
     "GGML_TYPE_F16", "GGML_TYPE_Q8_0", "LLAMA_FLASH_ATTN_TYPE_AUTO", "LLAMA_FLASH_ATTN_TYPE_DISABLED",
     "LLAMA_FLASH_ATTN_TYPE_ENABLED", "LLAMA_LOAD_MODE_NONE",
 )  # fmt: skip
+_SAMPLER_FIELDS: Final = {"name", "apply", "backend_init", "backend_apply", "backend_reset"}
 _BATCH_FIELDS: Final = ["n_tokens", "token", "embd", "pos", "n_seq_id", "seq_id", "logits"]
 _LOG_LEVELS: Final = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING}
 
@@ -97,7 +102,11 @@ def _checked() -> Any:
         for name, count in _FUNCTIONS.items()
         if len(getattr(getattr(native, name, None), "argtypes", None) or ()) != count or not hasattr(native, name)
     ]
-    for name, fields in (("llama_model_params", _MODEL_FIELDS), ("llama_context_params", _CONTEXT_FIELDS)):
+    for name, fields in (
+        ("llama_model_params", _MODEL_FIELDS),
+        ("llama_context_params", _CONTEXT_FIELDS),
+        ("llama_sampler_i", _SAMPLER_FIELDS),
+    ):
         there = {field[0] for field in getattr(native, name)._fields_}
         wrong += [f"{name}.{field}" for field in sorted(fields - there)]
     if [field[0] for field in native.llama_batch._fields_] != _BATCH_FIELDS:
@@ -127,27 +136,38 @@ def native_llama() -> Any:
         return _checked()
 
 
-def free_gpu_memory() -> int | None:
-    """Bytes free on the GPUs that this process sees, 0 without one; ``None`` where this build cannot tell."""
+def _devices() -> list[tuple[int, int]] | None:
+    """The devices of ggml and their kinds; ``None`` where this build cannot tell."""
     library: Any = getattr(native_llama(), "_lib", None)
     try:
-        count, get, kind, memory = (
-            getattr(library, f"ggml_backend_dev_{name}") for name in ("count", "get", "type", "memory")
-        )
+        count, get, kind = (getattr(library, f"ggml_backend_dev_{name}") for name in ("count", "get", "type"))
     except AttributeError:
         return None
     count.restype, get.restype, kind.restype = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
     get.argtypes, kind.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+    return [(device, kind(device)) for device in map(get, range(count()))]
+
+
+def gpus() -> list[int] | None:
+    """The GPUs that this process sees, as ``ggml_backend_dev_t``; ``None`` where this build cannot tell."""
+    devices = _devices()
+    return None if devices is None else [device for device, kind in devices if kind in _GPU_DEVICES]
+
+
+def free_gpu_memory() -> int | None:
+    """Bytes free on the GPUs that this process sees, 0 without one; ``None`` where this build cannot tell."""
+    found = gpus()
+    if found is None:
+        return None
+    memory: Any = native_llama()._lib.ggml_backend_dev_memory
     memory.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_size_t)]
     memory.restype = None
-    found = 0
-    for index in range(count()):
-        device = get(index)
-        if kind(device) in _GPU_DEVICES:
-            free, total = ctypes.c_size_t(), ctypes.c_size_t()
-            memory(device, ctypes.byref(free), ctypes.byref(total))
-            found += free.value
-    return found
+    together = 0
+    for device in found:
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        memory(device, ctypes.byref(free), ctypes.byref(total))
+        together += free.value
+    return together
 
 
 class LlamaModel:
@@ -271,125 +291,3 @@ class LlamaModel:
         if self._model:
             model, self._model = self._model, None
             self._native.llama_model_free(model)
-
-
-class LlamaContext:
-    """One llama.cpp context; every call must come from one thread at a time."""
-
-    def __init__(  # noqa: PLR0913 (each is one of llama.cpp's own parameters)
-        self,
-        model: LlamaModel,
-        *,
-        tokens: int,
-        batch: int,
-        micro_batch: int,
-        sequences: int,
-        threads: int,
-        embeddings: bool = False,
-        pooled: bool = True,
-        unified: bool = False,
-        kv_type: KvType = "f16",
-        flash_attn: bool | None = None,
-    ) -> None:
-        """``tokens`` is the context of all ``sequences`` together: split evenly, or shared by all where ``unified``.
-
-        ``embeddings`` asks for vectors instead of logits, ``pooled`` for one a sequence and not one a token.
-        ``kv_type`` is what the cache holds; ``flash_attn`` ``None`` uses it where the device can, and a ``q8_0`` cache
-        needs it. Raises ``ModelError`` ``memory_exceeded``.
-        """
-        self._native = native_llama()
-        self._vocab_size = model.vocab_size
-        self._dimensions = model.dimensions
-        params = self._native.llama_context_default_params()
-        params.n_ctx = tokens
-        params.n_batch = batch
-        params.n_ubatch = micro_batch
-        params.n_seq_max = sequences
-        # The logits buffer holds this many rows of the whole vocabulary.
-        params.n_outputs_max = 0 if embeddings else sequences
-        params.n_threads = params.n_threads_batch = threads
-        params.embeddings = embeddings
-        if not pooled:
-            params.pooling_type = POOL_NONE
-        params.kv_unified = unified or embeddings
-        params.type_k = params.type_v = getattr(self._native, f"GGML_TYPE_{kv_type.upper()}")
-        attention = "AUTO" if flash_attn is None else "ENABLED" if flash_attn else "DISABLED"
-        params.flash_attn_type = getattr(self._native, f"LLAMA_FLASH_ATTN_TYPE_{attention}")
-        # Sliding-window layers keep their window only: nothing here goes back to an earlier part of a sequence.
-        params.swa_full = False
-        self._context: Any = self._native.llama_init_from_model(model.handle, params)
-        if not self._context:
-            raise ModelError(
-                "There is not enough memory for the model's context: lower CASEMILL_SEQUENCES or "
-                "CASEMILL_CONTEXT_TOKENS.",
-                code="memory_exceeded",
-            )
-        self._memory: Any = self._native.llama_get_memory(self._context)
-        self.tokens_per_sequence = int(self._native.llama_n_ctx_seq(self._context))
-
-    def decode(self, batch: Batch) -> int:
-        """Run the batch: 0, or llama.cpp's code (1 no room in the cache, 2 aborted, below 0 an error)."""
-        return int(self._native.llama_decode(self._context, batch.native))
-
-    def logits(self, rows: int) -> NDArray[np.float32]:
-        """Logits of the last batch's outputs in their order, (rows, vocabulary); writable, valid until ``decode``."""
-        pointer = self._native.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(pointer, (rows, self._vocab_size))
-
-    def pooled(self, sequence: int) -> NDArray[np.float32]:
-        """The pooled vector of a sequence of the last batch, (dimensions,), not normalised; a copy."""
-        pointer = self._native.llama_get_embeddings_seq(self._context, sequence)
-        if not pointer:
-            raise Transient("llama.cpp gave no vector for a text; try again.", code="engine_failed")
-        return np.ctypeslib.as_array(pointer, (self._dimensions,)).copy()
-
-    def token_vectors(self, rows: int) -> NDArray[np.float32]:
-        """Vectors of the last batch's tokens, (rows, dimensions), where ``pooled`` is off; valid until ``decode``."""
-        pointer = self._native.llama_get_embeddings(self._context)
-        if not pointer:
-            raise Transient("llama.cpp gave no vectors; try again.", code="engine_failed")
-        return np.ctypeslib.as_array(pointer, (rows, self._dimensions))
-
-    def forget(self, sequence: int) -> None:
-        """Free the cache of one sequence."""
-        if self._memory:
-            self._native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-
-    def whole(self, sequence: int) -> bool:
-        """Whether the cache has all of a sequence from its first token on, no sliding window having dropped any."""
-        return bool(self._memory) and int(self._native.llama_memory_seq_pos_min(self._memory, sequence)) == 0
-
-    def cut(self, sequence: int, position: int) -> bool:
-        """Free what a sequence holds from ``position`` on; ``False``, and nothing is left, where that cannot be done.
-
-        It cannot where a sliding window has dropped what stands before ``position``, nor in a recurrent state.
-        """
-        if self.whole(sequence) and self._native.llama_memory_seq_rm(self._memory, sequence, position, -1):
-            return True
-        self.forget(sequence)
-        return False
-
-    def save(self, sequence: int) -> NDArray[np.uint8]:
-        """A copy of what one sequence has in the cache, in the host's memory; empty where llama.cpp gives none."""
-        state = np.empty(int(self._native.llama_state_seq_get_size(self._context, sequence)), np.uint8)
-        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        return state[: int(self._native.llama_state_seq_get_data(self._context, pointer, len(state), sequence))]
-
-    def restore(self, sequence: int, state: NDArray[np.uint8]) -> bool:
-        """Put what :meth:`save` gave, of any sequence, in place of what ``sequence`` holds; ``False`` without room."""
-        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        if self._native.llama_state_seq_set_data(self._context, pointer, len(state), sequence):
-            return True
-        self.forget(sequence)
-        return False
-
-    def clear(self) -> None:
-        """Free the cache of all sequences."""
-        if self._memory:
-            self._native.llama_memory_clear(self._memory, False)
-
-    def close(self) -> None:
-        """Free the context."""
-        if self._context:
-            context, self._context = self._context, None
-            self._native.llama_free(context)

@@ -15,9 +15,10 @@ from typing import Final
 from services.errors import ModelError, Transient
 from services.jobs import Priority
 from workers.engines.batch import Batch
-from workers.engines.llama_api import LlamaContext, LlamaModel
+from workers.engines.llama_api import LlamaModel
+from workers.engines.llama_context import LlamaContext
 from workers.engines.meter import Meter
-from workers.engines.sampling import choose
+from workers.engines.sampling import choose, choose_among
 from workers.engines.seats import Seats
 from workers.engines.sequence import Request, Sequence
 from workers.engines.structured import exclude
@@ -33,6 +34,8 @@ READ_SECONDS: Final = {0: 0.0, 1: 0.0, 2: 1.0, 3: 10.0, 4: 30.0}
 UNWATCHED: Final = 3
 # A shorter piece of a prompt is not worth the small batch that llama.cpp makes of it.
 LEAST_PIECE: Final = 64
+# Steps in a row whose sequences could all have been chosen for by the search before it is on again: seconds on a GPU.
+SEARCHABLE_STEPS: Final = 1000
 
 
 def closed() -> Transient:
@@ -75,6 +78,7 @@ class EngineLoop:
         self._seats = Seats(context, sequences, host_bytes=host_bytes, shared_cells=shared, meter=self.meter)
         self._ahead = ahead
         self._reading_since: float | None = None
+        self._searchable_steps = 0
         # Chosen tokens whose text has not been passed on.
         self._untold: list[tuple[Sequence, bytes]] = []
         # After a failed step its sequences run one by one, so that only the culprit fails.
@@ -171,6 +175,7 @@ class EngineLoop:
         fed = self._fill()
         if self._seats.lacks(self._batch.size) and self._make_room():
             return
+        self._choose_search()
         code = self._context.decode(self._batch) if fed else 0
         self._tell()
         if code == 1 and self._make_room():
@@ -192,6 +197,16 @@ class EngineLoop:
             self._sample(outputs)
         if not self._ahead:
             self._tell()
+
+    def _choose_search(self) -> None:
+        """Have the likeliest tokens found in the graph while they are enough for all that runs, and not otherwise.
+
+        For the change llama.cpp allocates its buffers anew, so who needs all logits now and then keeps it off.
+        """
+        enough = all(item.request.searchable for item in self._seats.running)
+        self._searchable_steps = self._searchable_steps + 1 if enough else 0
+        if not enough or self._searchable_steps > SEARCHABLE_STEPS:
+            self._context.search(enough)
 
     def _fill(self) -> list[tuple[Sequence, int]]:
         """Fill the batch; returns of which sequence it holds how many tokens, in the order of the batch."""
@@ -230,6 +245,9 @@ class EngineLoop:
         follows = self._ahead and sum(sequence.waiting_tokens for sequence in reading) > room
         behind = min(room, PROMPT_TOKENS.get(urgent, room))
         for sequence in reading:
+            # Whoever watches for a first token does not wait for what is less urgent to be read beside it.
+            if parts and parts[0][0].request.priority < min(UNWATCHED, sequence.request.priority):
+                break
             if room and self._seats.ready(sequence):
                 most = room if sequence.request.priority < urgent else min(room, behind)
                 if sequence.mark:
@@ -250,9 +268,14 @@ class EngineLoop:
 
     def _sample(self, outputs: list[Sequence]) -> None:
         """Choose the next token of ``outputs``, whose logits stand in this order."""
-        logits = self._context.logits(len(outputs))
-        failed = exclude(logits, [sequence.request.matcher for sequence in outputs])
-        tokens = choose(logits, [sequence.request.chooser for sequence in outputs])
+        choosers = [sequence.request.chooser for sequence in outputs]
+        failed: dict[int, Exception] = {}
+        if self._context.searching:
+            tokens = choose_among(*self._context.likeliest(len(outputs)), choosers)
+        else:
+            logits = self._context.logits(len(outputs))
+            failed = exclude(logits, [sequence.request.matcher for sequence in outputs])
+            tokens = choose(logits, choosers)
         now = time.monotonic()
         for row, sequence in enumerate(outputs):
             # One whose text met a stop string after this batch had begun has ended already.

@@ -40,6 +40,7 @@ class Shape:
     """What a context is made for: ``cells`` tokens of cache for all ``sequences``, ``micro_batch`` tokens a step.
 
     ``outputs`` is how many tokens of a step get logits; ``gpu_layers`` as llama.cpp counts them, -1 for all.
+    ``searched``: the device finds the greatest logits, for which it keeps them twice and the host four times.
     """
 
     cells: int
@@ -49,6 +50,7 @@ class Shape:
     kv_type: KvType = "f16"
     unified: bool = False
     gpu_layers: int = 0
+    searched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def memory_of(header: GgufHeader, shape: Shape) -> tuple[Sizes, Sizes]:
     far_cache = sum(caches[first:]) if moved else 0
     buffer = compute_bytes(header, shape)
     inputs = _mask_bytes(header, shape) + _tokens(shape) * header.dimensions * 4
-    host = shape.outputs * header.vocabulary * 4 + header.vocabulary * TOKEN_BYTES
+    host = shape.outputs * header.vocabulary * 4 * (4 if shape.searched else 1) + header.vocabulary * TOKEN_BYTES
     if not moved:
         return Sizes(0, 0, 0), Sizes(near + output, sum(caches), buffer + host)
     return (
@@ -103,7 +105,8 @@ def compute_bytes(header: GgufHeader, shape: Shape) -> int:
     hidden = max(header.number("feed_forward_length"), experts)
     queries = header.number("attention.head_count") * _width(header, "key", 0)
     activations = tokens * 4 * (3 * hidden + 3 * header.dimensions + queries)
-    logits = 4 * (shape.outputs * header.vocabulary + tokens * header.dimensions)
+    rows = shape.outputs * (2 if shape.searched else 1)
+    logits = 4 * (rows * header.vocabulary + tokens * header.dimensions)
     return max(activations + _mask_bytes(header, shape), logits)
 
 

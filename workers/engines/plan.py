@@ -122,6 +122,7 @@ class ContextPlan:
         return Shape(
             cells=self.cells, sequences=self.sequences, micro_batch=self.micro_batch,
             outputs=self.sequences, kv_type=self.kv_type, unified=self.unified, gpu_layers=self.gpu_layers,
+            searched=self.gpu_layers < 0,
         )  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def plan_embedding(header: GgufHeader, gpu_layers: int, budget: Budget) -> Conte
 
 def embedding_shape(plan: ContextPlan) -> Shape:
     """What is computed for embeddings: a batch in one go, each token of which gives an output."""
-    return replace(plan.shape, micro_batch=plan.batch, outputs=plan.batch)
+    return replace(plan.shape, micro_batch=plan.batch, outputs=plan.batch, searched=False)
 
 
 def _with_sizes(choice: ContextPlan, gpu: Sizes, host: Sizes, budget: Budget) -> ContextPlan:

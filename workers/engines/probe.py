@@ -19,7 +19,8 @@ from services.errors import CasemillError, ModelError, Transient, from_problem
 from services.models import Model
 from workers.engines.base import never
 from workers.engines.batch import Batch
-from workers.engines.llama_api import LlamaContext, LlamaModel
+from workers.engines.llama_api import LlamaModel
+from workers.engines.llama_context import LlamaContext
 
 log = logging.getLogger("casemill.engine")
 

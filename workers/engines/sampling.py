@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from workers.engines.adjustments import Adjustments, restore
 from workers.engines.base import Sampling, TokenLogprob
 from workers.engines.rows import each_row
-from workers.engines.weights import Row, Weights, likeliest, peaks, place
+from workers.engines.weights import Row, Weights, likeliest, peaks
 
 GREEDY_BELOW: Final = 1e-5
 
@@ -27,7 +27,8 @@ class Chooser:
 
     The random numbers are Philox's, keyed by the seed. ``logprobs`` has an entry for each token observed, where they
     were asked for. One that is ``plain`` takes the likeliest token as the model gives it; one that is ``few`` draws
-    among some of the likeliest.
+    among some of the likeliest. ``nearest`` is how many of the likeliest tokens are enough to choose by, 0 if all are
+    needed.
     """
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int] = ()) -> None:
@@ -41,6 +42,7 @@ class Chooser:
         untouched = self.top_logprobs is None and not self.adjustments.any
         self.plain = self.greedy and untouched
         self.few = not self.greedy and self.top_k > 0 and untouched
+        self.nearest = 1 if self.plain else self.top_k if self.few else 0
         self.logprobs: list[TokenLogprob] = []
         self._noted: TokenLogprob | None = None
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed % 2**64
@@ -84,6 +86,27 @@ def choose(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> NDArray[
     return tokens
 
 
+def choose_among(
+    logits: NDArray[np.float32], candidates: NDArray[np.int32], choosers: Sequence[Chooser]
+) -> NDArray[np.int64]:
+    """As :func:`choose` by the same logits, of which only the greatest are known: those of the ``candidates``.
+
+    Both are (rows, at least ``nearest`` of each chooser), the greatest first; equal ones in any order.
+    """
+    drawing = [row for row, chooser in enumerate(choosers) if chooser.few]
+    equal = logits[:, 1:] == logits[:, :-1]
+    if equal.any():
+        for row in np.flatnonzero(equal.any(axis=1)):
+            order = np.lexsort((candidates[row], -logits[row]))
+            logits[row], candidates[row] = logits[row, order], candidates[row, order]
+    tokens = candidates[:, 0].astype(np.int64)
+    if drawing:
+        places = _draw_places(logits[drawing], [choosers[row] for row in drawing])
+        tokens[drawing] = candidates[drawing, places]
+    tokens[~np.isfinite(logits[:, 0])] = -1
+    return tokens
+
+
 def _choose(row: Row, chooser: Chooser) -> int:
     if chooser.plain:  # most of a large batch: what Python adds to each row is added to the step
         likely = int(row.argmax())
@@ -124,12 +147,25 @@ def _draw_first(row: Row, chooser: Chooser, greatest: Row) -> int:
     if not math.isfinite(greatest.max()):
         return -1
     tokens = likeliest(row, chooser.top_k, greatest)
-    logits = row[tokens].astype(np.float64)
-    weights = np.exp((logits - logits[0]) / chooser.temperature)
-    mass = weights.cumsum()
-    kept = int(mass.searchsorted(chooser.top_p * mass[-1], side="left")) + 1
-    weights = weights[:kept][weights[:kept] >= chooser.min_p]
-    return int(tokens[place(weights, chooser.draw() * float(weights.sum()))])
+    return int(tokens[_draw_places(row[tokens][None], [chooser])[0]])
+
+
+def _draw_places(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> NDArray[np.int64]:
+    """Where each row's draw falls among its logits, the greatest first; any place where the greatest is not finite."""
+    # Each step is the same for a row whatever stands beside it; what numpy's sums are not, running sums are.
+    asked = [(each.top_k, each.temperature, each.top_p, each.min_p, each.draw()) for each in choosers]
+    top_k, temperature, top_p, min_p, random = np.array(asked).T[:, :, None]
+    with np.errstate(invalid="ignore"):
+        weights = np.exp((logits.astype(np.float64) - logits[:, :1]) / temperature)
+    weights[np.arange(logits.shape[1]) >= top_k] = 0
+    mass = weights.cumsum(axis=1)
+    # The first is always kept, each other one where those ahead of it have not reached the share.
+    weights[:, 1:][mass[:, :-1] >= top_p * mass[:, -1:]] = 0
+    weights[weights < min_p] = 0
+    mass = weights.cumsum(axis=1)
+    places = (mass <= random * mass[:, -1:]).sum(axis=1)
+    # Rounding may push past all that is left.
+    return np.minimum(places, np.count_nonzero(weights, axis=1) - 1)
 
 
 def _logprob(row: Row, token: int, count: int) -> TokenLogprob:

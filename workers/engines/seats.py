@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from workers.engines.llama_api import LlamaContext
+from workers.engines.llama_context import LlamaContext
 from workers.engines.meter import Meter
 from workers.engines.prefixes import LEAST_TOKENS, Prefixes, State, Tokens, common
 from workers.engines.sequence import Request, Sequence

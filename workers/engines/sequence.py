@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.engines.base import FinishReason, Generation, Sampling
+from workers.engines.graph_top_k import KEPT
 from workers.engines.sampling import Chooser
 from workers.engines.structured import Matcher
 from workers.engines.text_stream import TextStream
@@ -42,6 +43,11 @@ class Request:
     )
     submitted: float = field(default_factory=time.monotonic)
     arrival: int = field(default_factory=lambda: next(_arrivals))
+
+    @property
+    def searchable(self) -> bool:
+        """Whether its tokens can be chosen by the likeliest that llama.cpp's graph finds."""
+        return self.matcher is None and 0 < self.chooser.nearest <= KEPT
 
     @property
     def rank(self) -> tuple[bool, float, int]:
