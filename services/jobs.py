@@ -75,10 +75,6 @@ class State(StrEnum):
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED)
 
 
-REPLAYED: Final = (State.FAILED, State.CANCELLED, State.EXPIRED)
-"""States of a job that can have another life."""
-
-
 class JobType(StrEnum):
     """What a client can ask for."""
 
@@ -361,6 +357,11 @@ def check_name(value: str, what: str) -> str:
             code="name_invalid",
         )
     return value
+
+
+def is_delivery(job: str) -> bool:
+    """Whether an id is of a message to a webhook, which lives as a job does and is none."""
+    return job.startswith("dlv_")
 
 
 def new_id(kind: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.acceptance import acceptance, key_reused, record_fields, refuse_barred
 from services.backlog_limits import backlog_limits, seconds_to_room
@@ -26,6 +27,7 @@ from services.jobs import (
     State,
     Submission,
     check_name,
+    is_delivery,
     new_id,
 )
 from services.keys import Keys
@@ -44,6 +46,26 @@ TICKET_LIMIT = 64
 DELIVERY_RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 # Submissions sent together: one sync to disk for all of them, and no urgent script waits long behind them.
 SUBMIT_BATCH = 50
+
+
+class _Backlog(NamedTuple):
+    """A backlog that holds jobs."""
+
+    lane: Lane
+    device: Device
+    priority: Priority
+    queue: str
+    model: str
+
+    @classmethod
+    def named(cls, lane: Lane, name: str) -> _Backlog:
+        """By its name in the key `backlogs`."""
+        device, priority, queue, model = name.split("|", 3)
+        return cls(lane, Device(device), Priority(priority), queue, model)
+
+    def key(self, keys: Keys, name: str) -> str:
+        """The key ``name``, which is `backlog` or `ages`."""
+        return keys(name, **self._asdict())
 
 
 class Lifecycle:
@@ -222,12 +244,13 @@ class Lifecycle:
             raise unknown("job", job)
         return verdict
 
-    def replay(self, tenant: str, job: str) -> None:
+    def replay(self, tenant: str, job: str, *, only_ask: bool = False) -> None:
         """Run a job again that failed, was cancelled or expired; a parent goes on with the step that ended it.
 
-        Raises ``NotFound``, or ``Conflict`` when the job waits, runs or has succeeded.
+        Raises ``NotFound``, or ``Conflict`` when the job waits, runs or has succeeded; ``only_ask`` does nothing else.
         """
-        verdict = str(self.scripts.run("replay", {"tenant": tenant, "id": job}))
+        argument: dict[str, Any] = {"tenant": tenant, "id": job}
+        verdict = str(self.scripts.run("replay", argument | ({"asked": True} if only_ask else {})))
         if verdict == "missing":
             raise unknown("job", job)
         if verdict == "step":
@@ -264,39 +287,37 @@ class Lifecycle:
             return {lane: float(value) for lane, value in self.client.hgetall(self.keys("service")).items()}
 
     def position(self, job: Job) -> int | None:
-        """How many jobs a queued job has before it in its backlog, by priority and rank; ``None`` if not queued."""
+        """How many jobs a queued job has before it for its device, by priority and rank; ``None`` if not queued."""
         if job.state is not State.QUEUED:
             return None
         with redis_errors():
             pipeline = self.client.pipeline(transaction=False)
-            for priority in list(Priority)[: job.priority.rank]:
-                for name in self.keys.backlogs(job.lane, job.device, priority):
-                    pipeline.zcard(name)
-            own = self.keys.backlogs(job.lane, job.device, job.priority)
-            for name in own:
-                pipeline.zscore(name, f"{job.tenant}|{job.id}")
-            *before, first, second = pipeline.execute()
-            score = first if second is None else second
-            if score is None:
+            pipeline.smembers(self.keys("backlogs", lane=job.lane))
+            pipeline.hmget(self.keys("job", tenant=job.tenant, id=job.id), ["state", "score"])
+            names, (state, score) = pipeline.execute()
+            if state != State.QUEUED:
                 return None
-            for name in own:
-                pipeline.zcount(name, "-inf", f"({score!r}")
-            return sum(before) + sum(pipeline.execute())
+            for backlog in (_Backlog.named(job.lane, name) for name in names):
+                if backlog.device is job.device and backlog.priority is job.priority:
+                    pipeline.zcount(backlog.key(self.keys, "backlog"), "-inf", f"({score}")
+                elif backlog.device is job.device and backlog.priority.rank < job.priority.rank:
+                    pipeline.zcard(backlog.key(self.keys, "backlog"))
+            return sum(pipeline.execute())
 
     def depths(self) -> dict[tuple[Lane, Device, Priority], tuple[int, float]]:
         """Jobs waiting and seconds that the oldest has waited, by lane, device and priority; only where any wait."""
-        cells = [(lane, device, priority) for lane in Lane for device in Device for priority in Priority]
-        places = [(cell, name) for cell in cells for name in self.keys.ages(*cell)]
         with redis_errors():
+            backlogs = self._backlogs()
             pipeline = self.client.pipeline(transaction=False)
-            for _, name in places:
-                pipeline.zcard(name)
-                pipeline.zrange(name, 0, 0, withscores=True)
+            for backlog in backlogs:
+                pipeline.zcard(backlog.key(self.keys, "ages"))
+                pipeline.zrange(backlog.key(self.keys, "ages"), 0, 0, withscores=True)
             answers = pipeline.execute()
-        rows = [row for row in zip(places, answers[::2], answers[1::2], strict=True) if row[1]]
+        rows = [row for row in zip(backlogs, answers[::2], answers[1::2], strict=True) if row[1]]
         now = server_time(self.client) if rows else 0.0
         found: dict[tuple[Lane, Device, Priority], tuple[int, float]] = {}
-        for (cell, _), count, head in rows:
+        for backlog, count, head in rows:
+            cell = backlog.lane, backlog.device, backlog.priority
             before, oldest = found.get(cell, (0, 0.0))
             found[cell] = (before + count, max(oldest, now - head[0][1]))
         return found
@@ -304,24 +325,41 @@ class Lifecycle:
     def model_depths(self) -> dict[tuple[Lane, Device, str], int]:
         """Jobs waiting that need a model, by lane, device and model; only where any wait."""
         with redis_errors():
-            rows = self.client.hgetall(self.keys("model_waiting"))
-        found: dict[tuple[Lane, Device, str], int] = {}
-        for cell, count in rows.items():
-            lane, device, model = cell.split("|", 2)
-            found[Lane(lane), Device(device), model] = int(count)
-        return found
+            backlogs = [backlog for backlog in self._backlogs() if backlog.model]
+            pipeline = self.client.pipeline(transaction=False)
+            for backlog in backlogs:
+                pipeline.zcard(backlog.key(self.keys, "backlog"))
+            counts = pipeline.execute()
+        found = Counter[tuple[Lane, Device, str]]()
+        for backlog, count in zip(backlogs, counts, strict=True):
+            found[backlog.lane, backlog.device, backlog.model] += count
+        return dict(+found)
+
+    def _backlogs(self) -> list[_Backlog]:
+        pipeline = self.client.pipeline(transaction=False)
+        for lane in Lane:
+            pipeline.smembers(self.keys("backlogs", lane=lane))
+        return [
+            _Backlog.named(lane, name) for lane, names in zip(Lane, pipeline.execute(), strict=True) for name in names
+        ]
 
     def standing(self) -> dict[str, int]:
-        """How many jobs are dead letters (of all tenants), scheduled, and held by a lease now."""
+        """How many jobs are dead letters, scheduled, and held by a lease, and how many deliveries are scheduled."""
         with redis_errors():
             tenants = self.client.smembers(self.keys("tenants"))
             pipeline = self.client.pipeline(transaction=False)
             pipeline.zcard(self.keys("scheduled"))
-            pipeline.zcard(self.keys("leases"))
+            pipeline.zcard(self.keys("deliveries_scheduled"))
+            pipeline.zrange(self.keys("leases"), 0, -1)
             for tenant in tenants:
                 pipeline.zcard(self.keys("dead", tenant=tenant))
-            scheduled, leases, *dead = pipeline.execute()
-        return {"dead_letters": sum(dead), "scheduled": scheduled, "leases": leases}
+            scheduled, deliveries, leases, *dead = pipeline.execute()
+        return {
+            "dead_letters": sum(dead),
+            "scheduled": scheduled,
+            "deliveries_scheduled": deliveries,
+            "leases": sum(not is_delivery(member.split("|")[1]) for member in leases),
+        }
 
     def tickets(self, queues: Sequence[str]) -> dict[str, int]:
         """Tickets waiting, by the queues asked for."""

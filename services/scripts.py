@@ -19,6 +19,7 @@ _FOLDER = files("services") / "lua"
 SHARED = (
     "prelude",
     "rates",
+    "ready",
     "placement",
     "transitions",
     "run_limits",

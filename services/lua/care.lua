@@ -32,14 +32,6 @@ local function reap(member)
   return 1
 end
 
-local function waiting_at(lane, priority, devices)
-  local n = 0
-  for _, device in ipairs(devices) do
-    for _, queue in ipairs(QUEUES) do n = n + redis.call('ZCARD', key.backlog(lane, device, priority, queue)) end
-  end
-  return n
-end
-
 local requeued, promoted, tickets = 0, 0, 0
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.leases(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
   requeued = requeued + reap(member)
@@ -51,15 +43,18 @@ if #C.workers > 0 then
     if dead[redis.call('HGET', key.job(tenant, id), 'worker') or ''] then requeued = requeued + reap(member) end
   end
 end
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.scheduled(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
-  local tenant, id = split(member)
-  local k = key.job(tenant, id)
-  leave_scheduled(tenant, id)
-  local h = redis.call('HMGET', k, 'state', 'parent', 'step')
-  if h[1] == 'scheduled' then
-    tell(tenant, id, h[2], h[3], waiting_state(k), {reason = 'due'})
-    begin(tenant, id)
-    promoted = promoted + 1
+for _, schedule in ipairs({key.scheduled(), key.deliveries_scheduled()}) do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', schedule, '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
+    local tenant, id = split(member)
+    local k = key.job(tenant, id)
+    leave_scheduled(tenant, id)
+    redis.call('ZREM', schedule, member) -- where an earlier version put it elsewhere, it would come due for ever
+    local h = redis.call('HMGET', k, 'state', 'parent', 'step')
+    if h[1] == 'scheduled' then
+      tell(tenant, id, h[2], h[3], waiting_state(k), {reason = 'due'})
+      begin(tenant, id)
+      promoted = promoted + 1
+    end
   end
 end
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.expiries(), '-inf', stamp(NOW), 'LIMIT', 0, C.batch)) do
@@ -75,7 +70,7 @@ end
 for _, lane in ipairs(C.lanes) do
   for _, device in ipairs(C.devices) do
     if O.placement ~= 'pull' then settle(lane, device, dead) end
-    for _ = 1, missing(lane, device) do
+    for _ = 1, missing(lane, device, true) do
       local written = wake(lane, device)
       if written == 0 then break end
       tickets = tickets + written
@@ -83,7 +78,7 @@ for _, lane in ipairs(C.lanes) do
   end
   for _, priority in ipairs(PRIORITIES) do
     local now, clock = virtual_time(lane, priority), redis.call('HGETALL', key.clock(lane, priority))
-    local idle = waiting_at(lane, priority, C.devices) == 0 -- then nobody is ahead of anybody
+    local idle = waiting(lane, nil, priority) == 0 -- then nobody is ahead of anybody
     for i = 1, #clock, 2 do
       if idle or tonumber(clock[i + 1]) <= now then redis.call('HDEL', key.clock(lane, priority), clock[i]) end
     end

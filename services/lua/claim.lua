@@ -2,98 +2,87 @@
 -- eighth such claim takes the job that has waited longest beyond its patience, so that nothing starves.
 
 local PATIENCE = {normal = 120, low = 1200, bulk = 14400}
-local MODEL_WINDOW = 8     -- how far into a backlog a slot looks for a job whose model is loaded
-local MOST_PASSED = 1024   -- jobs that it passes by, so many at a time, where no model among them can be loaded here
+local MODEL_WINDOW = 8     -- how many jobs of a priority a slot passes by at most for one whose model is loaded
+local MODEL_PATIENCE = 30  -- seconds that the first in turn may wait behind such jobs
 local SMALL_COST = 1       -- expected seconds of a job that may share a claim; others would wait behind a longer one
-local OLDEST = 8           -- how many of the oldest jobs a slot looks at for one that it can run
-local MODEL_PATIENCE = 30  -- seconds that the head may wait behind such jobs
 
--- The job of one backlog that suits a worker best, and its score: the head, or close behind it one whose model is
--- loaded. `C.models` maps what the worker can load to whether it is loaded; nil when the lane needs no model.
-local function candidate(C, backlog)
-  if not C.models then
-    local head = redis.call('ZRANGE', backlog, 0, 0, 'WITHSCORES')
-    return head[1], tonumber(head[2])
-  end
-  for from = 0, MOST_PASSED - 1, MODEL_WINDOW do
-    local rows = redis.call('ZRANGE', backlog, from, from + MODEL_WINDOW - 1, 'WITHSCORES')
-    local first, first_score
-    for i = 1, #rows, 2 do
-      local tenant, id = split(rows[i])
-      local h = redis.call('HMGET', key.job(tenant, id), 'model', 'queued')
-      local model = h[1] or ''
-      if model == '' or C.models[model] then return rows[i], tonumber(rows[i + 1]) end
-      if C.models[model] ~= nil and not first then
-        first, first_score = rows[i], tonumber(rows[i + 1])
-        if NOW - tonumber(h[2] or NOW) > MODEL_PATIENCE then break end
-      end
+-- The backlogs whose jobs the worker can run, by priority, and whether their model is loaded. `C.models` maps what the
+-- worker can load to whether it is loaded; nil when the lane needs no model.
+local function servable(C)
+  local classes, found = {}, {}
+  for _, device in ipairs(C.classes) do classes[device] = true end
+  for _, priority in ipairs(PRIORITIES) do found[priority] = {} end
+  for _, backlog in ipairs(backlogs(C.lane)) do
+    backlog.loaded = backlog.model == '' or not C.models or C.models[backlog.model]
+    if backlog.loaded ~= nil and classes[backlog.device] and (backlog.queue ~= 'suspects' or C.suspects) then
+      table.insert(found[backlog.priority], backlog)
     end
-    if first or #rows < 2 * MODEL_WINDOW then return first, first_score end
-  end
-end
-
--- Calls `look` with each device class and queue whose jobs the worker may run.
-local function each(C, look)
-  for _, device in ipairs(C.classes) do
-    for _, queue in ipairs(QUEUES) do
-      if queue ~= 'suspects' or C.suspects then look(device, queue) end
-    end
-  end
-end
-
--- The best job of one priority, and its score.
-local function best(C, rank)
-  local found, score
-  each(C, function(device, queue)
-    local member, member_score = candidate(C, key.backlog(C.lane, device, PRIORITIES[rank], queue))
-    if member and (not found or member_score < score) then found, score = member, member_score end
-  end)
-  return found, score
-end
-
--- The job that has waited longest beyond the patience of its priority, if any has, among the first that can run here.
-local function overdue(C)
-  local found, most = nil, 0
-  for priority, patience in pairs(PATIENCE) do
-    each(C, function(device, queue)
-      local rows = redis.call('ZRANGE', key.ages(C.lane, device, priority, queue), 0, OLDEST - 1, 'WITHSCORES')
-      for i = 1, #rows, 2 do
-        local over = NOW - tonumber(rows[i + 1]) - patience
-        if over <= most then break end
-        local tenant, id = split(rows[i])
-        local model = C.models and redis.call('HGET', key.job(tenant, id), 'model') or ''
-        if model == '' or C.models[model] ~= nil then found, most = rows[i], over end
-      end
-    end)
   end
   return found
 end
 
--- The job to claim; one that is taken in turn moves the virtual time on. A claim has a turn of its own, so `first` says
--- that it has nothing yet: what it would take from another priority, it could not take along.
-local function choose(C, first)
+local function queued_at(member)
+  local tenant, id = split(member)
+  return tonumber(redis.call('HGET', key.job(tenant, id), 'queued') or NOW)
+end
+
+-- The job of one priority that suits a worker best, and its score: the first in turn, or close behind it one whose model
+-- is loaded.
+local function best(among)
+  local first, warm
+  for _, backlog in ipairs(among) do
+    local head = redis.call('ZRANGE', backlog.jobs, 0, 0, 'WITHSCORES')
+    if head[1] then
+      local job = {member = head[1], score = tonumber(head[2]), exact = head[2], loaded = backlog.loaded}
+      if not first or job.score < first.score then first = job end
+      if job.loaded and (not warm or job.score < warm.score) then warm = job end
+    end
+  end
+  if not first then return nil end
+  if first ~= warm and warm and NOW - queued_at(first.member) <= MODEL_PATIENCE then
+    local passed = 0
+    for _, backlog in ipairs(among) do passed = passed + redis.call('ZCOUNT', backlog.jobs, '-inf', '(' .. warm.exact) end
+    if passed < MODEL_WINDOW then first = warm end
+  end
+  return first.member, first.score
+end
+
+-- The job that has waited longest beyond the patience of its priority, if any has.
+local function overdue(claimable)
+  local found, most = nil, 0
+  for priority, patience in pairs(PATIENCE) do
+    for _, backlog in ipairs(claimable[priority]) do
+      local oldest = redis.call('ZRANGE', backlog.ages, 0, 0, 'WITHSCORES')
+      local over = NOW - tonumber(oldest[2] or NOW) - patience
+      if over > most then found, most = oldest[1], over end
+    end
+  end
+  return found
+end
+
+-- The job to claim and, where it is taken in turn, its score. A claim has a turn of its own, so `first` says that it has
+-- nothing yet: what it would take from another priority, it could not take along.
+local function choose(C, claimable, first)
   local found, score, rank
   for i = 1, C.ranks do
-    found, score = best(C, i)
+    found, score = best(claimable[PRIORITIES[i]])
     if found then rank = i break end
   end
   if not found then return nil end
   if first and rank > 1 and C.ranks == #PRIORITIES then
     local eighth = redis.call('HINCRBY', key.counters(), 'claims.' .. C.lane, 1) % 8 == 0
-    local old = eighth and overdue(C)
+    local old = eighth and overdue(claimable)
     if old then return old end
   end
-  local cell = C.lane .. '|' .. PRIORITIES[rank]
+  return found, score
+end
+
+-- Moves the virtual time on to where that started which is taken in turn.
+local function move_on(lane, priority, score)
+  local cell = lane .. '|' .. priority
   if score > tonumber(redis.call('HGET', key.virtual(), cell) or '0') then
     redis.call('HSET', key.virtual(), cell, stamp(score))
   end
-  return found
-end
-
--- Whether a worker runs a suspect now.
-local function tries_suspect(worker)
-  local lease = redis.call('HGET', key.trials(), worker)
-  return lease and redis.call('ZSCORE', key.leases(), lease)
 end
 
 -- Claims up to C.n jobs of one priority for C.worker, a long one alone and a suspect alone. Answers pairs of flat arrays:
@@ -101,8 +90,9 @@ end
 local function claim(C)
   local out, common = {}, nil
   C.suspects = C.suspects and not tries_suspect(C.worker)
+  local claimable = servable(C)
   while #out < C.n do
-    local member = choose(C, #out == 0)
+    local member, score = choose(C, claimable, #out == 0)
     if not member then break end
     local tenant, id = split(member)
     local k = key.job(tenant, id)
@@ -111,6 +101,7 @@ local function claim(C)
     local alone = suspect or tonumber(h[1] or 0) > SMALL_COST
     if #out > 0 and (alone or h[5] ~= common) then break end
     common = h[5]
+    if score then move_on(C.lane, common, score) end
     local priority, waited = leave(tenant, id)
     if priority then measure('wait', C.lane, priority, waited) end
     local attempt = redis.call('HINCRBY', k, 'attempt', 1)

@@ -1,6 +1,6 @@
 -- Records that a document, or all of a matter, is to be erased, and takes away its records: nothing can be kept under it
 -- and nothing begins on it from now on. ARGV[2] = JSON {tenant, subject, matter?, actor}.
--- Safe to repeat: what has been removed and is not proved yet stays counted, and stands in `before` where it was removed
+-- Safe to repeat: what has been removed and is not noted yet stays counted, and stands in `before` where it was removed
 -- by an erasure that has been carried out. Answers {'begun', the subject of the erasure that takes it along} or
 -- {'missing'}.
 local E = cjson.decode(ARGV[2])
@@ -22,7 +22,7 @@ for _, document in ipairs(documents) do
 end
 local text = redis.call('HGET', key.erasures(), member)
 local known = text and cjson.decode(text) or {counts = {}}
-local before = known.stage == 'rewrite' and cjson.decode(text).counts or known.before or {}
+local before = text and known.stage ~= 'open' and cjson.decode(text).counts or known.before or {}
 known.counts.documents = (known.counts.documents or 0) + #documents
 redis.call('HSET', key.erasures(), member, cjson.encode({at = stamp(NOW), actor = E.actor, stage = 'open',
   matter = matter, counts = known.counts, before = before}))

@@ -52,10 +52,10 @@ local function tickets_of(lane, device, workers)
   return n
 end
 
--- How many tickets a cell lacks: one for each job that waits, up to the limit.
-local function missing(lane, device)
+-- How many tickets a cell lacks: one for each job that is ready, up to the limit.
+local function missing(lane, device, thorough)
   local workers = O.placement == 'pull' and {} or placed(lane, device)
-  return math.min(waiting(lane, device), tonumber(O.ticket_limit)) - tickets_of(lane, device, workers)
+  return math.min(ready(lane, device, thorough), tonumber(O.ticket_limit)) - tickets_of(lane, device, workers)
 end
 
 -- Sets `load` of each worker. Leases are counted, not kept as a number, so that nothing can drift.

@@ -8,7 +8,6 @@ local P = O.prefix
 local T = redis.call('TIME')
 local NOW = tonumber(T[1]) + tonumber(T[2]) / 1e6
 local PRIORITIES = {'critical', 'high', 'normal', 'low', 'bulk'}
-local QUEUES = {'usual', 'suspects'}
 
 local function stamp(t) return string.format('%.6f', t) end
 
@@ -84,10 +83,25 @@ local function wake(lane, device, urgent, worker)
   return 1
 end
 
-local function waiting(lane, device)
+-- The backlogs of a lane that hold jobs. Jobs of one model have one of their own, so that those whose model no worker has
+-- at present are in nobody's way, however many there are.
+local function backlogs(lane)
+  local found = {}
+  for i, name in ipairs(redis.call('SMEMBERS', key.backlogs(lane))) do
+    local device, priority, queue, model = string.match(name, '^(.-)|(.-)|(.-)|(.*)$')
+    found[i] = {device = device, priority = priority, queue = queue, model = model,
+      jobs = key.backlog(lane, device, priority, queue, model), ages = key.ages(lane, device, priority, queue, model)}
+  end
+  return found
+end
+
+-- How many jobs wait in a lane, of one device class or priority where these are named.
+local function waiting(lane, device, priority)
   local n = 0
-  for _, priority in ipairs(PRIORITIES) do
-    for _, queue in ipairs(QUEUES) do n = n + redis.call('ZCARD', key.backlog(lane, device, priority, queue)) end
+  for _, backlog in ipairs(backlogs(lane)) do
+    if (device or backlog.device) == backlog.device and (priority or backlog.priority) == backlog.priority then
+      n = n + redis.call('ZCARD', backlog.jobs)
+    end
   end
   return n
 end

@@ -12,8 +12,7 @@ if before then return before end
 if S.expires and S.expires <= NOW then return {'past', stamp(NOW)} end
 local refused = barred(F)
 if refused then return refused end
-local depth = 0
-for _, device in ipairs({'any', 'cpu', 'gpu'}) do depth = depth + waiting(F.lane, device) end
+local depth = waiting(F.lane)
 local own = redis.call('HMGET', key.waiting(), F.lane .. '|' .. F.tenant, F.lane .. '|' .. F.tenant .. '|bytes')
 local jobs, bytes = tonumber(own[1] or '0'), tonumber(own[2] or '0')
 

@@ -27,12 +27,6 @@ local function count_waiting(lane, tenant, jobs, bytes)
   count(key.waiting(), lane .. '|' .. tenant .. '|bytes', bytes)
 end
 
--- What is in backlogs, by tenant for the limits, by model for the metrics.
-local function account(lane, device, tenant, model, jobs, bytes)
-  count_waiting(lane, tenant, jobs, bytes)
-  if model and model ~= '' then count(key.model_waiting(), table.concat({lane, device, model}, '|'), jobs) end
-end
-
 -- Whether a job is a suspect, by the field `lost` of its record.
 local function is_suspect(lost) return tonumber(lost or '0') >= SUSPECT_AFTER end
 
@@ -58,27 +52,36 @@ local function enqueue(tenant, id)
     redis.call('HSET', k, 'score', score, 'queued', queued)
   end
   redis.call('HSET', k, 'state', 'queued', 'entered', stamp(NOW))
-  local queue, member = queue_of(h[8]), tenant .. '|' .. id
-  redis.call('ZADD', key.backlog(lane, device, priority, queue), score, member)
-  redis.call('ZADD', key.ages(lane, device, priority, queue), queued, member)
-  account(lane, device, tenant, h[7], 1, tonumber(h[6] or '0'))
+  local model, queue, member = h[7] or '', queue_of(h[8]), tenant .. '|' .. id
+  redis.call('ZADD', key.backlog(lane, device, priority, queue, model), score, member)
+  redis.call('ZADD', key.ages(lane, device, priority, queue, model), queued, member)
+  redis.call('SADD', key.backlogs(lane), table.concat({device, priority, queue, model}, '|'))
+  count_waiting(lane, tenant, 1, tonumber(h[6] or '0'))
   wake(lane, device, priority == 'critical' or priority == 'high')
 end
 
 -- Takes a job out of its backlog; answers its priority and how long it was there, nothing when it was not.
 local function leave(tenant, id)
   local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'device', 'priority', 'bytes', 'entered', 'model', 'lost')
-  local queue, member = queue_of(h[7]), tenant .. '|' .. id
-  if not h[1] or redis.call('ZREM', key.backlog(h[1], h[2], h[3], queue), member) == 0 then return nil end
-  redis.call('ZREM', key.ages(h[1], h[2], h[3], queue), member)
-  account(h[1], h[2], tenant, h[6], -1, 0 - tonumber(h[4] or '0')) -- not a negation: -0 is no integer to the server
-  return h[3], NOW - tonumber(h[5] or NOW)
+  local lane, device, priority, model, queue, member = h[1], h[2], h[3], h[6] or '', queue_of(h[7]), tenant .. '|' .. id
+  if not lane then return nil end
+  local backlog = key.backlog(lane, device, priority, queue, model)
+  if redis.call('ZREM', backlog, member) == 0 then return nil end
+  redis.call('ZREM', key.ages(lane, device, priority, queue, model), member)
+  if redis.call('EXISTS', backlog) == 0 then
+    redis.call('SREM', key.backlogs(lane), table.concat({device, priority, queue, model}, '|'))
+  end
+  count_waiting(lane, tenant, -1, 0 - tonumber(h[4] or '0')) -- not a negation: -0 is no integer to the server
+  return priority, NOW - tonumber(h[5] or NOW)
 end
+
+-- Where a record waits for its time; what is due is counted apart for jobs.
+local function schedule_of(id) return is_delivery(id) and key.deliveries_scheduled() or key.scheduled() end
 
 -- Takes a job, if it is there, from those that wait for their time. One that was never begun counts as waiting there; one
 -- that is tried again does not, and neither does a run, which has limits of its own.
 local function leave_scheduled(tenant, id)
-  if redis.call('ZREM', key.scheduled(), tenant .. '|' .. id) == 0 then return end
+  if redis.call('ZREM', schedule_of(id), tenant .. '|' .. id) == 0 then return end
   local h = redis.call('HMGET', key.job(tenant, id), 'lane', 'bytes', 'attempt', 'template')
   if h[3] == '0' and not h[4] then count_waiting(h[1], tenant, -1, 0 - tonumber(h[2] or '0')) end
 end
@@ -333,7 +336,7 @@ local function complete(c)
   elseif c.outcome == 'retry' and (tries(k) < most_tries(c.id) or is_step(k)) then
     redis.call('HSET', k, 'state', 'scheduled', 'problem', c.problem)
     local wait = math.min(tonumber(c.retry_after), is_step(k) and STEP_PATIENCE or math.huge)
-    redis.call('ZADD', key.scheduled(), stamp(NOW + wait), c.tenant .. '|' .. c.id)
+    redis.call('ZADD', schedule_of(c.id), stamp(NOW + wait), c.tenant .. '|' .. c.id)
     redis.call('HINCRBY', key.counters(), is_delivery(c.id) and 'deliveries.retried' or 'retries', 1)
     -- Tried again hours later, it takes its turn anew and not before all that came since.
     if is_delivery(c.id) then redis.call('HDEL', k, 'score', 'queued') end

@@ -9,7 +9,7 @@ if W.n > 0 then return {states, claim(W)} end
 if W.goes_on then return {states, {}} end
 for _, device in ipairs(W.classes) do
   if O.placement == 'pull' or W.stay then
-    if waiting(W.lane, device) > 0 then wake(W.lane, device, false, W.worker) end
+    if ready(W.lane, device) > 0 then wake(W.lane, device, false, W.worker) end
   elseif missing(W.lane, device) > 0 then
     wake(W.lane, device)
   end
