@@ -75,9 +75,13 @@ class Accepting:
 
     def _from_request_alone(self, wanted: JobRequest) -> bool:
         """Whether a job is built without looking things up: then many go together, and none holds up the others."""
-        limits = (self.principal.limits.tokens, self.gateway.settings.tenant_tokens_per_minute)
-        looks_up = wanted.callback is not None or wanted.device != Device.ANY or limits != (None, None)
-        return self.small and wanted.type in PROMPTS and not looks_up
+        looks_up = wanted.callback is not None or wanted.device != Device.ANY
+        return (
+            self.small
+            and wanted.type in PROMPTS
+            and not looks_up
+            and not self.gateway.rates.bound_tokens(self.principal)
+        )
 
     def _build(self, job_request: JobRequest, playbook_text: str | None) -> Built:
         return build_or_find(
@@ -136,14 +140,20 @@ def unless_accepted(
 
     A repeat, by its ``key`` and the request's ``digest``, is answered so also where the request would be refused now:
     its models' workers may be away since, its tokens used up, or what it names erased. ``get`` reads what was accepted
-    by tenant and id.
+    by tenant and id. Where building costs tokens, what was accepted is looked for first: a repeat costs none.
     """
+
+    def accepted() -> Accepted | None:
+        known = key and gateway.lifecycle.accepted(principal.tenant, key, digest())
+        return get(principal.tenant, known) if known else None
+
+    if gateway.rates.bound_tokens(principal) and (before := accepted()):
+        return before
     try:
         return build()
     except CasemillError:
-        known = key and gateway.lifecycle.accepted(principal.tenant, key, digest())
-        if known:
-            return get(principal.tenant, known)
+        if before := accepted():
+            return before
         raise
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from services.errors import CasemillError
 from services.jobs import Device, Lane, check_name
+from services.processes import share_one_heap
 from services.settings import load_settings
 
 
@@ -77,6 +78,7 @@ def _run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("celery", "kombu"):  # wgpu sets its own, and does not start where it is there before
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    share_one_heap()  # before there are threads
     import workers.engines  # pyright: ignore[reportUnusedImport]  # noqa: F401 (llama.cpp before numpy: a CUDA build crashes otherwise)
     from workers.worker import WorkerOptions, run_worker
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import celery.signals
+import celery.worker.state
 
 from services.jobs import Claim, Lane
 from services.tickets import TASK
@@ -50,10 +51,13 @@ def register_ticket(app: Any, slots: Slots, on_drain: Callable[[], None] = lambd
 
 
 def _show_in_flower(task: Any, lane: Lane, claim: Claim) -> None:
-    """Replace the ticket's arguments in Flower by the job that it runs now; ids only, never text."""
+    """Replace the ticket's arguments in Flower by the job that it runs now; ids only, never text.
+
+    The request's own dispatcher sends with it whatever else happens in the same turn of Celery's loop.
+    """
     kwargs = {"step": claim.step or claim.task, "lane": lane.value, "tenant": claim.tenant}
+    state: Any = celery.worker.state
     try:
-        with task.app.events.default_dispatcher(hostname=task.request.hostname) as dispatcher:
-            dispatcher.send("task-started", uuid=task.request.id, args=repr((claim.root,)), kwargs=repr(kwargs))
+        state.requests[task.request.id].send_event("task-started", args=repr((claim.root,)), kwargs=repr(kwargs))
     except Exception as error:  # what Flower shows must never fail a job
         log.warning("flower: %s", type(error).__name__)

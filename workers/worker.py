@@ -29,6 +29,7 @@ from services.known_models import KnownModels
 from services.lifecycle import Lifecycle
 from services.models import FAKE, Catalog, Model, fake_model
 from services.playbook_store import PlaybookStore
+from services.processes import give_way, keep_for_good
 from services.settings import PULL, Settings
 from services.tickets import ticket_queue
 from services.webhooks import Webhooks
@@ -230,11 +231,18 @@ def _treat_interrupt_as_term() -> None:
 
 
 def run_worker(options: WorkerOptions, settings: Settings) -> int:
-    """Pin the process, then build and run its worker; answers the exit status."""
+    """Pin the process, then build and run its worker; answers the exit status.
+
+    One on the CPU gives way to whoever else wants its cores; one that feeds a GPU needs little and is waited for.
+    """
     pin(list(options.cores))
     if options.gpu is not None:
         see_only(options.gpu)
-    return Worker(options, settings).run()
+    if options.device is Device.CPU:
+        give_way()
+    worker = Worker(options, settings)
+    keep_for_good()
+    return worker.run()
 
 
 def _leave_as_it_is(**_: object) -> None:

@@ -10,18 +10,19 @@ from typing import Any
 import click
 
 from gateway.cli.model_plan import Size
-from gateway.cli.output import show_json, show_table, wants_json
+from gateway.cli.output import note, show_json, show_table, wants_json
 from gateway.client_file import ClientFile
 from gateway.stack.valkey import reachable_settings
 from services.access import GRACE_SECONDS, MAX_GRACE_SECONDS, Access
 from services.audit import Audit
 from services.audit_archive import AuditArchive
-from services.errors import Unavailable
+from services.errors import InvalidRequest, Unavailable
 from services.jobs import Priority
 from services.keys import Keys
 from services.principal import SCOPES, Limits
 from services.redis_client import Redis, connect, redis_errors, server_time
 from services.revocations import Revocations
+from services.seals import Seals
 from services.settings import Settings
 
 
@@ -179,6 +180,22 @@ def _show_secret(secret: str) -> None:
         show_json({"key": secret})
     else:
         click.echo(secret)
+
+
+@keys.command("rotate-master")
+@click.pass_obj
+def rotate_master(settings: Settings) -> None:
+    """Make a new master key and wrap every data key under it; no document is sealed anew. Safe to repeat."""
+    path = settings.master_key_path
+    seals = Seals.of(settings)
+    if path is None or seals.keys is None:
+        raise InvalidRequest("nothing is sealed here; `casemill up` makes a master key", code="not_sealed")
+    count = seals.keys.rotate_master()
+    if wants_json():
+        show_json({"rotated": count, "key_file": str(path)})
+        return
+    click.echo(f"{count} data keys are wrapped under a new master key in {path}")
+    note("keep a copy of it elsewhere; the copy of the one before opens backups taken until now, until the next backup")
 
 
 def _row(key: dict[str, str], now: float) -> tuple[str, ...]:

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from gateway.cli import (
-    administration,
-    counts,
-    document_sets,
-    duplicates,
-    keys,
-    playbooks,
-    roles,
-    runs,
-    safekeeping,
-    schedules,
-    webhooks,
-    work,
-)
 from gateway.cli.output import show_json
 from services.errors import CasemillError
 from services.settings import load_settings
 
+# The verbs by their module, which is loaded for them alone: starting a stack takes much that asking one does not.
+MODULES: Final = {
+    "roles": ("up", "demo", "gateway", "worker", "flower"),
+    "work": ("review", "submit", "watch", "jobs", "show", "cancel", "dead", "retry"),
+    "document_sets": ("search", "compare"),
+    "runs": ("run", "runs"),
+    "schedules": ("schedule",),
+    "duplicates": ("duplicates",),
+    "counts": ("count",),
+    "playbooks": ("playbooks",),
+    "webhooks": ("webhooks",),
+    "keys": ("keys", "audit"),
+    "administration": ("models", "scale", "doctor"),
+    "safekeeping": ("erase", "backup", "restore"),
+}
+_MODULE_OF: Final = {verb: module for module, verbs in MODULES.items() for verb in verbs}
+
 
 class _Casemill(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return sorted(_MODULE_OF)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb, with the others of its module when one of them is first asked for."""
+        if cmd_name in _MODULE_OF and cmd_name not in self.commands:
+            for verb in importlib.import_module(f"gateway.cli.{_MODULE_OF[cmd_name]}").COMMANDS:
+                self.add_command(_json_too(verb))
+        return super().get_command(ctx, cmd_name)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; a failure of ours is one line, or a problem under ``--json``, and status 1."""
         try:
@@ -63,24 +77,6 @@ def _json_too(command: click.Command) -> click.Command:
         option = click.Option(["--json"], is_flag=True, expose_value=False, callback=remember, help="Print JSON.")
         command.params.append(option)
     return command
-
-
-for module in (
-    roles,
-    work,
-    document_sets,
-    runs,
-    schedules,
-    duplicates,
-    counts,
-    playbooks,
-    webhooks,
-    keys,
-    administration,
-    safekeeping,
-):
-    for verb in module.COMMANDS:
-        casemill.add_command(_json_too(verb))
 
 
 def main() -> None:

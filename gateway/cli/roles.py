@@ -75,9 +75,12 @@ def gateway(settings: Settings) -> None:
 
     from gateway.app import create_app
     from gateway.serving import OTHER_FILES, allow_files, serving_options
+    from services.processes import keep_for_good
 
     allow_files(settings.max_connections + OTHER_FILES)
-    uvicorn.run(create_app(settings), **serving_options(settings))
+    app = create_app(settings)
+    keep_for_good()
+    uvicorn.run(app, **serving_options(settings))
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -95,7 +98,9 @@ def worker(arguments: tuple[str, ...]) -> None:
 def flower(settings: Settings) -> None:
     """Run Flower below /flower/, for the gateway in front of it."""
     from services.broker import create_celery
+    from services.processes import give_way
 
+    give_way()
     if settings.flower_host not in ("127.0.0.1", "localhost", "::1") and not settings.flower_password:
         raise click.UsageError("set CASEMILL_FLOWER_PASSWORD here and at the gateway before Flower binds a network")
     if settings.flower_password:

@@ -1,4 +1,4 @@
-"""Verbs that keep and destroy: ``erase``, ``backup``, ``restore``, ``keys rotate-master``."""
+"""Verbs that keep and destroy: ``erase``, ``backup``, ``restore``."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from typing import Any
 import click
 
 from gateway.cli.client import Client
-from gateway.cli.keys import keys
 from gateway.cli.output import note, show_json, wants_json
 from gateway.stack.own_server import dump_queue, own_server
 from services.backup import take_backup
 from services.backup_folder import BackupFolder
 from services.backup_places import BackupPlaces
-from services.data_keys import DataKeys
 from services.errors import InvalidRequest
 from services.lifecycle import Lifecycle
-from services.master_key import line_of, new_line, read_master_keys, write_master_keys
 from services.redis_client import connect, server_time
 from services.restore import check_empty, check_snapshot, copy_back, erase_again, put_in_place, shut_out_again
-from services.seals import Seals
 from services.settings import Settings
 
 
@@ -127,37 +123,6 @@ def restore(settings: Settings, folder: Path, name: str | None) -> None:
         note(f"{erased} documents and matters that were erased since are erased here too")
     if revoked:
         note(f"{revoked} keys that were revoked or got another secret since are revoked here; make new ones")
-
-
-@keys.command("rotate-master")
-@click.pass_obj
-def rotate_master(settings: Settings) -> None:
-    """Make a new master key and wrap every data key under it; no document is sealed anew. Safe to repeat."""
-    path = settings.master_key_path
-    seals = Seals.of(settings)
-    if path is None or seals.keys is None:
-        raise InvalidRequest("nothing is sealed here; `casemill up` makes a master key", code="not_sealed")
-    count = rotate(path, seals.keys)
-    if wants_json():
-        show_json({"rotated": count, "key_file": str(path)})
-        return
-    click.echo(f"{count} data keys are wrapped under a new master key in {path}")
-    note("keep a copy of it elsewhere; the copy of the one before opens backups taken until now, until the next backup")
-
-
-def rotate(path: Path, data_keys: DataKeys) -> int:
-    """Put a new key before the present one, wrap everything anew, take the old one away; answers how many keys.
-
-    Processes that run read the file again when it changes. One that was interrupted goes on with the key it made.
-    """
-    present = read_master_keys(path)
-    if len(present) == 1:
-        write_master_keys(path, [new_line(), line_of(present[0])])
-    count = data_keys.rewrap()
-    count += data_keys.rewrap()  # what a process wrapped that had not read the file again
-    write_master_keys(path, [line_of(read_master_keys(path)[0])])
-    data_keys.rewrap()
-    return count
 
 
 COMMANDS = (erase, backup, restore)

@@ -25,7 +25,7 @@ from gateway.state import MatterReader, MatterSubmitter, Reader, Shared, Submitt
 from gateway.submissions import build_submission, choose, tokens_again
 from gateway.waiting import Waits
 from services.job_index import METADATA, Wanted
-from services.jobs import REPLAYED, JobType, State
+from services.jobs import JobType, State
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=KeyedRoute)
 
@@ -138,8 +138,8 @@ def retry_job(job_id: str, gateway: Shared, principal: Submitter) -> JobView:
     """
     job = gateway.lifecycle.get(principal.tenant, job_id)
     principal.check_priority(job.priority)
-    if job.state in REPLAYED and job.parent is None:  # else nothing is run again, as the replay says
-        gateway.rates.spend_tokens(principal, tokens_again(gateway, job))
+    gateway.lifecycle.replay(principal.tenant, job_id, only_ask=True)  # a refusal costs nothing
+    gateway.rates.spend_tokens(principal, tokens_again(gateway, job))
     gateway.lifecycle.replay(principal.tenant, job_id)
     gateway.audit.note(principal.tenant, principal.key_id, "job.retried", job_id)
     return JobView.of(gateway.lifecycle.get(principal.tenant, job_id))

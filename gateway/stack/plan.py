@@ -27,7 +27,7 @@ class WorkerRole:
     gpu: int | None = None
 
     def arguments(self) -> list[str]:
-        """The role as arguments of ``casemill worker``."""
+        """The role as arguments of ``casemill worker`` and ``python -m workers run``."""
         arguments = ["--name", self.name, "--device", self.device, "--lanes", ",".join(self.lanes)]
         arguments += ["--slots", str(self.slots)]
         if self.cores:

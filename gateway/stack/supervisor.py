@@ -150,10 +150,10 @@ class Stack:
         lifecycle = Lifecycle(settings)
         url = settings.local_url
         login = self._sign_in(lifecycle, url)
-        self._children.append(self._launch("gateway", "gateway"))
+        self._children.append(self._launch("gateway", "gateway.cli.main", "gateway"))
         self._workforce = Workforce(fit(hardware, settings), Capacity(lifecycle), self._launch_worker, self._say)
         workers = self._workforce.start()
-        self._children.append(self._launch("flower", "flower"))
+        self._children.append(self._launch("flower", "gateway.cli.main", "flower"))
         self._record()
         self._wait_ready(lifecycle, url, workers)
         return Started(url, f"{url}/login?token={login}", workers, self._server_name())
@@ -204,10 +204,10 @@ class Stack:
         return self._children + (self._workforce.children if self._workforce else [])
 
     def _launch_worker(self, role: WorkerRole) -> Child:
-        return self._launch(role.name, "worker", *role.arguments())
+        return self._launch(role.name, "workers", "run", *role.arguments())
 
-    def _launch(self, name: str, *arguments: str) -> Child:
-        command = [sys.executable, "-m", "gateway.cli.main", *arguments]
+    def _launch(self, name: str, module: str, *arguments: str) -> Child:
+        command = [sys.executable, "-m", module, *arguments]
         child = Child(name, command, self._env, self._settings.data_dir / "logs")
         child.start()
         return child
@@ -259,8 +259,7 @@ class Stack:
                 raise Unavailable(
                     f"{', '.join(waiting)} did not start; look at the logs in {logs}", code="stack_failed"
                 )
-            self._mend()
-            self._record()
+            self.watch()
             time.sleep(0.1)
 
     def _server_name(self) -> str:
@@ -272,7 +271,7 @@ class Stack:
 def dead_workers(known: list[Announcement], name: str, child: int) -> list[str]:
     """Ids of a role's workers on this machine that run no more, after its process ``child`` has died.
 
-    Where there is no exec, as on Windows, the worker was a process below the child, with a process id of its own.
+    On Windows the python of a virtual environment runs the worker as a process below it, with a process id of its own.
     """
     host = socket.gethostname()
     ours = [worker for worker in known if worker.host == host and worker.id.startswith(f"{name}@")]
