@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.durable_files import sync_folder, write_durably, write_once
 from services.errors import NotFound, Permanent, Unavailable
-from services.master_key import KEY_BYTES, MasterKey, read_master_keys
+from services.master_key import KEY_BYTES, MasterKey, line_of, new_line, read_master_keys, write_master_keys
 
 _NONCE_BYTES: Final = 12
 _KEPT: Final = 4096
@@ -92,11 +92,7 @@ class DataKeys:
         Raises ``Erased``.
         """
         names = sorted(set(owners)) or [tenant_owner(tenant)]
-        if make:
-            for name in names:
-                if not is_document(name):
-                    self.create(tenant, name)
-        keys = [self._one(tenant, name) for name in names]
+        keys = [self._one(tenant, name, make=make and not is_document(name)) for name in names]
         return keys[0] if len(keys) == 1 else _derived(b"".join(keys), f"casemill joint key {' '.join(names)}")
 
     def create(self, tenant: str, owner: str) -> None:
@@ -128,6 +124,20 @@ class DataKeys:
         """Whether an owner has a key."""
         return self._path(tenant, owner).exists()
 
+    def rotate_master(self) -> int:
+        """Wrap every key under a new master key, which takes the present one's place; answers how many keys.
+
+        Processes that run read the file again when it changes. One that was interrupted goes on with the key it made.
+        """
+        present = read_master_keys(self._master_file)
+        if len(present) == 1:
+            write_master_keys(self._master_file, [new_line(), line_of(present[0])])
+        count = self.rewrap()
+        count += self.rewrap()  # what a process wrapped that had not read the file again
+        write_master_keys(self._master_file, [line_of(read_master_keys(self._master_file)[0])])
+        self.rewrap()
+        return count
+
     def rewrap(self) -> int:
         """Wrap every key that is not under the first master key anew; answers how many. Safe to repeat."""
         wraps = self.masters()[0].id
@@ -144,9 +154,12 @@ class DataKeys:
         for path in self.folder.glob("*/[!.]*"):
             yield path.parent.name, path.name, path
 
-    def _one(self, tenant: str, owner: str) -> bytes:
+    def _one(self, tenant: str, owner: str, *, make: bool) -> bytes:
         path = self._path(tenant, owner)
         stamp = _stamp(path)
+        if stamp is None and make:
+            self.create(tenant, owner)
+            stamp = _stamp(path)
         if stamp is None:
             raise Erased("it was erased, and its key with it")
         with self._lock:
@@ -183,7 +196,7 @@ class DataKeys:
         )
 
     def _path(self, tenant: str, owner: str) -> Path:
-        return self.folder / tenant / owner
+        return self.folder.joinpath(tenant, owner)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

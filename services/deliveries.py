@@ -104,7 +104,7 @@ class Deliveries:
             pipeline = self._client.pipeline(transaction=False)
             for delivery in ids:
                 pipeline.hgetall(self._keys("job", tenant=tenant, id=delivery))
-                pipeline.zscore(self._keys("scheduled"), f"{tenant}|{delivery}")
+                pipeline.zscore(self._keys("deliveries_scheduled"), f"{tenant}|{delivery}")
             answers = pipeline.execute()
         return [_delivery(self._records, fields, due) for fields, due in zip(answers[::2], answers[1::2], strict=True)]
 

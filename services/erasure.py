@@ -290,10 +290,11 @@ class Erasures:
 
     def _settle(self, erasure: Erasure, gone: bool, asked: str | None) -> None:
         argument = {"member": erasure.member, "at": erasure.entry["at"]}
-        if gone:
+        proved = erasure.entry["stage"] == "proved"  # by somebody who died before it was noted
+        if proved or (gone and self._scripts.run("erase_proof", argument | {"stage": "proved"})):
             counts = {name: str(count) for name, count in erasure.entry["counts"].items()}
             self._audit.note(erasure.tenant, erasure.entry["actor"], "erasure.done", erasure.subject, **counts)
-            self._scripts.run("erase_proof", argument)
+            self._scripts.run("erase_proof", argument | {"stage": "noted"})
             log.info("caretaker: the erasure of %s is complete", erasure.subject)
         elif asked:
             self._scripts.run("erase_proof", argument | {"asked": asked})

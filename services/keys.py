@@ -55,17 +55,18 @@ TEMPLATES: Final = {
     "webhook": "webhook:{tenant}:{id}",  # hash with the secrets; until removed
     # zset delivery → when it was made; trimmed with the deliveries, whose records are of the key `job`
     "deliveries": "deliveries:{tenant}:{webhook}",
-    # zset tenant|id → virtual start time, of the jobs that are suspects or of the others; empty when idle
-    "backlog": "backlog:{lane}:{device}:{priority}:{queue}",
+    # zset tenant|id → virtual start time, of the jobs of one model ("" for none), suspects or not; empty when idle
+    "backlog": "backlog:{lane}:{device}:{priority}:{queue}:{model}",
+    "backlogs": "backlogs:{lane}",  # set "device|priority|queue|model" of the backlogs that hold jobs; empty when idle
     "trials": "trials",  # hash worker → lease of the suspect that it runs; pruned by the caretaker
-    "ages": "ages:{lane}:{device}:{priority}:{queue}",  # zset tenant|id → when it was accepted, as "backlog"
+    "ages": "ages:{lane}:{device}:{priority}:{queue}:{model}",  # zset tenant|id → when it was accepted, as "backlog"
     "virtual": "virtual",  # hash "lane|priority" → virtual time: the start of what was claimed last; permanent
     "clock": "clock:{lane}:{priority}",  # hash tenant → where its next job starts; goes when nothing waits
     "leases": "leases",  # zset tenant|id|attempt → end of the lease; empty when idle
-    "scheduled": "scheduled",  # zset tenant|id → due time; empty when idle
+    "scheduled": "scheduled",  # zset tenant|id → due time, of jobs and runs; empty when idle
+    "deliveries_scheduled": "deliveries-scheduled",  # zset tenant|id → time of the next attempt; empty when idle
     "expiries": "expiries",  # zset tenant|id → time after which it shall not start; empty when idle
     "waiting": "waiting",  # hash "lane|tenant" → jobs, "lane|tenant|bytes" → input bytes; empty when idle
-    "model_waiting": "model-waiting",  # hash "lane|device|model" → jobs that need the model; empty when idle
     "service": "service",  # hash lane → measured seconds of a job, smoothed; permanent
     "tenants": "tenants",  # set of tenant names that ever submitted; permanent
     "counters": "counters",  # hash of totals shown as metrics; permanent
@@ -89,10 +90,6 @@ TEMPLATES: Final = {
 }
 
 
-QUEUES: Final = ("usual", "suspects")
-"""Jobs that may have killed their worker wait apart from the others, since a worker runs one of them at a time."""
-
-
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Builds full key names under one prefix."""
@@ -102,14 +99,6 @@ class Keys:
     def __call__(self, name: str, **parts: str) -> str:
         """The key ``name`` with its parts filled in; raises ``KeyError`` for an unknown name or a missing part."""
         return self.prefix + TEMPLATES[name].format(**parts)
-
-    def backlogs(self, lane: str, device: str, priority: str) -> list[str]:
-        """The keys under which the jobs of a lane, device class and priority wait."""
-        return [self("backlog", lane=lane, device=device, priority=priority, queue=queue) for queue in QUEUES]
-
-    def ages(self, lane: str, device: str, priority: str) -> list[str]:
-        """The same jobs by the time of their acceptance."""
-        return [self("ages", lane=lane, device=device, priority=priority, queue=queue) for queue in QUEUES]
 
     @property
     def ticket_prefix(self) -> str:

@@ -34,8 +34,9 @@ _TOTALS = {
 _DELIVERIES = ("succeeded", "retried", "failed", "disabled", "cancelled")
 _STANDING = {
     "dead_letters": ("casemill_dead_letters", "Jobs of all tenants that failed for good and were not replayed."),
-    "scheduled": ("casemill_jobs_scheduled", "Jobs that are not due yet, retries among them."),
-    "leases": ("casemill_leases_held", "Jobs that a worker holds."),
+    "scheduled": ("casemill_jobs_scheduled", "Jobs and runs that are not due yet, retries among them."),
+    "deliveries_scheduled": ("casemill_webhook_deliveries_scheduled", "Messages to webhooks that will be tried again."),
+    "leases": ("casemill_leases_held", "Jobs and steps that a worker holds."),
 }
 _TIMINGS = {
     "wait": ("casemill_wait_seconds", "Time in the backlog before each claim."),

@@ -135,11 +135,6 @@ def _clauses(playbook: Playbook) -> set[str]:
     return {category.id for category in playbook.categories if category.kind == "clause"}
 
 
-def default_text() -> str:
-    """The YAML of :func:`default_playbook`."""
-    return included_text(INCLUDED[0])
-
-
 @cache
 def included_playbook(name: str) -> Playbook:
     """A playbook of :data:`INCLUDED`."""

@@ -19,6 +19,10 @@ class Rates:
         self._tenant = tenant
         self._scripts = Scripts(client, {"prefix": keys.prefix})
 
+    def bound_tokens(self, principal: Principal) -> bool:
+        """Whether a key or its tenant may use so many tokens a minute and no more."""
+        return (principal.limits.tokens, self._tenant.tokens) != (None, None)
+
     def spend_tokens(self, principal: Principal, amount: int) -> None:
         """Spend what a request may take of a model; raises ``RateLimited``, and then nothing is spent."""
         buckets: list[dict[str, Any]] = []

@@ -17,6 +17,7 @@ from services.seals import MARK, Seals
 from services.tenant_secrets import TenantSecrets
 
 _ERASED_NAME = "(erased)"
+_EMPTY = ("", "{}")  # of every job that a client says no more of; sealed, each would cost as much as what it says
 _TEXTS = ("input", "metadata", "problem", "name", "external_id", "result")
 
 
@@ -48,7 +49,11 @@ class SealedRecords:
         """The fields of a new record as they lie in Redis; the input of a ``template`` holds no text."""
         owners = owners_of(tenant, fields.get("document"), fields.get("matter"))
         kinds = ("metadata", "external_id") if template else ("input", "metadata", "external_id")
-        sealed = {kind: self.seals.seal_text(tenant, kind, fields[kind], owners) for kind in kinds if fields.get(kind)}
+        sealed = {
+            kind: self.seals.seal_text(tenant, kind, fields[kind], owners)
+            for kind in kinds
+            if fields.get(kind, "") not in _EMPTY
+        }
         return {**fields, **sealed}
 
     def open_job(self, fields: Mapping[str, str]) -> dict[str, str]:
