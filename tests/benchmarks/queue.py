@@ -181,11 +181,10 @@ def overtaken(url: str, *, aged: bool) -> dict[str, int]:
     for _ in range(5000 if aged else 500):
         lifecycle.submit(Submission("bench", JobType.ANALYZE, {}, priority=Priority.BULK))
     if aged:
-        backlog, _ = lifecycle.keys.backlogs("analyze", "any", "bulk")
-        ages, _ = lifecycle.keys.ages("analyze", "any", "bulk")
+        parts = {"lane": "analyze", "device": "any", "priority": "bulk", "queue": "usual", "model": ""}
         pipeline = raw.pipeline(transaction=False)
-        for member, score in raw.zrange(backlog, 0, -1, withscores=True):
-            pipeline.zadd(ages, {member: score - 6 * 3600})
+        for member, score in raw.zrange(lifecycle.keys("backlog", **parts), 0, -1, withscores=True):
+            pipeline.zadd(lifecycle.keys("ages", **parts), {member: score - 6 * 3600})
         pipeline.execute()
     tenants = {"same tenant": "bench", "other tenant": "other"}
     worst = {

@@ -75,7 +75,7 @@ class Ledger:
     def settled(self) -> bool:
         """Whether nothing waits, runs or is to run later."""
         keys = self._queue.keys
-        names = [keys("waiting"), keys("leases"), keys("scheduled"), keys("open_runs")]
+        names = [keys(name) for name in ("waiting", "leases", "scheduled", "deliveries_scheduled", "open_runs")]
         return patiently(lambda: self._client.exists(*names)) == 0
 
     def audit(self) -> Audit:

@@ -24,8 +24,8 @@ import workers.pulse as pulses
 from services.blobs import Blobs
 from services.broker import create_celery
 from services.caretaker import Caretaker
-from services.fleet import Fleet
-from services.jobs import Device
+from services.fleet import Announcement, Fleet
+from services.jobs import Device, Lane
 from services.lifecycle import Lifecycle
 from services.settings import load_settings
 from workers.execution import Execution
@@ -75,10 +75,16 @@ def main() -> int:
         pulses.DEAF_SECONDS = float(more[1])
     settings = load_settings()
     lifecycle = Lifecycle(settings)
-    fleet: Any = Fleet(lifecycle.client, lifecycle.keys)
-    fleet.announce = ignore
+    fleet = Fleet(lifecycle.client, lifecycle.keys)
+
+    def describe(busy: int) -> Announcement:
+        lanes = (Lane.ANALYZE, Lane.EXTRACT)
+        return Announcement(
+            name, "here", os.getpid(), Device.CPU, "", lanes, threads, busy, (), (), 0, settings.engine, "0", 0.0
+        )
+
     consumer = Consumer(lifecycle, QUEUES, lambda: (slots.arrived, threads - slots.busy, slots.draining))
-    pulse = Pulse(lifecycle, fleet, ignore, stalled, consumer.look, runtimes.lost)
+    pulse = Pulse(lifecycle, fleet, describe, stalled, consumer.look, runtimes.lost)
     tasks: dict[str, Task] = {"analyze": act, "extract": act, "scan": act}
     work = Work(tasks, lambda claim, _: f"res_{claim.attempt}", lambda _: None)
     app = create_celery(settings)
@@ -105,10 +111,6 @@ def set_clock(ahead: float) -> None:
     seconds, nanoseconds = time.time, time.time_ns
     time.time = lambda: seconds() + ahead
     time.time_ns = lambda: nanoseconds() + int(ahead * 1e9)
-
-
-def ignore(*_: Any) -> Any:
-    """Nothing is announced: the tests look at the queue alone."""
 
 
 if __name__ == "__main__":

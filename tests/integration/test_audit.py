@@ -21,6 +21,8 @@ from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.both_servers
+
 
 @pytest.fixture
 def audit(lifecycle: Lifecycle) -> Audit:

@@ -22,6 +22,8 @@ from services.storage_room import Storer
 from tests.batch_house import NEEDLE, House, made
 from tests.tiny_model import write_tiny_model
 
+pytestmark = pytest.mark.both_servers
+
 
 @pytest.fixture(params=["sealed", "plain"])
 def house(request: pytest.FixtureRequest, server: EmbeddedValkey, tmp_path: Path) -> Iterator[House]:

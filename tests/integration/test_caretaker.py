@@ -15,6 +15,8 @@ from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.both_servers
+
 DUTIES = {
     "_lifecycle": "care",
     "_schedules": "fire",

@@ -8,13 +8,23 @@ from typing import Any
 import pytest
 
 from services.errors import BacklogFull, Conflict, NotFound
-from services.jobs import Choice, Device, JobType, Lane, Priority, State
+from services.jobs import Choice, Device, JobType, Lane, Priority, State, Submission
 from services.lifecycle import Lifecycle
 from services.settings import Settings
 from tests.conftest import job_index, wait_until
 from tests.integration.test_lifecycle import CPU, PLAN, PROBLEM, claim, events, finish, submit, tidy
 
 __all__ = ["tidy"]
+
+pytestmark = pytest.mark.both_servers
+
+
+def backlog_of(lifecycle: Lifecycle, job: str) -> dict[str, str]:
+    """The parts that name the backlog of a job."""
+    raw: Any = lifecycle.client
+    parts = ("lane", "device", "priority", "model")
+    values = raw.hmget(lifecycle.keys("job", tenant="acme", id=job), parts)
+    return dict(zip(parts, [value or "" for value in values], strict=True)) | {"queue": "usual"}
 
 
 def back_date(lifecycle: Lifecycle, job: str, seconds: float) -> None:
@@ -24,10 +34,9 @@ def back_date(lifecycle: Lifecycle, job: str, seconds: float) -> None:
     fields = raw.hgetall(name)
     moved = {field: f"{float(fields[field]) - seconds:.6f}" for field in ("queued", "score")}
     raw.hset(name, mapping=moved)
-    backlog, _ = lifecycle.keys.backlogs(fields["lane"], fields["device"], fields["priority"])
-    raw.zadd(backlog, {f"acme|{job}": float(moved["score"])})
-    ages, _ = lifecycle.keys.ages(fields["lane"], fields["device"], fields["priority"])
-    raw.zadd(ages, {f"acme|{job}": float(moved["queued"])})
+    backlog = backlog_of(lifecycle, job)
+    raw.zadd(lifecycle.keys("backlog", **backlog), {f"acme|{job}": float(moved["score"])})
+    raw.zadd(lifecycle.keys("ages", **backlog), {f"acme|{job}": float(moved["queued"])})
 
 
 def take(lifecycle: Lifecycle, lane: Lane = Lane.GENERATE, worker: str = "w1", **choice: Any) -> str | None:
@@ -81,13 +90,32 @@ def test_a_slot_prefers_a_loaded_model_among_equals_but_not_for_ever(lifecycle: 
     assert take(lifecycle, models=models) == cold
 
 
-@pytest.mark.parametrize("others", [1, 8, 100])
-def test_a_slot_leaves_what_its_worker_cannot_load(lifecycle: Lifecycle, others: int) -> None:
-    for _ in range(others):
-        submit(lifecycle, model="elsewhere")
+def test_a_slot_leaves_what_its_worker_cannot_load(lifecycle: Lifecycle) -> None:
+    """However much of it there is: a model may be away for days."""
+    elsewhere = Submission("acme", JobType.GENERATE, {"prompt": "hi"}, model="elsewhere")
+    lifecycle.submit_each([elsewhere] * 1100)
     here = submit(lifecycle, model="here")
     assert take(lifecycle, models={"here": False}) == here
     assert take(lifecycle, models={"here": False}) is None
+
+
+def test_the_oldest_that_can_run_here_is_found_behind_what_cannot(lifecycle: Lifecycle) -> None:
+    for _ in range(10):
+        back_date(lifecycle, submit(lifecycle, model="elsewhere", priority=Priority.BULK), 7 * 3600)
+    old = submit(lifecycle, model="here", priority=Priority.BULK)
+    back_date(lifecycle, old, 6 * 3600)
+    urgent = [submit(lifecycle, priority=Priority.HIGH) for _ in range(8)]
+    assert [take(lifecycle, models={"here": False}) for _ in range(9)] == [*urgent[:7], old, urgent[7]]
+
+
+def test_a_loaded_model_passes_by_a_few_jobs_only(lifecycle: Lifecycle) -> None:
+    """Whatever waits for a model that is not here counts for nothing among them."""
+    models = {"loaded": True, "cold": False}
+    for _ in range(10):
+        submit(lifecycle, model="elsewhere")
+    cold = [submit(lifecycle, model="cold") for _ in range(8)]
+    warm = submit(lifecycle, model="loaded")
+    assert [take(lifecycle, models=models) for _ in range(2)] == [cold[0], warm]
 
 
 def test_a_reserved_seat_takes_urgent_work_only(lifecycle: Lifecycle) -> None:
@@ -108,6 +136,14 @@ def test_a_long_job_shares_no_claim(lifecycle: Lifecycle) -> None:
     jobs = [submit(lifecycle, type=JobType.DUPLICATES, input={"matter": "m"}, cost=cost) for cost in costs]
     held = [[job.id for job in claim(lifecycle, Lane.ANALYZE, n=4)] for _ in range(6)]
     assert held == [jobs[:2], jobs[2:3], jobs[3:4], jobs[4:5], jobs[5:6], jobs[6:]]
+
+
+def test_what_a_claim_leaves_moves_no_virtual_time(lifecycle: Lifecycle) -> None:
+    """A job that comes meanwhile starts where that did which was taken last, before what was only seen."""
+    first, long = [submit(lifecycle, type=JobType.COMPARE, cost=cost) for cost in (0.5, 30.0)]
+    assert [job.id for job in claim(lifecycle, Lane.ANALYZE, n=4)] == [first]
+    other = submit(lifecycle, tenant="other", type=JobType.COMPARE)
+    assert [job.id for _ in range(2) for job in claim(lifecycle, Lane.ANALYZE, n=4)] == [other, long]
 
 
 def test_jobs_of_different_urgency_share_no_claim(lifecycle: Lifecycle) -> None:
@@ -281,7 +317,7 @@ def test_the_oldest_is_found_wherever_its_turn_is(lifecycle: Lifecycle) -> None:
         submit(lifecycle)
     old = submit(lifecycle)
     raw: Any = lifecycle.client
-    ages, _ = lifecycle.keys.ages("generate", "any", "normal")
+    ages = lifecycle.keys("ages", **backlog_of(lifecycle, old))
     raw.zadd(ages, {f"acme|{old}": raw.zscore(ages, f"acme|{old}") - 3600})
     assert lifecycle.depths()[Lane.GENERATE, Device.ANY, Priority.NORMAL][1] >= 3600
     assert [take(lifecycle) for _ in range(8)][7] == old

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.safekeeping import rotate
 from gateway.stack.valkey import EmbeddedValkey
 from services.errors import Conflict
 from services.job_index import Wanted
@@ -77,7 +76,7 @@ def test_what_was_named_is_found_again(installations: list[Lifecycle]) -> None:
     path, keys = lifecycle.settings.master_key_path, lifecycle.records.seals.keys
     if keys:
         assert path
-        assert rotate(path, keys), "names are found under the next master key too"
+        assert keys.rotate_master(), "names are found under the next master key too"
     again = Lifecycle(lifecycle.settings)
     assert (again.submit(NAMED)[0].id, again.submit(NAMED)[1]) == (job.id, False)
     for labels in ({"external_id": NAME}, {"metadata.case": NAME}, {"matter": "m-1"}):

@@ -26,6 +26,8 @@ from tests.integration.test_lifecycle import PROBLEM, claim, finish, submit, tid
 
 __all__ = ["tidy"]  # an autouse fixture
 
+pytestmark = pytest.mark.both_servers
+
 URL = "http://127.0.0.1:9/hook"
 
 
@@ -63,8 +65,8 @@ def ended(lifecycle: Lifecycle, outcome: Any = "succeeded", **changes: Any) -> s
 def send(lifecycle: Lifecycle, outcome: Any, **changes: Any) -> Claim:
     """One attempt; what failed is due again at once."""
     raw: Any = lifecycle.client
-    for member in raw.zrange(lifecycle.keys("scheduled"), 0, -1):
-        raw.zadd(lifecycle.keys("scheduled"), {member: 0})
+    for member in raw.zrange(lifecycle.keys("deliveries_scheduled"), 0, -1):
+        raw.zadd(lifecycle.keys("deliveries_scheduled"), {member: 0})
     lifecycle.care()
     (held,) = claim(lifecycle, Lane.DELIVER)
     assert finish(lifecycle, held, outcome, **changes)
@@ -188,6 +190,22 @@ def test_retries_of_one_tenant_do_not_stand_before_another_tenants_message(
     finish(lifecycle, first)
 
 
+def test_the_standing_of_jobs_counts_no_deliveries(lifecycle: Lifecycle, webhook: Webhook) -> None:
+    for _ in range(2):
+        ended(lifecycle)
+    send(lifecycle, "retry", problem=PROBLEM, retry_after=100.0)
+    (sending,) = claim(lifecycle, Lane.DELIVER)
+    submit(lifecycle)
+    (running,) = claim(lifecycle)
+    later = submit(lifecycle, not_before=9e9)
+    standing = lifecycle.standing()
+    assert (standing["scheduled"], standing["deliveries_scheduled"], standing["leases"]) == (1, 1, 1)
+    finish(lifecycle, running, "cancelled")
+    finish(lifecycle, sending, "succeeded", result="200")
+    lifecycle.cancel("acme", later)
+    send(lifecycle, "succeeded", result="200")
+
+
 def test_a_dead_worker_counts_as_an_attempt(lifecycle: Lifecycle, webhook: Webhook, deliveries: Deliveries) -> None:
     ended(lifecycle)
     (lost,) = claim(lifecycle, Lane.DELIVER)
@@ -214,6 +232,15 @@ def test_a_removed_endpoint_is_told_nothing_and_its_log_is_gone(
         deliveries.page("acme", webhook.id, limit=10)
     with pytest.raises(NotFound):
         deliveries.replay("acme", webhook.id, row.id)
+
+
+def test_what_an_earlier_version_scheduled_elsewhere_comes_due_once(lifecycle: Lifecycle, webhook: Webhook) -> None:
+    raw: Any = lifecycle.client
+    ended(lifecycle)
+    held = send(lifecycle, "succeeded", result="200")
+    raw.zadd(lifecycle.keys("scheduled"), {f"acme|{held.id}": 0})
+    lifecycle.care()
+    assert raw.zcard(lifecycle.keys("scheduled")) == 0
 
 
 def test_the_log_is_trimmed_with_its_records(lifecycle: Lifecycle, webhook: Webhook, deliveries: Deliveries) -> None:

@@ -39,6 +39,7 @@ from workers.forgetting import Forgetting
 from workers.toolbox import Toolbox
 
 __all__ = ["tidy"]  # an autouse fixture
+pytestmark = pytest.mark.both_servers
 
 
 @pytest.fixture(params=["sealed", "plain"])
@@ -79,8 +80,7 @@ def test_sealed_records_hold_no_text_and_are_read_as_they_were(office: Office) -
     assert office.runs.get("acme", run.id).metadata == {"a": NEEDLE}
     row = next(office.runs.documents("acme", run.id))
     assert (row.name, row.detail) == (FILE_NAME, f"it says {NEEDLE}")
-    told = [event.data for event in events(office.settings, office.lifecycle, run.id)]
-    assert FILE_NAME in [data.get("name") for data in told]
+    assert FILE_NAME in [event.data.get("name") for event in events(office.settings, office.lifecycle, run.id)]
     tokens = [event.data for event in events(office.settings, office.lifecycle, child.id)]
     assert tokens[-1]["problem"] == problem
     assert json.loads(office.lifecycle.get("acme", answered.id).result or "") == result

@@ -31,7 +31,7 @@ class Died(Exception):
     """Where an erasure is cut off."""
 
 
-def die(*_: object) -> None:
+def die(*_: object, **__: object) -> None:
     raise Died
 
 
@@ -157,9 +157,38 @@ def test_what_is_begun_anew_is_not_taken_for_proved(
         office.erasures.carry_on()
     (left,) = office.erasures.pending()
     assert left.entry["stage"] == "open"
+    assert "erasure.done" not in actions(office)
     office.settle()
+    assert actions(office).count("erasure.done") == 1
     assert not office.blobs.exists("acme", anew)
     assert office.upload("another", matter="m-1") == anew, "nothing stands in its way"
+
+
+def actions(office: Office) -> list[str]:
+    return [entry.fields["action"] for entry in office.audit.all("acme")]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_proved_is_noted_also_if_its_prover_dies_before(
+    office: Office, monkeypatch: pytest.MonkeyPatch, *, again: bool
+) -> None:
+    document = office.upload(matter="m-1")
+    office.submit(document, "m-1")
+    office.erasures.document("acme", document, actor="key1")
+    monkeypatch.setattr(office.erasures._rewriting, "settle", lambda asked: ([True] * len(asked), None))
+    with monkeypatch.context() as patched, pytest.raises(Died):
+        patched.setattr(office.erasures._audit, "note", die)
+        office.erasures.carry_on()
+    assert "erasure.done" not in actions(office)
+    if again:  # the same bytes are uploaded, and erased too
+        office.upload(matter="m-1")
+        office.erasures.document("acme", document, actor="key1")
+    office.erasures.carry_on()
+    (done,) = [
+        entry.fields["details"] for entry in office.audit.all("acme") if entry.fields["action"] == "erasure.done"
+    ]
+    assert (done["documents"], done["jobs"]) == ("2" if again else "1", "1")
+    assert office.erasures.pending() == []
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from services.fleet import Announcement, Fleet, WorkerModel
 from services.jobs import Completion, Device, JobType, Lane, Priority, Submission
 from services.lifecycle import Lifecycle
 from services.models import CLAUSE_MODEL
+from services.redis_client import server_time
 from services.settings import Settings
 from tests.conftest import wait_until
 from tests.integration.test_lifecycle import tidy
@@ -44,9 +45,13 @@ def announce(lifecycle: Lifecycle, *embedders: str) -> None:
     """As a CPU worker of the lanes generate and embed would."""
     names = [("m", "generate"), *((name, "embed") for name in embedders or ("e",))]
     models = tuple(WorkerModel(name, kind, "0" * 64, 512, True) for name, kind in names)
-    Fleet(lifecycle.client, lifecycle.keys).announce(
+    client, keys = lifecycle.client, lifecycle.keys
+    Fleet(client, keys).announce(
         Announcement("w1", "here", 1, "cpu", "", ("generate", "embed"), 1, 0, (), models, 0, "fake", "0", 0.0)
     )
+    # It does not say again that it lives, and a test may take long.
+    client.expire(keys("worker", id="w1"), 600)
+    client.zadd(keys("workers"), {"w1": server_time(client) + 600})
 
 
 @pytest.fixture

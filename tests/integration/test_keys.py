@@ -123,6 +123,27 @@ def test_tokens_a_minute_bound_what_models_are_asked_for(gateway: Served) -> Non
     refused(greedy.post("/v1/jobs", json=GENERATE), 429, "rate_limited")
 
 
+def test_a_repeat_costs_no_tokens(gateway: Served) -> None:
+    mine = gateway.make(limits=Limits(tokens=1000))
+    once = {"Idempotency-Key": "once"}
+    first = mine.post("/v1/jobs", json=GENERATE, headers=once)
+    again = [mine.post("/v1/jobs", json=GENERATE, headers=once) for _ in range(3)]
+    assert {answer.json()["id"] for answer in again} == {first.json()["id"]}
+    left = int(first.headers["x-ratelimit-remaining-tokens"])
+    other = mine.post("/v1/jobs", json=GENERATE)
+    assert int(other.headers["x-ratelimit-remaining-tokens"]) >= 2 * left - 1000
+
+
+def test_a_retry_that_is_refused_costs_no_tokens(gateway: Served) -> None:
+    mine = gateway.make(limits=Limits(tokens=150))
+    job = gateway.make().post("/v1/jobs", json=GENERATE).json()["id"]
+    gateway.lifecycle.cancel("acme", job)
+    raw: Any = gateway.lifecycle.client
+    raw.hset(gateway.lifecycle.keys("job", tenant="acme", id=job), "erased", "1")  # as an erasure leaves it
+    refused(mine.post(f"/v1/jobs/{job}/retry"), 404, "job_unknown")
+    assert mine.post("/v1/jobs", json=GENERATE).status_code == 202
+
+
 def test_a_retry_asks_for_what_a_submission_does(gateway: Served) -> None:
     every = gateway.make()
     urgent = every.post("/v1/jobs", json=GENERATE | {"priority": "high"}).json()["id"]

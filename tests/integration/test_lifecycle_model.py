@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from gateway.stack.valkey import EmbeddedValkey
 from services.errors import BacklogFull, Conflict
 from services.jobs import Claim, Completion, Device, JobType, Lane, Priority, State, Step, Submission
 from services.lifecycle import Lifecycle
 from services.settings import Settings
+from tests.state_machines import run_lives
+
+pytestmark = pytest.mark.both_servers
 
 DEVICES = (Device.CPU, Device.ANY)
 PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("scan", "scan", Lane.ANALYZE))
@@ -80,14 +82,19 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             self.expected[job.id] = Expected(tenant, parent)
             return job.id
 
-        @rule(target=held, worker=st.sampled_from(["w1", "w2"]))
-        def claim(self, worker: str) -> Any:
+        @rule(target=held, worker=st.sampled_from(["w1", "w2"]), n=st.integers(1, 3))
+        def claim(self, worker: str, n: int) -> Any:
+            """What it takes of what waits, ``test_turns_model`` looks at."""
             busy = any(self._suspect(job) and self.worker[job] == worker for job in self.running)
             for lane in (Lane.EMBED, Lane.EXTRACT, Lane.ANALYZE):
-                for claim in self.lifecycle.work([], lane=lane, devices=DEVICES, worker=worker, n=1)[1]:
-                    assert not (busy and self._suspect(claim.id)), "a worker runs one suspect at a time"
+                claims = self.lifecycle.work([], lane=lane, devices=DEVICES, worker=worker, n=n)[1]
+                for claim in claims:
+                    assert not self._suspect(claim.id) or (not busy and len(claims) == 1), (
+                        "one suspect at a time, alone"
+                    )
                     self.running[claim.id], self.worker[claim.id] = claim, worker
-                    return claim
+                if claims:
+                    return multiple(*claims)
             for member in self._waiting():
                 assert busy and self._suspect(member.partition("|")[2]), "nothing else is left lying"
             return multiple()
@@ -95,9 +102,13 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
         def _suspect(self, job: str) -> bool:
             return self.lost.get(job, 0) >= SUSPECT_AFTER
 
+        def _backlogs(self) -> set[str]:
+            prefix = self.lifecycle.keys.prefix
+            return {name.removeprefix(prefix) for name in self.raw.scan_iter(f"{prefix}backlog:*")}
+
         def _waiting(self) -> set[str]:
-            names = self.raw.scan_iter(f"{self.lifecycle.keys.prefix}backlog:*")
-            return {member for name in names for member in self.raw.zrange(name, 0, -1)}
+            prefix = self.lifecycle.keys.prefix
+            return {member for name in self._backlogs() for member in self.raw.zrange(prefix + name, 0, -1)}
 
         def _end(self, claim: Claim, outcome: Any) -> None:
             holds = self.running.get(claim.id) is claim
@@ -223,12 +234,15 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                 member for name in self.raw.scan_iter(f"{keys.prefix}ages:*") for member in self.raw.zrange(name, 0, -1)
             }
             assert in_backlogs == {member for member, state in states.items() if state == "queued"}
+            assert {name.replace(":", "|") for name in self._backlogs()} == {
+                f"backlog|{lane}|{name}" for lane in Lane for name in self.raw.smembers(keys("backlogs", lane=lane))
+            }
             waiting = {
                 name: int(count) for name, count in self.raw.hgetall(keys("waiting")).items() if "bytes" not in name
             }
             assert waiting == queued
-            counted = {"embed|any|minilm": str(for_models)} if for_models else {}
-            assert self.raw.hgetall(keys("model_waiting")) == counted
+            counted = {(Lane.EMBED, Device.ANY, "minilm"): for_models} if for_models else {}
+            assert self.lifecycle.model_depths() == counted
             leased = {member.rpartition("|")[0] for member in self.raw.zrange(keys("leases"), 0, -1)}
             assert leased == {member for member, state in states.items() if state == "running"}
             assert leased == {f"{claim.tenant}|{claim.id}" for claim in self.running.values()}
@@ -240,9 +254,4 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
 
 @pytest.mark.parametrize("lives", [8, pytest.param(100, marks=pytest.mark.slow)])
 def test_random_lives_agree_with_the_model(server: EmbeddedValkey, lives: int) -> None:
-    profile = settings(
-        max_examples=lives,
-        stateful_step_count=40,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
-    run_state_machine_as_test(machine(server.url), settings=profile)
+    run_lives(machine(server.url), lives, 40)

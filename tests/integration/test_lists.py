@@ -14,6 +14,8 @@ from services.documents import Documents
 from services.runs import Runs
 from tests.serving import Served, job_body, serving, settings_on
 
+pytestmark = pytest.mark.both_servers
+
 
 @pytest.fixture(scope="module")
 def served(server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:

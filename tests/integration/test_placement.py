@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.fleet import Announcement, Fleet
+from services.fleet import Announcement, Fleet, WorkerModel
 from services.jobs import Claim, Completion, Device, JobType, Lane, Priority, Submission
 from services.keys import Keys
 from services.lifecycle import Lifecycle
@@ -21,6 +21,8 @@ from tests.conftest import wait_until
 from tests.integration.test_lifecycle import tidy
 
 __all__ = ["tidy"]
+
+pytestmark = pytest.mark.both_servers
 
 POLICIES = ("round_robin", "least_connections", "weighted")
 CPU = (Device.CPU, Device.ANY)
@@ -35,7 +37,9 @@ class House:
         self.keys = self.lifecycle.keys
         self.fleet = Fleet(self.lifecycle.client, self.keys, placed=policy != "pull")
 
-    def announce(self, worker: str, *, slots: int = 4, weight: int = 0, draining: bool = False) -> None:
+    def announce(
+        self, worker: str, *, slots: int = 4, weight: int = 0, draining: bool = False, model: str = ""
+    ) -> None:
         self.fleet.announce(
             Announcement(
                 worker,
@@ -47,9 +51,9 @@ class House:
                 slots,
                 0,
                 (),
-                models=(),
+                models=(WorkerModel(model, "generate", "", 1, loaded=False),) if model else (),
                 memory=0,
-                engine="fake",
+                engine="llama" if model else "fake",
                 version="0",
                 started=0.0,
                 weight=weight or slots,
@@ -116,6 +120,65 @@ def test_a_slot_that_goes_on_with_its_claim_wakes_nobody(house: Callable[[str], 
     assert pull.tickets() == 0
     pull.lifecycle.work([Completion(second, "succeeded")], n=0, **place)
     assert pull.tickets() == 1, "one that stops does"
+
+
+@pytest.mark.parametrize("policy", ["pull", "round_robin"])
+def test_suspects_wake_no_more_workers_than_may_try_one(house: Callable[[str], House], policy: str) -> None:
+    """The caretaker wrote tickets for all of them once a second, and so did each slot that stopped."""
+    crashing = house("pull")
+    crashing.announce("a")
+    crashing.submit(4)
+    for _ in range(2):
+        while crashing.lifecycle.work([], lane=Lane.ANALYZE, devices=CPU, worker="a", n=1)[1]:
+            pass
+        crashing.lifecycle.care(dead_workers=["a"])
+    fleet = house(policy)
+    fleet.announce("a")
+
+    def woken() -> int:
+        for worker in ("", "a", "b"):
+            fleet.raw.delete(fleet.keys("tickets", queue="analyze.any" + (f".{worker}" if worker else "")))
+        fleet.lifecycle.care()
+        return sum(map(fleet.tickets, ("", "a", "b")))
+
+    assert woken() == 1
+    (tried,) = fleet.lifecycle.work([], lane=Lane.ANALYZE, devices=CPU, worker="a", n=1)[1]
+    assert woken() == 0, "the one worker that there is tries one"
+    fleet.lifecycle.work([], lane=Lane.ANALYZE, devices=CPU, worker="a", n=0)
+    assert fleet.tickets() + fleet.tickets("a") == 0, "a slot that stops knows it too"
+    fleet.announce("b", draining=True)
+    assert woken() == 0, "nor does one that ends take any"
+    fleet.announce("b")
+    assert woken() == 1
+    fleet.end("a", tried)
+    assert woken() == 2
+
+
+def test_suspects_of_several_priorities_wake_a_worker_once(house: Callable[[str], House]) -> None:
+    pull = house("pull")
+    pull.announce("a")
+    for priority in Priority:
+        pull.submit(priority=priority)
+    for _ in range(2):
+        while pull.lifecycle.work([], lane=Lane.ANALYZE, devices=CPU, worker="a", n=1)[1]:
+            pass
+        pull.lifecycle.care(dead_workers=["a"])
+    pull.raw.delete(pull.keys("tickets", queue="analyze.any"))
+    pull.lifecycle.care()
+    assert pull.tickets() == 1
+
+
+def test_jobs_whose_model_nobody_has_wake_nobody(house: Callable[[str], House]) -> None:
+    pull = house("pull")
+    pull.announce("a", model="here")
+    pull.submit(2, type=JobType.GENERATE, model="elsewhere")
+    pull.submit(1, type=JobType.GENERATE, model="here")
+    pull.raw.delete(pull.keys("tickets", queue="generate.any"))
+    pull.lifecycle.care()
+    assert pull.tickets(lane="generate") == 1
+    pull.announce("b", model="elsewhere")
+    pull.lifecycle.care()
+    assert pull.tickets(lane="generate") == 3
 
 
 def test_pull_wakes_with_the_commands_it_always_had(house: Callable[[str], House]) -> None:

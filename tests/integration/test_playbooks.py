@@ -18,7 +18,7 @@ from services.errors import Conflict, NotFound
 from services.keys import Keys
 from services.lifecycle import Lifecycle
 from services.playbook_store import PlaybookStore
-from services.playbooks import INCLUDED, default_playbook, default_text, included_playbook, load_playbook
+from services.playbooks import INCLUDED, default_playbook, included_playbook, included_text, load_playbook
 from services.redis_client import connect
 from services.settings import Settings
 from tests.integration.conftest import Running
@@ -103,7 +103,9 @@ def test_the_playbook_that_comes_along_is_kept_as_it_was_given(
     store: PlaybookStore, again: Callable[[], PlaybookStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pinned = store.pin("acme", "default")
-    following = load_playbook(default_text().replace("title: Commercial contracts", "title: The next release", 1))
+    following = load_playbook(
+        included_text("default").replace("title: Commercial contracts", "title: The next release", 1)
+    )
     monkeypatch.setattr("services.playbook_store.included_playbook", lambda name: following)
     assert again().find("acme", "default").version == following.version != pinned
     assert again().read("acme", pinned) == default_playbook()

@@ -19,6 +19,8 @@ from tests.conftest import wait_until
 from tests.integration.test_gateway import problem
 from tests.serving import CPU, Served, serving, settings_on
 
+pytestmark = pytest.mark.both_servers
+
 KEYED = {"Idempotency-Key": "once"}
 
 

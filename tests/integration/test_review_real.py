@@ -92,13 +92,14 @@ def test_a_cut_off_model_fails_its_job_and_the_worker_lives(real_stack: Running,
 
 
 @pytest.mark.slow
-def test_thirty_contracts_are_reviewed_and_every_quote_stands_on_its_page(real_stack: Running, data: Path) -> None:
-    pdfs = sorted((data / "cuad" / "pdfs").glob("*.pdf"))
-    assert len(pdfs) == 30
+def test_contracts_are_reviewed_and_every_quote_stands_on_its_page(real_stack: Running, data: Path) -> None:
+    # Each takes ten seconds of two cores: every fifth of the thirty.
+    pdfs = sorted((data / "cuad" / "pdfs").glob("*.pdf"))[::5]
+    assert len(pdfs) == 6
     done = casemill(real_stack, "--json", "review", *map(str, pdfs))
     assert done.returncode == 0, done.stderr
     reviews = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(reviews) == 30
+    assert len(reviews) == 6
     for review in reviews:
         pages = page_texts(Path(review["file"]))
         result = review["job"]["result"]

@@ -30,6 +30,8 @@ from tests.integration.test_gateway import problem
 from tests.integration.test_lifecycle import PROBLEM
 from tests.serving import Served, serving, settings_on
 
+pytestmark = pytest.mark.both_servers
+
 PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("terms", "terms", Lane.GENERATE, model="m"))
 REVIEW = Submission("acme", JobType.REVIEW, {"playbook": "x"}, plan=PLAN, model="m", matter="m-1")
 TWO_REVIEWS = Limits(tokens=2000 // WINDOW_MINUTES + 1)

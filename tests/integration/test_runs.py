@@ -21,6 +21,8 @@ from tests.integration.test_lifecycle import PROBLEM, claim, events, finish, tid
 
 __all__ = ["tidy"]  # an autouse fixture
 
+pytestmark = pytest.mark.both_servers
+
 PLAN = (Step("extract", "extract", Lane.EXTRACT), Step("scan", "scan", Lane.ANALYZE))
 WORK = Submission("acme", JobType.REVIEW, {"playbook": "x"}, priority=Priority.BULK, plan=PLAN, matter="m-1")
 

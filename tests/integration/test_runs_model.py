@@ -11,9 +11,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from gateway.stack.valkey import EmbeddedValkey
 from services.errors import CasemillError, Conflict
@@ -22,6 +21,9 @@ from services.lifecycle import Lifecycle
 from services.runs import Runs, RunSubmission
 from services.settings import Settings
 from tests.conftest import job_index, leaked_keys
+from tests.state_machines import run_lives
+
+pytestmark = pytest.mark.both_servers
 
 DEVICES = (Device.CPU, Device.ANY)
 LANES = (Lane.EXTRACT, Lane.ANALYZE)
@@ -278,9 +280,4 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
 
 @pytest.mark.parametrize("lives", [25, pytest.param(100, marks=pytest.mark.slow)])
 def test_random_lives_of_runs_agree_with_the_model(server: EmbeddedValkey, lives: int) -> None:
-    profile = settings(
-        max_examples=lives,
-        stateful_step_count=40,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
-    run_state_machine_as_test(machine(server.url), settings=profile)
+    run_lives(machine(server.url), lives, 40)

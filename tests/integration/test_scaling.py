@@ -24,6 +24,8 @@ from services.scaling import Bounds, Kind
 from tests.conftest import wait_until
 from tests.integration.conftest import Running, running
 
+pytestmark = pytest.mark.both_servers
+
 
 def kinds(stack: Running) -> dict[str, dict[str, Any]]:
     return {row["kind"]: row for row in stack.http.get("/v1/workers").json()["kinds"]}

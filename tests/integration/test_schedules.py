@@ -16,6 +16,8 @@ from tests.integration.test_runs import WORK, runs, tidy, upload
 
 __all__ = ["runs", "tidy", "upload"]  # fixtures
 
+pytestmark = pytest.mark.both_servers
+
 
 def test_each_due_time_makes_one_run_whoever_looks(
     lifecycle: Lifecycle, runs: Runs, upload: Callable[..., list[str]]

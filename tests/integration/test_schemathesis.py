@@ -20,9 +20,10 @@ ROOT = Path(__file__).parents[2]
 # The same requests each time, so that a failure stays until it is mended; FUZZING_SEED looks further.
 SEED = ("--seed", os.environ.get("FUZZING_SEED", "1"))
 # A minute or so in `make test`; in `make test-all` every boundary of every schema as well.
-BRIEF = ("--phases", "fuzzing,stateful", "--max-examples", "3", *SEED)
-LONG = ("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "10", *SEED)
-REFUSED = ("--phases", "coverage,fuzzing", "--max-examples", "4", *SEED)
+BRIEF = ("--phases", "fuzzing,stateful", "--max-examples", "10", *SEED)
+LONG = ("--phases", "examples,coverage", "--max-examples", "10", *SEED)
+BRIEF_REFUSED = ("--phases", "fuzzing,stateful", "--max-examples", "5", *SEED)
+REFUSED = ("--phases", "coverage", "--max-examples", "4", *SEED)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ def test_with_a_key_that_may_everything(fuzzed: Fuzzed, options: tuple[str, ...]
     assert "Authentication failed" not in said, said
 
 
-@pytest.mark.parametrize("options", [BRIEF, pytest.param(REFUSED, marks=pytest.mark.slow)], ids=["brief", "long"])
+@pytest.mark.parametrize(
+    "options", [BRIEF_REFUSED, pytest.param(REFUSED, marks=pytest.mark.slow)], ids=["brief", "long"]
+)
 @pytest.mark.parametrize("scopes", [(), ("read",)], ids=["no key", "read"])
 def test_with_no_key_and_with_one_of_few_scopes(
     fuzzed: Fuzzed, scopes: tuple[str, ...], options: tuple[str, ...]

@@ -23,6 +23,7 @@ from gateway.stack.supervisor import dead_workers
 from gateway.stack.valkey import EmbeddedValkey, find_server, free_port
 from services.errors import InvalidRequest, Unavailable
 from services.fleet import Announcement
+from services.processes import NICE
 from tests.conftest import missing, wait_until
 from tests.integration.conftest import running
 
@@ -81,6 +82,17 @@ def test_ctrl_c_leaves_nothing_running_and_loses_nothing(tmp_path: Path) -> None
                 lambda job=job: (v := http.get(f"/v1/jobs/{job}").json())["state"] == "succeeded" and v, 60, job
             )
             assert view["attempt"] == 1, "a job handed back at Ctrl-C does not count as tried"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="niceness")
+def test_workers_on_the_cpu_and_flower_give_way_to_who_is_waited_for(tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with up(tmp_path) as (process, _):
+        family = psutil.Process(process.pid).children(recursive=True)
+        giving_way = [one for one in family if "workers" in one.cmdline() or one.cmdline()[-1] == "flower"]
+        assert len(giving_way) >= 4
+        wait_until(lambda: {one.nice() for one in giving_way} == {max(own, NICE)}, 30, "niceness")
+        assert {one.nice() for one in family if one not in giving_way} == {own}
 
 
 def test_a_second_stack_on_the_same_folder_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from services.streams import Streams
 from services.tenant_secrets import TenantSecrets
 from tests.serving import settings_on
 
+pytestmark = pytest.mark.both_servers
+
 FOLLOWERS = 50
 EVENTS = 40
 

@@ -24,6 +24,8 @@ from services.lifecycle import Lifecycle
 from tests.conftest import leaked_keys, wait_until
 from tests.serving import Served, job_body, serving, settings_on
 
+pytestmark = pytest.mark.both_servers
+
 JSON = {"Content-Type": "application/json"}
 
 

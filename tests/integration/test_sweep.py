@@ -22,6 +22,8 @@ from workers import toolbox
 
 __all__ = ["runs", "tidy", "upload"]  # fixtures
 
+pytestmark = pytest.mark.both_servers
+
 
 @pytest.fixture
 def blobs(settings: Settings) -> Blobs:

@@ -67,7 +67,7 @@ def ended(stack: Running, webhook: str, state: str) -> dict[str, Any]:
 def make_due(stack: Running) -> None:
     """Let the next attempt's time come now."""
     client: Any = connect(reachable_settings(stack.settings))
-    name = Keys(stack.settings.prefix)("scheduled")
+    name = Keys(stack.settings.prefix)("deliveries_scheduled")
     for member in client.zrange(name, 0, -1):
         client.zadd(name, {member: 0}, xx=True)
     client.close()

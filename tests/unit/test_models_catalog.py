@@ -33,7 +33,7 @@ def sha(path: Path) -> str:
 
 
 @pytest.fixture
-def server(tiny: Path) -> Iterator[str]:
+def mirror(tiny: Path) -> Iterator[str]:
     body = tiny.read_bytes()
 
     class Handler(BaseHTTPRequestHandler):
@@ -116,37 +116,37 @@ def test_a_changed_file_is_found(catalog: Catalog, tiny: Path, tmp_path: Path) -
     assert caught.value.code == "model_missing"
 
 
-def test_downloads_whole_or_not_at_all(catalog: Catalog, tiny: Path, server: str) -> None:
+def test_downloads_whole_or_not_at_all(catalog: Catalog, tiny: Path, mirror: str) -> None:
     seen: list[tuple[int, int | None]] = []
-    model = catalog.add(f"{server}/a/tiny.gguf", sha256=sha(tiny).upper(), progress=lambda *now: seen.append(now))
+    model = catalog.add(f"{mirror}/a/tiny.gguf", sha256=sha(tiny).upper(), progress=lambda *now: seen.append(now))
     assert model.path.read_bytes() == tiny.read_bytes()
     assert model.path.parent == catalog.folder.resolve()
     assert seen[-1] == (tiny.stat().st_size, tiny.stat().st_size)
     assert catalog.remove(model.name).name == model.name
     assert not model.path.exists(), "a download goes with its model"
     with pytest.raises(InvalidRequest) as required:
-        catalog.add(f"{server}/tiny.gguf")
+        catalog.add(f"{mirror}/tiny.gguf")
     assert required.value.code == "sha256_required"
     with pytest.raises(ModelError) as wrong:
-        catalog.add(f"{server}/tiny.gguf", sha256="1" * 64)
+        catalog.add(f"{mirror}/tiny.gguf", sha256="1" * 64)
     assert wrong.value.code == "model_checksum_mismatch"
     with pytest.raises(ModelError) as missing:
-        catalog.add(f"{server}/none.gguf", sha256=sha(tiny))
+        catalog.add(f"{mirror}/none.gguf", sha256=sha(tiny))
     assert missing.value.code == "model_source_refused"
     with pytest.raises(Unavailable):
-        catalog.add(f"{server}/short.gguf", sha256=sha(tiny))
+        catalog.add(f"{mirror}/short.gguf", sha256=sha(tiny))
     with pytest.raises(InvalidRequest):
-        catalog.add(f"{server}/tiny.gguf", sha256=sha(tiny), name="No Good Name")
+        catalog.add(f"{mirror}/tiny.gguf", sha256=sha(tiny), name="No Good Name")
     assert catalog.list() == []
     assert [path.name for path in catalog.folder.iterdir() if "gguf" in path.name] == []
 
 
 def test_a_full_disk_stops_before_the_download(
-    catalog: Catalog, tiny: Path, server: str, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, tiny: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_files, "SPARE_BYTES", 2**62)
     with pytest.raises(ModelError) as caught:
-        catalog.add(f"{server}/tiny.gguf", sha256=sha(tiny))
+        catalog.add(f"{mirror}/tiny.gguf", sha256=sha(tiny))
     assert caught.value.code == "disk_full"
 
 
@@ -166,8 +166,8 @@ def test_a_damaged_catalog_is_named(catalog: Catalog) -> None:
     assert caught.value.code == "catalog_damaged"
 
 
-def test_the_data_directory_can_be_moved(tmp_path: Path, tiny: Path, server: str) -> None:
-    Catalog(tmp_path / "old").add(f"{server}/tiny.gguf", sha256=sha(tiny), name="tiny")
+def test_the_data_directory_can_be_moved(tmp_path: Path, tiny: Path, mirror: str) -> None:
+    Catalog(tmp_path / "old").add(f"{mirror}/tiny.gguf", sha256=sha(tiny), name="tiny")
     (tmp_path / "old").rename(tmp_path / "new")
     assert Catalog(tmp_path / "new").verify("tiny").path.is_relative_to(tmp_path / "new")
 

@@ -37,7 +37,7 @@ def exposed(tmp_path: Path) -> dict[str, set[str]]:
     server = {"server_name": "valkey", "valkey_version": "8", "used_memory": 1}
     lifecycle: Any = SimpleNamespace(
         counters=dict,
-        standing=lambda: {"dead_letters": 0, "scheduled": 0, "leases": 0},
+        standing=lambda: {"dead_letters": 0, "scheduled": 0, "deliveries_scheduled": 0, "leases": 0},
         depths=lambda: {cell: (1, 1.0)},
         model_depths=lambda: {(Lane.EMBED, Device.ANY, "minilm"): 1},
         tickets=lambda queues: dict.fromkeys(queues, 0),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.errors import InvalidRequest
 from services.playbook_yaml import MAX_BYTES, MAX_NODES
-from services.playbooks import default_text, load_playbook
+from services.playbooks import INCLUDED, included_text, load_playbook
 
 GOOD = """\
 name: x
@@ -114,8 +114,9 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing() -> None:
     assert load_playbook(GOOD.replace("\n", "\r\n")).version == version
 
 
-def test_the_text_of_the_default_is_the_file() -> None:
-    assert default_text().encode() == resources.files("services").joinpath("default_playbook.yaml").read_bytes()
+@pytest.mark.parametrize("name", INCLUDED)
+def test_the_text_of_what_comes_along_is_the_file(name: str) -> None:
+    assert included_text(name).encode() == resources.files("services").joinpath(f"{name}_playbook.yaml").read_bytes()
 
 
 def test_a_category_that_stands_often_by_alias_is_refused_at_once() -> None:

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cli.safekeeping import rotate
 from services.blobs import Blobs
 from services.data_keys import DataKeys, Erased, matter_owner
 from services.errors import Permanent
@@ -152,7 +151,7 @@ def test_a_rotation_opens_what_was_sealed_before_and_reaches_processes_that_run(
     path = settings.master_key_path
     assert path
     before = path.read_bytes()
-    assert rotate(path, keys_of(Seals.of(settings))) >= 2
+    assert keys_of(Seals.of(settings)).rotate_master() >= 2
     assert path.read_bytes() != before
     keys_of(seals).create("acme", "doc_" + 64 * "c")
     assert Seals.of(settings).open_text("acme", "input", sealed) == TEXT
@@ -170,7 +169,7 @@ def test_a_rotation_that_was_interrupted_goes_on(seals: Seals, settings: Setting
     new = new_line()
     path.write_bytes(new + line_of(read_master_keys(path)[0]))
     keys_of(Seals.of(settings)).rewrap()
-    rotate(path, keys_of(Seals.of(settings)))
+    keys_of(Seals.of(settings)).rotate_master()
     assert path.read_bytes() == new
     assert Seals.of(settings).open_text("acme", "input", sealed) == TEXT
 
