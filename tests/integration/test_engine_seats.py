@@ -245,6 +245,7 @@ def test_those_that_wait_for_a_prefix_go_on_when_its_reader_is_gone(
         gate.release()
         wait_until(lambda: len(loop._seats.running) == 2, what="both")
         gone.set()
+        wait_until(lambda: loop._seats.running[0].request.cancelled, what="the reader's end")
         gate.release(100)
         assert reader.result().finish_reason == "cancelled"
         assert follower.result() == expected[1]
