@@ -69,7 +69,7 @@ def test_greedy_takes_the_first_of_the_likeliest() -> None:
     logits = np.zeros((2, 600), np.float32)
     logits[0, [17, 400]] = 5
     logits[1, 599] = 1
-    assert choose(logits, [Chooser(Sampling()), Chooser(Sampling(temperature=1.0, top_k=1))]).tolist() == [17, 599]
+    assert choose(logits, [Chooser(Sampling()), Chooser(Sampling(temperature=1.0, top_k=1))]) == [17, 599]
 
 
 def test_a_row_does_not_depend_on_its_company() -> None:
@@ -104,14 +104,14 @@ def test_the_greatest_logits_are_enough_to_choose_by(scale: float) -> None:
         np.take_along_axis(order[:, :64], shuffled, axis=1).astype(np.int32),
         ways[1],
     )
-    assert found.tolist() == expected.tolist()
+    assert found == expected
 
 
 def test_rows_without_a_greatest_logit_are_unusable() -> None:
     logits = np.array([[np.nan] * 64, [np.inf] + [1.0] * 63, [-np.inf] * 64, [2.0] + [-np.inf] * 63], np.float32)
     tokens = np.tile(np.arange(64, dtype=np.int32) + 7, (4, 1))
     for case in (Sampling(), Sampling(temperature=0.8, top_k=40, top_p=0.9, seed=1)):
-        assert choose_among(logits.copy(), tokens.copy(), [Chooser(case)] * 4).tolist() == [-1, -1, -1, 7]
+        assert choose_among(logits.copy(), tokens.copy(), [Chooser(case)] * 4) == [-1, -1, -1, 7]
 
 
 def test_what_needs_all_logits_says_so() -> None:
@@ -130,7 +130,7 @@ def test_excluded_tokens_are_never_drawn_and_unusable_rows_are_told() -> None:
     logits[0, 321] = -50.0
     logits[1, 5] = np.nan
     case = Sampling(temperature=3.0, top_p=0.99, seed=1)
-    assert choose(logits, [Chooser(case), Chooser(Sampling()), Chooser(case)]).tolist() == [321, -1, -1]
+    assert choose(logits, [Chooser(case), Chooser(Sampling()), Chooser(case)]) == [321, -1, -1]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_penalties_and_biases_touch_the_tokens_concerned_alone() -> None:
         chooser.observe(token)
     assert changed()[:5].tolist() == [2.0 - 0.75, 4.0, 4.0, 2.0, -8.0 - 1.25]
     assert not changed()[8:].any()
-    assert choose(logits, [chooser]).tolist() == [5]
+    assert choose(logits, [chooser]) == [5]
     assert np.array_equal(logits, before), "the logits are left as they were"
     for token in range(100, 300):
         chooser.observe(token)

@@ -79,3 +79,8 @@ class Batch:
         self._outputs[first:last] = 1
         self.size = last
         self.native.n_tokens = last
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        """Replace what :meth:`add_each` added by the next token of each sequence, in the same order."""
+        self._tokens[: self.size] = tokens
+        self._positions[: self.size] += 1

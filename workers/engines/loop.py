@@ -2,7 +2,8 @@
 
 A step either computes one token of every sequence that generates, or reads prompts; both in one batch would fall apart
 into small ones, since llama.cpp computes equally many tokens of each sequence at a time. Between steps sequences come
-and go, and the most urgent take the place of others.
+and go, and the most urgent take the place of others. Where nothing has, a step is begun at once from the tokens of the
+last one, and what else there is to do is done while the device computes.
 """
 
 from __future__ import annotations
@@ -79,8 +80,12 @@ class EngineLoop:
         self._ahead = ahead
         self._reading_since: float | None = None
         self._searchable_steps = 0
-        # Chosen tokens whose text has not been passed on.
-        self._untold: list[tuple[Sequence, bytes]] = []
+        # What the batch holds, and whether the next one holds the next tokens of the same sequences: those in `_chosen`.
+        self._fed: list[tuple[Sequence, int]] = []
+        self._steady = False
+        self._chosen: list[int] = []
+        # Chosen tokens whose text has not been passed on, -1 for the end, and when each was chosen.
+        self._untold: list[tuple[Sequence, int, float]] = []
         # After a failed step its sequences run one by one, so that only the culprit fails.
         self._suspects: list[Sequence] = []
         self._arrived: list[Request] = []
@@ -130,7 +135,7 @@ class EngineLoop:
 
     def _run(self) -> None:
         try:
-            while self._admit():
+            while self._goes_on() or self._admit():
                 self._step()
                 self.steps += 1
                 self._moved_at = time.monotonic()
@@ -143,8 +148,16 @@ class EngineLoop:
         for request in left:
             request.events.put(closed())
 
+    def _goes_on(self) -> bool:
+        """Whether the next step computes the same sequences as the last, since nobody has come, gone or ended."""
+        # Without the lock: what comes at this moment is seen a step later.
+        if self._arrived or self._closing or self._forgetting:
+            return False
+        return self._steady and not any(sequence.request.cancelled for sequence in self._seats.running)
+
     def _admit(self) -> bool:
         """Drop what was cancelled and seat what waits; ``False`` when closing."""
+        self._steady = False
         while True:
             with self._changed:
                 while not (self._closing or self._arrived or self._seats.occupied or self._forgetting):
@@ -171,11 +184,17 @@ class EngineLoop:
                 return True
 
     def _step(self) -> None:
-        self._batch.clear()
-        fed = self._fill()
+        steady, self._steady = self._steady, False
+        if steady:
+            self._batch.advance(self._chosen)
+        else:
+            self._batch.clear()
+            self._fed = self._fill()
+        if not (steady and self._context.searching):
+            self._choose_search()
+        fed = self._fed
         if self._seats.lacks(self._batch.size) and self._make_room():
             return
-        self._choose_search()
         code = self._context.decode(self._batch) if fed else 0
         self._tell()
         if code == 1 and self._make_room():
@@ -271,35 +290,37 @@ class EngineLoop:
         choosers = [sequence.request.chooser for sequence in outputs]
         failed: dict[int, Exception] = {}
         if self._context.searching:
-            tokens = choose_among(*self._context.likeliest(len(outputs)), choosers)
+            self._chosen = choose_among(*self._context.likeliest(len(outputs)), choosers)
         else:
             logits = self._context.logits(len(outputs))
             failed = exclude(logits, [sequence.request.matcher for sequence in outputs])
-            tokens = choose(logits, choosers)
-        now = time.monotonic()
-        for row, sequence in enumerate(outputs):
+            self._chosen = choose(logits, choosers)
+        now, going = time.monotonic(), 0
+        for row, (sequence, token) in enumerate(zip(outputs, self._chosen, strict=True)):
             # One whose text met a stop string after this batch had begun has ended already.
             if sequence.ended:
                 continue
-            token = int(tokens[row])
             try:
                 if row in failed:
                     raise failed[row]
                 if token < 0:
                     raise ModelError("The model computed no usable number for the next token.", code="model_unusable")
-                self._time(sequence, now)
                 ends = self._model.ends(token)
                 sequence.take(token, ends=ends)
-                self._untold.append((sequence, b"" if ends else self._model.piece(token)))
             except Exception as error:
                 self._end(sequence, error)
+                continue
+            self._untold.append((sequence, -1 if ends else token, now))
+            going += sequence.reason is None
+        self._steady = going == self._batch.size == len(self._seats.running) and not self._suspects
 
     def _tell(self) -> None:
         """Pass the texts of the chosen tokens on, and end what is complete with them."""
         untold, self._untold = self._untold, []
-        for sequence, piece in untold:
+        for sequence, token, chosen_at in untold:
+            self._time(sequence, chosen_at)
             if not sequence.ended:
-                sequence.tell(piece)
+                sequence.tell(self._model.piece(token) if token >= 0 else b"")
                 if sequence.reason is not None:
                     self._end(sequence, None)
 
@@ -313,6 +334,7 @@ class EngineLoop:
 
     def _end(self, sequence: Sequence, error: Exception | None) -> None:
         """Free the slot and hand over the result or ``error``."""
+        self._steady = False
         self._seats.leave(sequence, warm=error is None)
         if sequence in self._suspects:
             self._suspects.remove(sequence)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import secrets
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -64,13 +66,13 @@ class Chooser:
             self._noted = None
 
 
-def choose(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> NDArray[np.int64]:
+def choose(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> list[int]:
     """One token a row of ``logits`` (rows, vocabulary), by the chooser of the same index; −1 where a row is unusable.
 
     Excluded tokens are −inf. A row is unusable where its greatest value is NaN or infinite. The logits must be
     writable; afterwards they are as before.
     """
-    tokens = np.full(len(choosers), -1, np.int64)
+    tokens = [-1] * len(choosers)
     greatest: dict[int, Row] = {}
 
     def work(row: int) -> None:
@@ -88,22 +90,30 @@ def choose(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> NDArray[
 
 def choose_among(
     logits: NDArray[np.float32], candidates: NDArray[np.int32], choosers: Sequence[Chooser]
-) -> NDArray[np.int64]:
+) -> list[int]:
     """As :func:`choose` by the same logits, of which only the greatest are known: those of the ``candidates``.
 
     Both are (rows, at least ``nearest`` of each chooser), the greatest first; equal ones in any order.
     """
-    drawing = [row for row, chooser in enumerate(choosers) if chooser.few]
-    equal = logits[:, 1:] == logits[:, :-1]
-    if equal.any():
-        for row in np.flatnonzero(equal.any(axis=1)):
-            order = np.lexsort((candidates[row], -logits[row]))
-            logits[row], candidates[row] = logits[row, order], candidates[row, order]
-    tokens = candidates[:, 0].astype(np.int64)
+    # The device waits for this: what numpy adds to a call is much where few rows are, so it is asked for little.
+    tokens: list[int] = candidates[:, 0].tolist()
+    drawing: list[int] = []
+    for row, (first, second) in enumerate(logits[:, :2].tolist()):
+        if not math.isfinite(first):
+            tokens[row] = -1
+        elif choosers[row].few:
+            drawing.append(row)
+        elif first == second:
+            tokens[row] = int(candidates[row, logits[row] == first].min())
     if drawing:
-        places = _draw_places(logits[drawing], [choosers[row] for row in drawing])
-        tokens[drawing] = candidates[drawing, places]
-    tokens[~np.isfinite(logits[:, 0])] = -1
+        some, of_some = logits[drawing], candidates[drawing]
+        equal = some[:, 1:] == some[:, :-1]
+        if equal.any():
+            order = np.lexsort((of_some, -some))
+            some, of_some = np.take_along_axis(some, order, 1), np.take_along_axis(of_some, order, 1)
+        places = _draw_places(some, [choosers[row] for row in drawing])
+        for row, token in zip(drawing, of_some[range(len(drawing)), places].tolist(), strict=True):
+            tokens[row] = token
     return tokens
 
 
@@ -150,22 +160,22 @@ def _draw_first(row: Row, chooser: Chooser, greatest: Row) -> int:
     return int(tokens[_draw_places(row[tokens][None], [chooser])[0]])
 
 
-def _draw_places(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> NDArray[np.int64]:
-    """Where each row's draw falls among its logits, the greatest first; any place where the greatest is not finite."""
-    # Each step is the same for a row whatever stands beside it; what numpy's sums are not, running sums are.
-    asked = [(each.top_k, each.temperature, each.top_p, each.min_p, each.draw()) for each in choosers]
-    top_k, temperature, top_p, min_p, random = np.array(asked).T[:, :, None]
-    with np.errstate(invalid="ignore"):
-        weights = np.exp((logits.astype(np.float64) - logits[:, :1]) / temperature)
-    weights[np.arange(logits.shape[1]) >= top_k] = 0
-    mass = weights.cumsum(axis=1)
+def _draw_places(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> list[int]:
+    """Where each row's draw falls among its logits, the greatest first and finite."""
+    heat = np.array([[chooser.temperature] for chooser in choosers])
+    weights: list[list[float]] = np.exp((logits.astype(np.float64) - logits[:, :1]) / heat).tolist()
+    return [_draw_place(row, chooser) for row, chooser in zip(weights, choosers, strict=True)]
+
+
+def _draw_place(weights: list[float], chooser: Chooser) -> int:
+    """The same of one row by its weights, the first of them 1."""
+    mass = list(accumulate(weights[: chooser.top_k]))
     # The first is always kept, each other one where those ahead of it have not reached the share.
-    weights[:, 1:][mass[:, :-1] >= top_p * mass[:, -1:]] = 0
-    weights[weights < min_p] = 0
-    mass = weights.cumsum(axis=1)
-    places = (mass <= random * mass[:, -1:]).sum(axis=1)
+    kept = min(bisect_left(mass, chooser.top_p * mass[-1]) + 1, len(mass))
+    while kept > 1 and weights[kept - 1] < chooser.min_p:
+        kept -= 1
     # Rounding may push past all that is left.
-    return np.minimum(places, np.count_nonzero(weights, axis=1) - 1)
+    return min(bisect_right(mass, chooser.draw() * mass[kept - 1], 0, kept), kept - 1)
 
 
 def _logprob(row: Row, token: int, count: int) -> TokenLogprob:

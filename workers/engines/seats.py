@@ -62,8 +62,10 @@ class Seats:
 
     def lacks(self, tokens: int) -> bool:
         """Whether a shared cache has no room for so many more."""
+        if not self._shared_cells:
+            return False
         warm = sum(len(left.tokens) for left in self._free.values())
-        return bool(self._shared_cells) and self.used_cells + warm + tokens > self._shared_cells
+        return self.used_cells + warm + tokens > self._shared_cells
 
     def add(self, request: Request) -> None:
         """Let a request wait for its turn."""
