@@ -249,3 +249,18 @@ def test_those_that_wait_for_a_prefix_go_on_when_its_reader_is_gone(
         gate.release(100)
         assert reader.result().finish_reason == "cancelled"
         assert follower.result() == expected[1]
+
+
+def test_what_has_ended_is_computed_no_more(load: Callable[..., LlamaGeneration]) -> None:
+    engine = load()
+    alone = engine.generate(BULK[0][0], Sampling(max_tokens=40), scope="alone")
+    stopped = Sampling(max_tokens=40, stop=(alone.text[20:26],))
+    before = counts(engine)["step_tokens"]
+    with ThreadPoolExecutor(2) as pool:
+        longer = pool.submit(engine.generate, BULK[1][0], Sampling(max_tokens=120), scope="a")
+        wait_until(lambda: counts(engine)["step_tokens"] > before, what="the longer one")
+        shorter = engine.generate(BULK[0][0], stopped, scope="b")
+        ended = [shorter, longer.result()]
+    assert shorter.finish_reason == "stop" and shorter.tokens_out < alone.tokens_out
+    computed = sum(generation.tokens_in + generation.tokens_out - 1 for generation in ended)
+    assert counts(engine)["step_tokens"] - before == computed
