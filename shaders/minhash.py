@@ -6,7 +6,7 @@ The CPU path in ``workers/analysis/minhash.py`` multiplies by the same factors a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -51,26 +51,37 @@ class GpuMinHash:
     def sketch(self, texts: Iterable[bytes], *, ignore_numbers: bool = False) -> tuple[NDArray[np.uint32], list[int]]:
         """A sketch a text, (n, 128), and the numbers of the texts that the host must do, as it says in the kernel.
 
-        ``texts`` are UTF-8. The device works on some while the host prepares the next. Errors as in
+        ``texts`` are UTF-8, taken one by one. The device works on some while the host prepares the next. Errors as in
         :mod:`shaders.runtime`.
         """
         under_way: list[tuple[int, Any]] = []
-        batch: list[bytes] = []
-        held = 0
         beyond: list[int] = []
-        number = -1
-        for number, whole in enumerate(texts):
-            text = whole if len(whole) < self._most else b""
-            if text is not whole:
-                beyond.append(number)
-            if batch and (held + len(text) >= min(self._most, _BATCH) or len(batch) == self._texts):
-                under_way.append((len(batch), self._dispatch(batch, ignore_numbers)))
-                batch, held = [], 0
-            batch.append(text)
-            held += len(text) + 1
-        if batch:
-            under_way.append((len(batch), self._dispatch(batch, ignore_numbers)))
-        sketches = np.empty((number + 1, PERMUTATIONS), np.uint32)
+        coming = iter(texts)
+        text, number = next(coming, None), 0
+        limit = min(self._most, _BATCH)
+
+        def taken(lengths: list[int]) -> Iterator[bytes]:
+            """Texts for one batch, whose ``lengths`` it notes. None is kept: new memory for each takes long to come."""
+            nonlocal text, number
+            yield b""
+            held = 0
+            while text is not None and len(lengths) < self._texts:
+                if len(text) >= self._most:
+                    beyond.append(number)
+                    text = b""
+                if lengths and held + len(text) >= limit:
+                    return
+                lengths.append(len(text))
+                held += len(text) + 1
+                yield text
+                text, number = next(coming, None), number + 1
+
+        while text is not None:
+            size = 1 + max(limit, min(len(text) + 1, self._most))
+            lengths: list[int] = []
+            uploaded = self.runtime.upload_texts(taken(lengths), 0, -(-size // 4) * 4)
+            under_way.append((len(lengths), self._dispatch(uploaded, lengths, ignore_numbers)))
+        sketches = np.empty((number, PERMUTATIONS), np.uint32)
         first = 0
         for count, buffer in under_way:
             found = self.runtime.read(buffer, _RESULT * count)
@@ -79,17 +90,16 @@ class GpuMinHash:
             first += count
         return sketches, sorted(beyond)
 
-    def _dispatch(self, texts: list[bytes], ignore_numbers: bool) -> Any:
-        """Give the device some texts; answers the buffer of what it finds."""
-        runtime, count = self.runtime, len(texts)
-        lengths = np.array([len(text) for text in texts], np.int64)
+    def _dispatch(self, texts: Any, sizes: list[int], ignore_numbers: bool) -> Any:
+        """Have the device work on texts of these sizes that it was given; answers the buffer of what it finds."""
+        runtime, count = self.runtime, len(sizes)
+        lengths = np.array(sizes, np.int64)
         # A buffer has one piece at least, if an empty one.
         pieces = _pieces(lengths) if lengths.any() else np.zeros((1, 4), np.uint32)
-        size = -(-(1 + int(lengths.sum()) + count) // 4) * 4
         job = [len(pieces), runtime.width(MINHASH) // MINHASH.workgroup, int(ignore_numbers), count]
         buffers = {
             0: runtime.upload(np.array(job, np.uint32), uniform=True),
-            1: runtime.upload_texts([b"", *texts], 0, size),
+            1: texts,
             2: runtime.upload(pieces),
             3: self._table,
             4: runtime.empty(4 * _RESULT * count),
