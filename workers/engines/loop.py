@@ -80,7 +80,7 @@ class EngineLoop:
         self._ahead = ahead
         self._reading_since: float | None = None
         self._searchable_steps = 0
-        # What the batch holds, and whether the next one holds the next tokens of the same sequences: those in `_chosen`.
+        # What the batch holds, and whether the next one holds the next tokens of the same sequences, `_chosen`.
         self._fed: list[tuple[Sequence, int]] = []
         self._steady = False
         self._chosen: list[int] = []

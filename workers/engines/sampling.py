@@ -88,9 +88,7 @@ def choose(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> list[int
     return tokens
 
 
-def choose_among(
-    logits: NDArray[np.float32], candidates: NDArray[np.int32], choosers: Sequence[Chooser]
-) -> list[int]:
+def choose_among(logits: NDArray[np.float32], candidates: NDArray[np.int32], choosers: Sequence[Chooser]) -> list[int]:
     """As :func:`choose` by the same logits, of which only the greatest are known: those of the ``candidates``.
 
     Both are (rows, at least ``nearest`` of each chooser), the greatest first; equal ones in any order.
