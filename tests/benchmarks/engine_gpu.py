@@ -13,7 +13,8 @@ generates without sampling and so is the limit of llama.cpp, starts anew each ro
 llama-server runs with its best flags, of which the first round finds the faster ones, and with its defaults, which take
 minutes, in the first round alone and without the short one.
 
-The GPU holds five copies of the model and its cache at a time. `--modes` and `--rounds` cut a run into pieces.
+The GPU holds five copies of the model and its cache at a time. `--modes` and `--rounds` cut a run into pieces, and
+`--without-defaults` leaves out the server that takes minutes.
 """
 
 from __future__ import annotations
@@ -85,12 +86,14 @@ def main() -> int:
     arguments.add_argument("binaries", type=Path)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--modes", nargs="+", choices=PREFIXES, default=list(PREFIXES))
+    arguments.add_argument("--without-defaults", action="store_true")
     given = arguments.parse_args()
+    servers = {name: kind for name, kind in SERVERS.items() if name != DEFAULT or not given.without_defaults}
     speeds: dict[tuple[str, str, int], list[float]] = {}
     with ExitStack() as stack:
         engine = stack.enter_context(engine_of(given.model))
         sides: dict[str, Ask] = {OURS: partial(ask_engine, engine)}
-        for name, kind in SERVERS.items():
+        for name, kind in servers.items():
             sides[name] = stack.enter_context(server(given.binaries, given.model, kind))
         pool = stack.enter_context(ThreadPoolExecutor(MOST))
         warm = prompts(engine, MOST, seed=-1)
@@ -130,7 +133,8 @@ def report(speeds: dict[tuple[str, str, int], list[float]], modes: list[str]) ->
     figures: dict[str, float] = {}
     for mode in modes:
         ours, prefix = middle[mode, OURS, MOST], PREFIXES[mode]
-        figures[f"{prefix}ratio_llama_server"] = ours / middle[mode, DEFAULT, MOST]
+        if (mode, DEFAULT, MOST) in middle:
+            figures[f"{prefix}ratio_llama_server"] = ours / middle[mode, DEFAULT, MOST]
         figures[f"{prefix}ratio_llama_server_best"] = ours / middle[mode, best(speeds, mode), MOST]
         figures[f"{prefix}ratio_limit"] = ours / middle[mode, LIMIT, MOST]
         figures[f"{prefix}ratio_limit_1"] = middle[mode, OURS, 1] / middle[mode, LIMIT, 1]
