@@ -51,35 +51,42 @@ class GpuMinHash:
     def sketch(self, texts: Iterable[bytes], *, ignore_numbers: bool = False) -> tuple[NDArray[np.uint32], list[int]]:
         """A sketch a text, (n, 128), and the numbers of the texts that the host must do, as it says in the kernel.
 
-        ``texts`` are UTF-8, taken one by one. The device works on some while the host prepares the next. Errors as in
+        ``texts`` are UTF-8. They are taken one by one while no other thread can upload, so they must come quickly and
+        without use of the device, which works on some while the host prepares the next. Errors as in
         :mod:`shaders.runtime`.
         """
         under_way: list[tuple[int, Any]] = []
         beyond: list[int] = []
-        coming = iter(texts)
-        text, number = next(coming, None), 0
+        coming, number = iter(texts), 0
         limit = min(self._most, _BATCH)
 
-        def taken(lengths: list[int]) -> Iterator[bytes]:
-            """Texts for one batch, whose ``lengths`` it notes. None is kept: new memory for each takes long to come."""
-            nonlocal text, number
+        def following() -> bytes | None:
+            """The next text, an empty one in place of one that the device cannot take."""
+            nonlocal number
+            text = next(coming, None)
+            if text is not None:
+                number += 1
+                if len(text) >= self._most:
+                    beyond.append(number - 1)
+                    return b""
+            return text
+
+        def batch(lengths: list[int]) -> Iterator[bytes]:
+            """Texts for one dispatch, whose ``lengths`` it notes; each is let go, for new memory takes long to come."""
+            nonlocal text
             yield b""
             held = 0
-            while text is not None and len(lengths) < self._texts:
-                if len(text) >= self._most:
-                    beyond.append(number)
-                    text = b""
-                if lengths and held + len(text) >= limit:
-                    return
+            while text is not None and len(lengths) < self._texts and not (lengths and held + len(text) >= limit):
                 lengths.append(len(text))
                 held += len(text) + 1
                 yield text
-                text, number = next(coming, None), number + 1
+                text = following()
 
+        text = following()
         while text is not None:
-            size = 1 + max(limit, min(len(text) + 1, self._most))
             lengths: list[int] = []
-            uploaded = self.runtime.upload_texts(taken(lengths), 0, -(-size // 4) * 4)
+            size = -(-(1 + max(limit, len(text) + 1)) // 4) * 4
+            uploaded = self.runtime.upload_texts(batch(lengths), 0, size)
             under_way.append((len(lengths), self._dispatch(uploaded, lengths, ignore_numbers)))
         sketches = np.empty((number, PERMUTATIONS), np.uint32)
         first = 0

@@ -123,7 +123,8 @@ def main() -> int:
 def report(speeds: dict[tuple[str, str, int], list[float]], modes: list[str]) -> None:
     """Print the medians and the figures."""
     print(f"\n{gpu()}; generated tokens a second, medians (least, most)")
-    for name, kind in SERVERS.items():
+    asked = {name for _, name, _ in speeds}
+    for name, kind in ((name, kind) for name, kind in SERVERS.items() if name in asked):
         print(f"{name}: {' '.join((*NEEDED, *kind.flags))}; greedy {kind.greedy}")
     print(f"sampled, all sides: {SAMPLED}; llama-batched-bench {' '.join(BENCH)}")
     middle = {key: statistics.median(runs) for key, runs in speeds.items()}

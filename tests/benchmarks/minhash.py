@@ -64,7 +64,7 @@ _part: list[str] = []
 
 
 def main() -> int:
-    """Print a table and one JSON line."""
+    """Print the tables and one JSON line."""
     runs, adapter = int(sys.argv[1]) if len(sys.argv) > 1 else RUNS, Settings().adapter
     everything, cores = texts(), os.cpu_count() or 1
     if not everything:

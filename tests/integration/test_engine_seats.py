@@ -33,8 +33,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def load(path: Path) -> Iterator[Callable[..., LlamaGeneration]]:
+@pytest.fixture(params=[False, True], ids=["texts after a step", "texts during the next"])
+def load(path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., LlamaGeneration]]:
+    """Loads the model for each of the two ways to pass texts on, of which a GPU has the second."""
     loaded: list[LlamaGeneration] = []
 
     def make(**plan: Any) -> LlamaGeneration:
@@ -48,6 +49,8 @@ def load(path: Path) -> Iterator[Callable[..., LlamaGeneration]]:
             "gpu_layers": 0,
         }
         engine = LlamaGeneration(model, header, ContextPlan(**(values | plan)), threads=1)
+        loop: Any = engine._loop
+        loop._ahead = request.param
         loaded.append(engine)
         return engine
 
@@ -188,11 +191,12 @@ def test_nobody_shares_with_another_scope(load: Callable[..., LlamaGeneration]) 
 def test_after_an_erasure_nothing_of_earlier_prompts_is_kept(load: Callable[..., LlamaGeneration]) -> None:
     engine = load()
     first = [engine.generate(question, Sampling(max_tokens=3), scope="a") for question in QUESTIONS[:3]]
-    seats: Any = engine._loop._seats
+    loop: Any = engine._loop
+    seats = loop._seats
     assert seats._prefixes.bytes > 0
     engine.forget()
     wait_until(lambda: seats._prefixes.bytes == 0 and not seats._prefixes._seen, what="the forgetting")
-    assert not any(len(left.tokens) for left in seats._free.values())
+    assert not any(len(left.tokens) for left in seats._free.values()) and not loop._fed
     hits = counts(engine)["prefix_hits"]
     assert engine.generate(QUESTIONS[0], Sampling(max_tokens=3), scope="a") == first[0]
     assert counts(engine)["prefix_hits"] == hits
@@ -244,8 +248,9 @@ def test_those_that_wait_for_a_prefix_go_on_when_its_reader_is_gone(
         wait_until(lambda: loop._arrived, what="the follower")
         gate.release()
         wait_until(lambda: len(loop._seats.running) == 2, what="both")
+        request = loop._seats.running[0].request
         gone.set()
-        wait_until(lambda: loop._seats.running[0].request.cancelled, what="the reader's end")
+        wait_until(lambda: request.cancelled, what="the reader's end")
         gate.release(100)
         assert reader.result().finish_reason == "cancelled"
         assert follower.result() == expected[1]
@@ -261,6 +266,32 @@ def test_what_has_ended_is_computed_no_more(load: Callable[..., LlamaGeneration]
         wait_until(lambda: counts(engine)["step_tokens"] > before, what="the longer one")
         shorter = engine.generate(BULK[0][0], stopped, scope="b")
         ended = [shorter, longer.result()]
-    assert shorter.finish_reason == "stop" and shorter.tokens_out < alone.tokens_out
+    assert [each.finish_reason for each in (alone, *ended)] == ["length", "stop", "length"]
     computed = sum(generation.tokens_in + generation.tokens_out - 1 for generation in ended)
+    # That a text ends at a stop string is seen a step late where texts are passed on during it.
+    computed += engine._loop._ahead
     assert counts(engine)["step_tokens"] - before == computed
+
+
+def test_who_waits_for_a_seat_can_be_cancelled_at_once(load: Callable[..., LlamaGeneration]) -> None:
+    engine = load()
+    context: Any = engine._context
+    loop: Any = engine._loop
+    gone, answered = threading.Event(), threading.Event()
+    real: Callable[[Any], int] = context.decode
+
+    def decode(batch: Any) -> int:
+        answered.wait(0.02)  # those that run take seconds, until the one that waits has its answer
+        return real(batch)
+
+    context.decode = decode
+    with ThreadPoolExecutor(SEATS + 1) as pool:
+        running = [pool.submit(engine.generate, *BULK[place]) for place in range(SEATS)]
+        wait_until(lambda: len(loop._seats.running) == SEATS, what="all seats taken")
+        waiting = pool.submit(engine.generate, *BULK[SEATS], cancelled=gone.is_set)
+        wait_until(lambda: loop._seats._waiting, what="the one that waits")
+        gone.set()
+        assert waiting.result().finish_reason == "cancelled"
+        assert not any(each.done() for each in running)
+        answered.set()
+        assert all(each.result().finish_reason == "length" for each in running)

@@ -2,8 +2,8 @@
 
 A step either computes one token of every sequence that generates, or reads prompts; both in one batch would fall apart
 into small ones, since llama.cpp computes equally many tokens of each sequence at a time. Between steps sequences come
-and go, and the most urgent take the place of others. Where nothing has, a step is begun at once from the tokens of the
-last one, and what else there is to do is done while the device computes.
+and go, and the most urgent take the place of others. Where none has come or gone, a step is begun at once from the
+tokens of the last one; on a GPU, what else there is to do is done while it computes.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class EngineLoop:
         self._changed = threading.Condition()
         self._closing = False
         self._forgetting = False
+        self._woken = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -112,8 +113,9 @@ class EngineLoop:
             self._changed.notify()
 
     def wake(self) -> None:
-        """Look at the cancel flags now, even if nothing runs."""
+        """Look at the cancel flags before the next step, even if nothing runs."""
         with self._changed:
+            self._woken = True
             self._changed.notify()
 
     @property
@@ -151,13 +153,11 @@ class EngineLoop:
     def _goes_on(self) -> bool:
         """Whether the next step computes the same sequences as the last, since nobody has come, gone or ended."""
         # Without the lock: what comes at this moment is seen a step later.
-        if self._arrived or self._closing or self._forgetting:
-            return False
-        return self._steady and not any(sequence.request.cancelled for sequence in self._seats.running)
+        return self._steady and not (self._arrived or self._closing or self._forgetting or self._woken)
 
     def _admit(self) -> bool:
         """Drop what was cancelled and seat what waits; ``False`` when closing."""
-        self._steady = False
+        self._steady, self._fed = False, []
         while True:
             with self._changed:
                 while not (self._closing or self._arrived or self._seats.occupied or self._forgetting):
@@ -167,6 +167,7 @@ class EngineLoop:
                     return False
                 arrived, self._arrived = self._arrived, []
                 forgetting, self._forgetting = self._forgetting, False
+                self._woken = False
             if forgetting:
                 self._seats.forget()
             for request in arrived:
@@ -190,11 +191,11 @@ class EngineLoop:
         else:
             self._batch.clear()
             self._fed = self._fill()
-        if not (steady and self._context.searching):
-            self._choose_search()
         fed = self._fed
         if self._seats.lacks(self._batch.size) and self._make_room():
             return
+        if not (steady and self._context.searching):
+            self._choose_search()
         code = self._context.decode(self._batch) if fed else 0
         self._tell()
         if code == 1 and self._make_room():
@@ -306,12 +307,11 @@ class EngineLoop:
                 if token < 0:
                     raise ModelError("The model computed no usable number for the next token.", code="model_unusable")
                 ends = self._model.ends(token)
+                self._untold.append((sequence, -1 if ends else token, now))
                 sequence.take(token, ends=ends)
+                going += sequence.reason is None
             except Exception as error:
                 self._end(sequence, error)
-                continue
-            self._untold.append((sequence, -1 if ends else token, now))
-            going += sequence.reason is None
         self._steady = going == self._batch.size == len(self._seats.running) and not self._suspects
 
     def _tell(self) -> None:
@@ -319,18 +319,23 @@ class EngineLoop:
         untold, self._untold = self._untold, []
         for sequence, token, chosen_at in untold:
             self._time(sequence, chosen_at)
-            if not sequence.ended:
+            if sequence.ended:
+                continue
+            try:
                 sequence.tell(self._model.piece(token) if token >= 0 else b"")
-                if sequence.reason is not None:
-                    self._end(sequence, None)
+            except Exception as error:
+                self._end(sequence, error)
+                continue
+            if sequence.reason is not None:
+                self._end(sequence, None)
 
-    def _time(self, sequence: Sequence, now: float) -> None:
+    def _time(self, sequence: Sequence, chosen_at: float) -> None:
         request = sequence.request
         if sequence.told_at:
-            self.meter.next_token(request.priority, now - sequence.told_at)
+            self.meter.next_token(request.priority, chosen_at - sequence.told_at)
         else:
-            self.meter.first_token(request.priority, len(request.prompt), now - request.submitted)
-        sequence.told_at = now
+            self.meter.first_token(request.priority, len(request.prompt), chosen_at - request.submitted)
+        sequence.told_at = chosen_at
 
     def _end(self, sequence: Sequence, error: Exception | None) -> None:
         """Free the slot and hand over the result or ``error``."""

@@ -10,7 +10,7 @@ import math
 import secrets
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from operator import neg
 from typing import Final
 
 import numpy as np
@@ -91,7 +91,7 @@ def choose(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> list[int
 def choose_among(logits: NDArray[np.float32], candidates: NDArray[np.int32], choosers: Sequence[Chooser]) -> list[int]:
     """As :func:`choose` by the same logits, of which only the greatest are known: those of the ``candidates``.
 
-    Both are (rows, at least ``nearest`` of each chooser), the greatest first; equal ones in any order.
+    Both are (rows, at least two and ``nearest`` of each chooser), the greatest first; equal ones in any order.
     """
     # The device waits for this: what numpy adds to a call is much where few rows are, so it is asked for little.
     tokens: list[int] = candidates[:, 0].tolist()
@@ -161,17 +161,18 @@ def _draw_first(row: Row, chooser: Chooser, greatest: Row) -> int:
 def _draw_places(logits: NDArray[np.float32], choosers: Sequence[Chooser]) -> list[int]:
     """Where each row's draw falls among its logits, the greatest first and finite."""
     heat = np.array([[chooser.temperature] for chooser in choosers])
-    weights: list[list[float]] = np.exp((logits.astype(np.float64) - logits[:, :1]) / heat).tolist()
-    return [_draw_place(row, chooser) for row, chooser in zip(weights, choosers, strict=True)]
+    weights = np.exp((logits.astype(np.float64) - logits[:, :1]) / heat)
+    # Running sums are the same for a row whatever stands beside it, which numpy's other sums are not.
+    mass = weights.cumsum(axis=1)
+    return [_draw_place(*row) for row in zip(weights, mass, choosers, strict=True)]
 
 
-def _draw_place(weights: list[float], chooser: Chooser) -> int:
-    """The same of one row by its weights, the first of them 1."""
-    mass = list(accumulate(weights[: chooser.top_k]))
+def _draw_place(weights: NDArray[np.float64], mass: NDArray[np.float64], chooser: Chooser) -> int:
+    """Where one row's draw falls, by its weights, of which the first is 1, and their running sums."""
+    count = min(chooser.top_k, len(mass))
     # The first is always kept, each other one where those ahead of it have not reached the share.
-    kept = min(bisect_left(mass, chooser.top_p * mass[-1]) + 1, len(mass))
-    while kept > 1 and weights[kept - 1] < chooser.min_p:
-        kept -= 1
+    kept = min(bisect_left(mass, chooser.top_p * mass[count - 1], 0, count) + 1, count)
+    kept = max(1, bisect_right(weights, -chooser.min_p, 0, kept, key=neg))
     # Rounding may push past all that is left.
     return min(bisect_right(mass, chooser.draw() * mass[kept - 1], 0, kept), kept - 1)
 

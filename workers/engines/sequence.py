@@ -60,7 +60,7 @@ class Sequence:
 
     ``slot`` is −1 while it waits; one that was parked keeps in ``saved`` what it had in the cache, or computes it
     again. At ``mark`` tokens its prefix is kept for others; ``begun``: its first tokens are being computed.
-    ``told_at`` is when its last token was chosen, 0.0 before the first. ``ended``: it has been handed over.
+    ``told_at`` is when the last token that was told was chosen, 0.0 before the first. ``ended``: it was handed over.
     """
 
     def __init__(self, request: Request) -> None:
