@@ -21,7 +21,7 @@ NOTHING: Final = 0xFFFFFFFF
 # Bytes of texts that the device is given at a time.
 _BATCH: Final = 8 << 20
 # Bytes of a text that a workgroup owns, as many as its memory can hold hashes for.
-_PIECE: Final = 4096
+_PIECE: Final = 2048
 # Numbers a text in the result: its sketch, and whether the host must make it.
 _RESULT: Final = PERMUTATIONS + 1
 

@@ -1,10 +1,12 @@
 // The MinHash sketches of texts: of each text the smallest value that each of 128 permutations gives any of its shingles.
 //
-// A workgroup owns a piece of one text and every shingle that begins there. First a thread hashes the shingles that
-// begin at its bytes, reading on as far as they go, and leaves them in workgroup memory; then each thread stands for one
-// permutation, multiplication by an odd number, and goes over all of them. What a word, a shingle and their hashes are
-// is said in `workers/analysis/shingles.py`; numbers of 64 bits are pairs here, the lower half first. Texts with words
-// or shingles longer than this looks at, or with U+212A, whose lower case is a `k`, are marked and left to the host.
+// A workgroup owns a piece of one text and every shingle that begins there. Each thread walks over 16 bytes, counts the
+// words that begin in them and, once it is known how many stand before, leaves their hashes in workgroup memory; the last
+// one walks on for the four words that shingles reach into what follows. Then threads make the shingles' hashes, and at
+// last each stands for one permutation, multiplication by an odd number, and goes over all of them. What a word, a
+// shingle and their hashes are is said in `workers/analysis/shingles.py`; numbers of 64 bits are pairs here, the lower
+// half first. Texts with longer words or gaps than this looks at, or with U+212A, whose lower case is a `k`, are marked
+// and left to the host.
 
 struct Job {
   pieces: u32,
@@ -28,15 +30,18 @@ struct Piece {
 @group(0) @binding(4) var<storage, read_write> sketches: array<atomic<u32>>;
 
 const THREADS: u32 = 128u;
-const STARTS: u32 = 2048u;   // half the bytes of a piece: a byte at least stands between two words
+const OWN: u32 = 16u;          // bytes of a thread
+const WORDS: u32 = 1024u;      // half the bytes of a piece: a byte at least stands between two words
 const SHINGLE_WORDS: u32 = 5u;
 const LONG_WORD: u32 = 64u;
-const LONG_SHINGLE: u32 = 2048u;
+const FAR: u32 = 2048u;        // bytes behind a piece in which the rest of its last shingle is looked for
 const FIRST = vec2<u32>(0x7f4a7c15u, 0x9e3779b9u);
 const SECOND = vec2<u32>(0x1ce4e5b9u, 0xbf58476du);
 
-var<workgroup> hashes: array<u32, STARTS>;
-var<workgroup> found: atomic<u32>;
+var<workgroup> words: array<vec2<u32>, WORDS + SHINGLE_WORDS - 1u>;
+var<workgroup> hashes: array<u32, WORDS>;
+var<workgroup> sums: array<u32, THREADS>;
+var<workgroup> following: u32;  // words behind the piece
 
 // The lower 64 bits of the product.
 fn times(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
@@ -84,32 +89,43 @@ fn letter_at(place: u32) -> u32 {
   return byte;
 }
 
-// The hash of the shingle whose first word begins at `begin`, in `hash`.
-struct Shingle {
-  hash: u32,
-  whole: bool,   // no text ended before its last word
-  beyond: bool,  // it is longer than this looks at
+fn leave_to_the_host(text: u32) {
+  atomicStore(&sketches[job.texts * THREADS + text], 1u);
 }
 
-fn shingle_at(begin: u32, last: u32) -> Shingle {
-  var hash = vec2<u32>();
-  var words = 0u;
+// Words that begin from `begin` to before `end`, and then up to `more` further ones, that count for shingles. With
+// `keep` their hashes go into `words`, the first to `slot`.
+fn walked(piece: Piece, begin: u32, end: u32, more: u32, keep: bool, slot: u32) -> u32 {
+  var found = 0u;
+  var wanted = 0xffffffffu;  // how many there may be, known when the last that begins before `end` has ended
+  var skipped = is_inside(letter_at(begin - 1u));  // the rest of a word that begins before
   var word = vec2<u32>();
   var part = vec2<u32>();
   var length = 0u;
   var has_digit = false;
   // One byte more than there may be: the end of a text ends a word.
-  for (var place = begin; place <= last; place++) {
-    if (place - begin == LONG_SHINGLE) {
-      return Shingle(0u, false, true);
+  for (var place = begin; place <= piece.last; place++) {
+    if (place >= end && length == 0u) {
+      wanted = min(wanted, found + more);
+      if (found == wanted) {
+        break;
+      }
+    }
+    if (place == piece.end + FAR) {
+      leave_to_the_host(piece.text);
+      break;
     }
     var byte = 0u;
-    if (place < last) {
+    if (place < piece.last) {
       byte = letter_at(place);
     }
     if (is_inside(byte)) {
+      if (skipped) {
+        continue;
+      }
       if (length == LONG_WORD) {
-        return Shingle(0u, false, true);
+        leave_to_the_host(piece.text);
+        break;
       }
       has_digit = has_digit || is_digit(byte);
       let bits = (byte | 32u) << ((length & 3u) * 8u);
@@ -125,28 +141,33 @@ fn shingle_at(begin: u32, last: u32) -> Shingle {
       }
       continue;
     }
+    skipped = false;
     if (length == 0u) {
       continue;
     }
     if ((length & 7u) != 0u) {
       word = mixed(word ^ part);
     }
-    let counts = !(has_digit && job.ignore_numbers == 1u);
-    if (counts) {
-      hash = plus(times(hash, FIRST), word);
-      words++;
-      if (words == SHINGLE_WORDS) {
-        return Shingle(mixed(hash).x, true, false);
+    if (!(has_digit && job.ignore_numbers == 1u)) {
+      if (keep) {
+        words[slot + found] = word;
       }
-    } else if (words == 0u) {
-      break;
+      found++;
     }
     word = vec2<u32>();
     part = vec2<u32>();
     length = 0u;
     has_digit = false;
   }
-  return Shingle(0u, false, false);
+  return found;
+}
+
+fn shingle(first: u32) -> u32 {
+  var hash = vec2<u32>();
+  for (var k = 0u; k < SHINGLE_WORDS; k++) {
+    hash = plus(times(hash, FIRST), words[first + k]);
+  }
+  return mixed(hash).x;
 }
 
 @compute @workgroup_size(128)
@@ -156,28 +177,38 @@ fn minhash(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
     return;
   }
   let piece = pieces[number];
-  // Not every implementation clears workgroup memory, which costs time where arrays are large.
-  if (lane == 0u) {
-    atomicStore(&found, 0u);
-  }
-  workgroupBarrier();
-  for (var place = piece.begin + lane; place < piece.end; place += THREADS) {
-    let byte = letter_at(place);
-    if (byte == 0xe2u && byte_at(place + 1u) == 0x84u && byte_at(place + 2u) == 0xaau) {
-      atomicStore(&sketches[job.texts * THREADS + piece.text], 1u);
-    }
-    if (is_inside(byte) && !is_inside(letter_at(place - 1u))) {
-      let shingle = shingle_at(place, piece.last);
-      if (shingle.whole) {
-        hashes[atomicAdd(&found, 1u)] = shingle.hash;
-      }
-      if (shingle.beyond) {
-        atomicStore(&sketches[job.texts * THREADS + piece.text], 1u);
-      }
+  let begin = min(piece.begin + lane * OWN, piece.end);
+  let end = min(begin + OWN, piece.end);
+  for (var place = begin; place < end; place++) {
+    if (byte_at(place) == 0xe2u && byte_at(place + 1u) == 0x84u && byte_at(place + 2u) == 0xaau) {
+      leave_to_the_host(piece.text);
     }
   }
+  let own = walked(piece, begin, end, 0u, false, 0u);
+  var sum = own;
+  sums[lane] = sum;
   workgroupBarrier();
-  let count = atomicLoad(&found);
+  for (var step = 1u; step < THREADS; step *= 2u) {
+    if (lane >= step) {
+      sum += sums[lane - step];
+    }
+    workgroupBarrier();
+    sums[lane] = sum;
+    workgroupBarrier();
+  }
+  let last = lane == THREADS - 1u;
+  let more = select(0u, SHINGLE_WORDS - 1u, last && sum > 0u);
+  let kept = walked(piece, begin, end, more, true, sum - own);
+  if (last) {
+    following = kept - own;
+  }
+  workgroupBarrier();
+  let begun = sums[THREADS - 1u];
+  let count = min(begun, max(begun + following, SHINGLE_WORDS - 1u) - (SHINGLE_WORDS - 1u));
+  for (var k = lane; k < count; k += THREADS) {
+    hashes[k] = shingle(k);
+  }
+  workgroupBarrier();
   let factor = factors[lane];
   var smallest = 0xffffffffu;
   for (var k = 0u; k < count; k++) {

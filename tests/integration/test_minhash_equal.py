@@ -58,8 +58,9 @@ def test_any_text_has_one_sketch(texts: list[str], ignore_numbers: bool, gpu: Ru
 def test_words_of_every_length_and_what_is_left_to_the_host(gpu: Runtime) -> None:
     lengths = [f"a b c d {'xY3' * 30}"[: 8 + length] for length in range(1, 67)]
     same(lengths, gpu, left=[64, 65])
-    far = ["a" + " " * blanks + "b c d e" for blanks in (2038, 2039, 2040, 2041, 70_000)]
-    same(far, gpu, left=[2, 3, 4])
+    # The rest of a shingle is looked for up to 2,048 bytes behind the piece of as many that it begins in.
+    far = ["a" + " " * blanks + "b c d e" for blanks in (2038, 2047, 4087, 4088, 4089, 70_000)]
+    same(far, gpu, left=[3, 4, 5])
     numbers = ["a " + "12 " * count + "b c d e" for count in (1, 100, 5_000)]
     same(numbers, gpu, left=[2], ignore_numbers=True)
     same(numbers, gpu, left=[])
@@ -69,8 +70,8 @@ def test_letters_beyond_ascii_that_are_small_within_it(gpu: Runtime) -> None:
     letters = "\u212a\u0130\u0131\u212b\u2190K"
     texts = [f"{before}{letter}elvin b c d e" for letter in letters for before in ("", "x" * 40)]
     # Across the border of pieces as well.
-    texts += [". " * 2047 + before + "\u212a a b c d e" for before in ("", ".", "..", "...")]
-    texts += [". " * 2047 + before + "ab\u0130 a b c d\u0130e \u0130f g" for before in ("", ".", "..", "...")]
+    texts += [". " * 1023 + before + "\u212a a b c d e" for before in ("", ".", "..", "...")]
+    texts += [". " * 1023 + before + "ab\u0130 a b c d\u0130e \u0130f g" for before in ("", ".", "..", "...")]
     same(texts, gpu, left=[0, 1, 12, 13, 14, 15])
 
 
@@ -93,7 +94,7 @@ def test_pieces_join_without_a_seam(gpu: Runtime) -> None:
     dice = np.random.default_rng(7)
     words = [letter * length for letter, length in zip("abcdefgh" * 500, dice.integers(1, 20, 4000), strict=True)]
     long = " ".join(words)
-    same([long[shift : shift + size] for shift in range(9) for size in (4095, 4096, 4097, 20_000)], gpu, left=[])
+    same([long[shift : shift + size] for shift in range(9) for size in (2047, 2048, 2049, 20_000)], gpu, left=[])
     same([" ".join("abcdefghij" * 2_000), ". " * 5_000 + FIVE], gpu, left=[])
 
 
