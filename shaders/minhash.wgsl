@@ -33,12 +33,13 @@ const THREADS: u32 = 128u;
 const OWN: u32 = 16u;          // bytes of a thread
 const WORDS: u32 = 1024u;      // half the bytes of a piece: a byte at least stands between two words
 const SHINGLE_WORDS: u32 = 5u;
+const ALL_WORDS: u32 = 1028u;  // with those of what follows
 const LONG_WORD: u32 = 64u;
 const FAR: u32 = 2048u;        // bytes behind a piece in which the rest of its last shingle is looked for
 const FIRST = vec2<u32>(0x7f4a7c15u, 0x9e3779b9u);
 const SECOND = vec2<u32>(0x1ce4e5b9u, 0xbf58476du);
 
-var<workgroup> words: array<vec2<u32>, WORDS + SHINGLE_WORDS - 1u>;
+var<workgroup> words: array<vec2<u32>, ALL_WORDS>;
 var<workgroup> hashes: array<u32, WORDS>;
 var<workgroup> sums: array<u32, THREADS>;
 var<workgroup> following: u32;  // words behind the piece

@@ -100,7 +100,7 @@ def test_every_kernel_has_run(browser: BrowserRuntime) -> None:
     [
         ("  workgroupBarrier();\n  for", "  if (lane < 7u) { workgroupBarrier(); }\n  for", "uniform"),
         ("number >= job.pieces", "number + lane >= job.pieces", "uniform"),
-        ("const WORDS: u32 = 1024u", "const WORDS: u32 = 1400u", "16384"),
+        ("const WORDS: u32 = 1024u", "const WORDS: u32 = 2048u", "16384"),
     ],
 )
 def test_what_wgpu_lets_pass_is_refused(browser: BrowserRuntime, was: str, broken: str, message: str) -> None:

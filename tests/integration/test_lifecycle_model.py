@@ -19,7 +19,7 @@ from services.errors import BacklogFull, Conflict
 from services.jobs import Claim, Completion, Device, JobType, Lane, Priority, State, Step, Submission
 from services.lifecycle import Lifecycle
 from services.settings import Settings
-from tests.state_machines import run_lives
+from tests.state_machines import KEYS, run_lives
 
 pytestmark = pytest.mark.both_servers
 
@@ -59,7 +59,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             self.lost: dict[str, int] = {}
 
         def teardown(self) -> None:
-            names = list(self.raw.scan_iter(f"{self.lifecycle.keys.prefix}*"))
+            names = list(self.raw.scan_iter(f"{self.lifecycle.keys.prefix}*", count=KEYS))
             if names:
                 self.raw.delete(*names)
             self.raw.close()
@@ -104,7 +104,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
 
         def _backlogs(self) -> set[str]:
             prefix = self.lifecycle.keys.prefix
-            return {name.removeprefix(prefix) for name in self.raw.scan_iter(f"{prefix}backlog:*")}
+            return {name.removeprefix(prefix) for name in self.raw.scan_iter(f"{prefix}backlog:*", count=KEYS)}
 
         def _waiting(self) -> set[str]:
             prefix = self.lifecycle.keys.prefix
@@ -222,7 +222,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             for_models = 0
             in_backlogs = self._waiting()
             states: dict[str, str] = {}
-            for name in self.raw.scan_iter(f"{keys.prefix}job:*"):
+            for name in self.raw.scan_iter(f"{keys.prefix}job:*", count=KEYS):
                 fields = self.raw.hgetall(name)
                 member = f"{fields['tenant']}|{fields['id']}"
                 states[member] = fields["state"]
@@ -231,7 +231,9 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
                     queued[slot] = queued.get(slot, 0) + 1
                 for_models += fields["state"] == "queued" and fields["model"] == "minilm"
             assert in_backlogs == {
-                member for name in self.raw.scan_iter(f"{keys.prefix}ages:*") for member in self.raw.zrange(name, 0, -1)
+                member
+                for name in self.raw.scan_iter(f"{keys.prefix}ages:*", count=KEYS)
+                for member in self.raw.zrange(name, 0, -1)
             }
             assert in_backlogs == {member for member, state in states.items() if state == "queued"}
             assert {name.replace(":", "|") for name in self._backlogs()} == {

@@ -21,7 +21,7 @@ from services.lifecycle import Lifecycle
 from services.runs import Runs, RunSubmission
 from services.settings import Settings
 from tests.conftest import job_index, leaked_keys
-from tests.state_machines import run_lives
+from tests.state_machines import KEYS, run_lives
 
 pytestmark = pytest.mark.both_servers
 
@@ -77,7 +77,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             for lane in LANES:
                 self.raw.delete(self.keys("clock", lane=lane, priority="normal"))
             leaked = leaked_keys(self.lifecycle.client, self.keys.prefix)
-            for name in list(self.raw.scan_iter(f"{self.keys.prefix}*")):
+            for name in list(self.raw.scan_iter(f"{self.keys.prefix}*", count=KEYS)):
                 self.raw.delete(name)
             self.raw.close()
             assert not leaked, leaked

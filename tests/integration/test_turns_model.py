@@ -17,7 +17,7 @@ from services.lifecycle import Lifecycle
 from services.redis_client import server_time
 from services.settings import Settings
 from tests.integration.test_lifecycle import PROBLEM
-from tests.state_machines import run_lives
+from tests.state_machines import KEYS, run_lives
 from tests.turns import Turns, Waiting
 
 pytestmark = pytest.mark.both_servers
@@ -42,7 +42,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             self.lost: Counter[str] = Counter()
 
         def teardown(self) -> None:
-            names = list(self.raw.scan_iter(f"{self.lifecycle.keys.prefix}*"))
+            names = list(self.raw.scan_iter(f"{self.lifecycle.keys.prefix}*", count=KEYS))
             if names:
                 self.raw.delete(*names)
             self.raw.close()
@@ -139,7 +139,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
         def _look(self) -> None:
             """Tell the model who has come."""
             now = server_time(self.lifecycle.client)
-            names = self.raw.scan_iter(f"{self.lifecycle.keys.prefix}backlog:*")
+            names = self.raw.scan_iter(f"{self.lifecycle.keys.prefix}backlog:*", count=KEYS)
             members = {member for name in names for member in self.raw.zrange(name, 0, -1)}
             assert members >= self.turns.waiting.keys()
             self.turns.enter({member: self._waiting(member) for member in members - self.turns.waiting.keys()}, now)
