@@ -29,6 +29,8 @@ hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("casemill")
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+# How many keys a SCAN looks at in one go: what ran before may keep many on the server.
+KEYS = 10_000
 # Keys that live as long as the installation, as services/keys.py says.
 PERMANENT = (
     "tenants",
@@ -128,9 +130,7 @@ def settings(server: EmbeddedValkey, tmp_path: Path) -> Iterator[Settings]:
     yield settings
     client = connect(settings)
     leaked = leaked_keys(client, prefix)
-    # Or whoever looks through all keys later would read these as well.
-    raw: Any = client
-    raw.unlink("-", *client.scan_iter(f"{prefix}*", count=1000))
+    delete_keys(client, prefix)
     client.close()
     assert not leaked, f"keys without an end: {leaked}"
 
@@ -140,6 +140,11 @@ def leaked_keys(client: Redis, prefix: str) -> list[str]:
     raw: Any = client
     names = [name for name in client.scan_iter(f"{prefix}*") if not name.startswith(f"{prefix}tickets:_kombu")]
     return [name for name in names if not name.removeprefix(prefix).startswith(PERMANENT) and raw.ttl(name) == -1]
+
+
+def delete_keys(client: Redis, prefix: str) -> None:
+    """Leave nothing under the prefix, or whoever looks through all keys later would read it as well."""
+    client.delete("-", *client.scan_iter(f"{prefix}*", count=KEYS))
 
 
 @pytest.fixture

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
-
-KEYS: Final = 10_000
-"""How many keys a SCAN looks at in one go: other tests leave many on the server."""
 
 
 def run_lives(machine: type[RuleBasedStateMachine], lives: int, steps: int) -> None:

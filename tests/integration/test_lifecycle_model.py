@@ -19,7 +19,8 @@ from services.errors import BacklogFull, Conflict
 from services.jobs import Claim, Completion, Device, JobType, Lane, Priority, State, Step, Submission
 from services.lifecycle import Lifecycle
 from services.settings import Settings
-from tests.state_machines import KEYS, run_lives
+from tests.conftest import KEYS, delete_keys
+from tests.state_machines import run_lives
 
 pytestmark = pytest.mark.both_servers
 
@@ -59,9 +60,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             self.lost: dict[str, int] = {}
 
         def teardown(self) -> None:
-            names = list(self.raw.scan_iter(f"{self.lifecycle.keys.prefix}*", count=KEYS))
-            if names:
-                self.raw.delete(*names)
+            delete_keys(self.raw, self.lifecycle.keys.prefix)
             self.raw.close()
 
         @rule(

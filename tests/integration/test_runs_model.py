@@ -20,8 +20,8 @@ from services.jobs import Claim, Completion, Device, JobType, Lane, State, Step,
 from services.lifecycle import Lifecycle
 from services.runs import Runs, RunSubmission
 from services.settings import Settings
-from tests.conftest import job_index, leaked_keys
-from tests.state_machines import KEYS, run_lives
+from tests.conftest import delete_keys, job_index, leaked_keys
+from tests.state_machines import run_lives
 
 pytestmark = pytest.mark.both_servers
 
@@ -77,8 +77,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             for lane in LANES:
                 self.raw.delete(self.keys("clock", lane=lane, priority="normal"))
             leaked = leaked_keys(self.lifecycle.client, self.keys.prefix)
-            for name in list(self.raw.scan_iter(f"{self.keys.prefix}*", count=KEYS)):
-                self.raw.delete(name)
+            delete_keys(self.raw, self.keys.prefix)
             self.raw.close()
             assert not leaked, leaked
 

@@ -16,8 +16,9 @@ from services.jobs import Choice, Claim, Completion, Device, JobType, Lane, Prio
 from services.lifecycle import Lifecycle
 from services.redis_client import server_time
 from services.settings import Settings
+from tests.conftest import KEYS, delete_keys
 from tests.integration.test_lifecycle import PROBLEM
-from tests.state_machines import KEYS, run_lives
+from tests.state_machines import run_lives
 from tests.turns import Turns, Waiting
 
 pytestmark = pytest.mark.both_servers
@@ -42,9 +43,7 @@ def machine(url: str) -> type[RuleBasedStateMachine]:
             self.lost: Counter[str] = Counter()
 
         def teardown(self) -> None:
-            names = list(self.raw.scan_iter(f"{self.lifecycle.keys.prefix}*", count=KEYS))
-            if names:
-                self.raw.delete(*names)
+            delete_keys(self.raw, self.lifecycle.keys.prefix)
             self.raw.close()
 
         @rule(
