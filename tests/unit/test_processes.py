@@ -28,7 +28,7 @@ threads = [before.native_id, after.native_id, os.getpid()]
 group = Path("/proc/self/autogroup")
 print(json.dumps([
     [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads],
-    group.read_text().split()[-1] if group.exists() else None,
+    (group.read_text().split() or [None])[-1] if group.exists() else None,
 ]))
 ended.set()
 """
@@ -73,7 +73,7 @@ def test_threads_of_before_and_after_give_way_and_so_does_a_session_of_our_own()
 
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this system does not weigh sessions")
 def test_the_session_of_somebody_else_keeps_its_weight() -> None:
-    shell = Path("/proc/self/autogroup").read_text(encoding="ascii").split()[-1]
+    shell = (Path("/proc/self/autogroup").read_text(encoding="ascii").split() or [None])[-1]
     mine, group = json.loads(answer_of(GIVES_WAY))
     assert mine == [max(NICE, os.getpriority(os.PRIO_PROCESS, 0))] * 3
     assert group == shell
