@@ -7,7 +7,7 @@ The format: magic, version, counts, key-value pairs, tensor descriptions, paddin
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from pathlib import Path
 from typing import IO, Final, TypeGuard
@@ -43,6 +43,27 @@ Value = Scalar | tuple[Scalar, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as the header describes it: ``shape`` with the fastest index first, ``offset`` in bytes of the file.
+
+    ``kind`` is ggml's number of its type, 0 for F32.
+    """
+
+    name: str
+    kind: int
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+    @property
+    def layer(self) -> int | None:
+        """The number in a name like ``blk.3.attn_q.weight``."""
+        block, _, rest = self.name.partition(".")
+        number = rest.partition(".")[0]
+        return int(number) if block == "blk" and number.isdecimal() and len(number) < 6 else None
+
+
+@dataclass(frozen=True, slots=True)
 class GgufHeader:
     """What a GGUF header says. ``metadata`` holds the scalars and the arrays of at most 1,024 numbers.
 
@@ -52,7 +73,7 @@ class GgufHeader:
 
     version: int
     metadata: dict[str, Value]
-    tensors: int
+    tensors: tuple[Tensor, ...]
     tensor_bytes: int
     layer_bytes: dict[int, int]
     input_bytes: int
@@ -124,6 +145,11 @@ class GgufHeader:
                 return max(numbers, default=0)
             return numbers[layer] if layer < len(numbers) else 0
         return max(0, int(value)) if _finite(value) else 0
+
+    def decimal(self, key: str) -> float:
+        """The number under ``<architecture>.<key>``; 0.0 where there is none."""
+        value = self.metadata.get(f"{self.architecture}.{key}")
+        return float(value) if _finite(value) else 0.0
 
 
 def _finite(value: Value | None) -> TypeGuard[int | float]:
@@ -223,12 +249,14 @@ def read_header(path: Path) -> GgufHeader:
             value = reader.value(reader.unsigned("<I"))
             if value is not None:
                 metadata[key] = value
-        rows = [_tensor(reader) for _ in range(tensors)]
-        needed = max((row.offset + row.size for row in rows), default=0)
+        described = [_tensor(reader) for _ in range(tensors)]
+        needed = max((row.offset + row.size for row in described), default=0)
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 0 < alignment <= MAX_ALIGNMENT:
             raise reader.fail("its alignment is impossible")
-        available = size - -(-(size - reader.left) // alignment) * alignment
+        start = -(-(size - reader.left) // alignment) * alignment
+        available = size - start
+    rows = tuple(replace(row, offset=start + row.offset) for row in described)
     layers: dict[int, int] = {}
     for row in rows:
         if row.layer is not None:
@@ -238,9 +266,9 @@ def read_header(path: Path) -> GgufHeader:
     embedding = next((row for row in rows if row.name == "token_embd.weight"), None)
     taken = sum(layers.values()) + (embedding.size if embedding else 0)
     header = GgufHeader(
-        version=version, metadata=metadata, tensors=tensors, tensor_bytes=needed, layer_bytes=layers,
+        version=version, metadata=metadata, tensors=rows, tensor_bytes=needed, layer_bytes=layers,
         input_bytes=embedding.size if embedding else 0, output_bytes=sum(row.size for row in rows) - taken,
-        tied=all(row.name != "output.weight" for row in rows), vocabulary=embedding.rows if embedding else 0,
+        tied=all(row.name != "output.weight" for row in rows), vocabulary=prod(embedding.shape[1:]) if embedding else 0,
     )  # fmt: skip
     if not header.architecture:
         raise reader.fail("it names no architecture")
@@ -249,32 +277,16 @@ def read_header(path: Path) -> GgufHeader:
     return header
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """A tensor as the header describes it; ``layer`` is the number in a name like ``blk.3.attn_q.weight``."""
-
-    name: str
-    offset: int
-    size: int
-    rows: int
-
-    @property
-    def layer(self) -> int | None:
-        block, _, rest = self.name.partition(".")
-        number = rest.partition(".")[0]
-        return int(number) if block == "blk" and number.isdecimal() and len(number) < 6 else None
-
-
-def _tensor(reader: _Reader) -> _Tensor:
+def _tensor(reader: _Reader) -> Tensor:
     """The next described tensor."""
     name = reader.string(MAX_KEY_BYTES)
     dimensions = reader.unsigned("<I")
     if not 0 < dimensions <= MAX_TENSOR_DIMENSIONS:
         raise reader.fail(f"the tensor {name!r} has {dimensions} dimensions")
-    shape = [reader.unsigned("<Q") for _ in range(dimensions)]
+    shape = tuple(reader.unsigned("<Q") for _ in range(dimensions))
     kind = reader.unsigned("<I")
     offset = reader.unsigned("<Q")
     values, size = _BLOCKS.get(kind, (1, 0))
     if shape[0] % values:
         raise reader.fail(f"the rows of tensor {name!r} do not fill whole blocks")
-    return _Tensor(name, offset, prod(shape) // values * size, prod(shape[1:]))
+    return Tensor(name, kind, shape, offset, prod(shape) // values * size)

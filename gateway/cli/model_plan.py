@@ -67,7 +67,8 @@ def _bytes(plan: dict[str, Any]) -> list[tuple[str, str]]:
 def _choices(plan: dict[str, Any]) -> list[tuple[str, Any]]:
     layers = ("layers on the GPU", f"{plan['gpu_layers']} of {plan['layers']}")
     if plan["for"] == "embed":
-        return [layers, ("batch", f"{plan['batch']:,} tokens of up to {plan['sequences']} texts")]
+        batch = f"{plan['batch']:,} tokens of up to {plan['sequences']} texts"
+        return [("computed by", plan["library"]), layers, ("batch", batch)]
     layout = f"shared, {plan['cells']:,} tokens" if plan["unified"] else "each sequence its own"
     return [
         layers,

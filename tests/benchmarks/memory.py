@@ -8,6 +8,7 @@ is used more than before the load, the driver's own part of a process left out.
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,11 @@ from typing import Any
 import psutil
 
 from services.gguf_header import GgufHeader, read_header
-from services.models import Catalog
+from services.models import Catalog, Model
 from workers.engines.batch import Batch
 from workers.engines.demo_weights import GEMMA, install_demo_models
 from workers.engines.dry_run import measured_plan
+from workers.engines.embeddings import GgufEmbeddings
 from workers.engines.llama_api import LlamaModel, free_gpu_memory, native_llama
 from workers.engines.llama_context import LlamaContext
 from workers.engines.plan import Budget, ContextPlan, Wish, plan_context
@@ -101,6 +103,8 @@ def real_use(path: Path, plan: ContextPlan) -> int:
 def load(path: Path, plan: ContextPlan) -> int:
     """Load the model, compute a full batch of prompts and a step of all sequences; bytes taken for it."""
     native_llama()
+    if plan.library == "onnxruntime":
+        return load_encoder(path)
     on_gpu = bool(free_gpu_memory()) and plan.gpu_layers != 0  # asking starts the driver, whose part is not counted
     before = used(gpu=on_gpu)
     model = LlamaModel(path, gpu_layers=plan.gpu_layers, extra_buffers=False)
@@ -121,6 +125,22 @@ def load(path: Path, plan: ContextPlan) -> int:
     taken = used(gpu=on_gpu) - before
     context.close()
     model.close()
+    return taken
+
+
+def load_encoder(path: Path) -> int:
+    """Load an embedding model as a worker of two cores does and compute texts of all lengths; bytes taken for it."""
+    header = read_header(path)
+    model = Model("", "embed", path, "", 0, "", "", header.context_tokens, header.dimensions, "", "")
+    before = used(gpu=False)
+    engine = GgufEmbeddings.on_cpu(model, threads=2)
+    chance = random.Random(1)
+    longest = engine.limit - 2  # without the tokens that stand around every text
+    for _ in range(12):
+        lengths = [longest] * 2 + [chance.randint(1, longest) for _ in range(8)]
+        engine.embed([[chance.randrange(1000, 20_000) for _ in range(length)] for length in lengths])
+    taken = used(gpu=False) - before
+    engine.close()
     return taken
 
 

@@ -30,7 +30,7 @@ from workers.analysis.similarity import Vectors
 from workers.documents.limits import Limits
 from workers.documents.readers import read_bytes
 from workers.engines.demo_weights import MINILM, install_demo_models
-from workers.engines.embeddings import LlamaEmbeddings
+from workers.engines.embeddings import GgufEmbeddings
 from workers.tasks.segments import clause_spans, segments
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "clause_bank"
@@ -92,7 +92,7 @@ def load(folder: Path) -> Bank:
     kept = folder / "vectors.npz"
     if not kept.exists():
         install_demo_models(Catalog(folder))
-        engine = LlamaEmbeddings(Catalog(folder).get(MINILM), gpu_layers=0, threads=THREADS)
+        engine = GgufEmbeddings.on_cpu(Catalog(folder).get(MINILM), threads=THREADS)
         parts = segments(document, engine)
         found = engine.embed([document.text[start:end] for start, end in parts]).vectors
         asked = engine.embed(texts).vectors

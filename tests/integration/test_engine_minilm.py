@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from tests.conftest import missing, wait_until
 from workers.engines import embeddings
 from workers.engines.base import WorkCancelled
 from workers.engines.demo_weights import MINILM, install_demo_models, package_folder
-from workers.engines.embeddings import LlamaEmbeddings
+from workers.engines.embeddings import GgufEmbeddings
+from workers.engines.llama_encoder import LlamaEncoder
+from workers.engines.onnx_encoder import OnnxEncoder
 from workers.engines.registry import Engines
 from workers.engines.windows import windows_of
 
@@ -63,18 +66,27 @@ def package() -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEmbeddings]:
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     package()
-    settings = Settings(data_dir=tmp_path_factory.mktemp("minilm"))
-    catalog = Catalog(settings.data_dir)
+    catalog = Catalog(tmp_path_factory.mktemp("minilm"))
     assert MINILM in [model.name for model in install_demo_models(catalog)]
     before = catalog.list()
     install_demo_models(catalog)
     assert catalog.list() == before, "installing twice changes nothing"
     _of_an_earlier_adapter_is_made_anew(catalog)
-    engines = Engines(settings, catalog, 2)
-    engine = engines.embedding(MINILM)
-    assert isinstance(engine, LlamaEmbeddings)
+    return catalog
+
+
+@pytest.fixture(scope="module", params=[OnnxEncoder, LlamaEncoder])
+def engine(catalog: Catalog, request: pytest.FixtureRequest) -> Iterator[GgufEmbeddings]:
+    """As a worker of one core loads it, where onnxruntime is installed and where it is not."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param is LlamaEncoder:
+            patch.setattr("workers.engines.plan.onnxruntime_takes", lambda _: False)
+        engines = Engines(Settings(data_dir=catalog.folder), catalog, 1)
+        engine = engines.embedding(MINILM)
+    assert isinstance(engine, GgufEmbeddings)
+    assert isinstance(engine._encoder, request.param)
     yield engine
     engines.close()
     with pytest.raises(Transient):
@@ -87,6 +99,10 @@ def tokenizer() -> Tokenizer:
     found.no_truncation()
     found.no_padding()
     return found
+
+
+Texts = Sequence[Sequence[int]]
+Compute = Callable[[Texts], NDArray[np.float32]]
 
 
 class Reference:
@@ -148,7 +164,7 @@ def _of_an_earlier_adapter_is_made_anew(catalog: Catalog) -> None:
     assert catalog.get(CLAUSE_MODEL).source == "a firm's own"
 
 
-def test_vectors_in_context_are_the_reference_models(engine: LlamaEmbeddings, tokenizer: Tokenizer) -> None:
+def test_vectors_in_context_are_the_reference_models(engine: GgufEmbeddings, tokenizer: Tokenizer) -> None:
     """Each text by the window that holds it, computed here by itself; one call shares its batches with others."""
     reference = Reference()
     texts = [f"{number}. {text}" for number in range(12) for text in TEXTS[2:10]] + ["\u200b", "x " * 505, "The end."]
@@ -175,7 +191,7 @@ def test_vectors_in_context_are_the_reference_models(engine: LlamaEmbeddings, to
 
 
 def test_vectors_and_token_counts_are_the_reference_models(
-    engine: LlamaEmbeddings, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+    engine: GgufEmbeddings, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reference = Reference()
     texts = [text for text in TEXTS if "[CLS]" not in text]
@@ -200,7 +216,7 @@ def test_vectors_and_token_counts_are_the_reference_models(
 
 
 def test_the_contracts_of_the_shared_data_have_the_reference_models_tokens(
-    engine: LlamaEmbeddings, tokenizer: Tokenizer, data: Path
+    engine: GgufEmbeddings, tokenizer: Tokenizer, data: Path
 ) -> None:
     folders = [data / "cuad" / "texts", data / "unfair_terms" / "texts" / "de"]
     pieces: list[str] = []
@@ -214,17 +230,17 @@ def test_the_contracts_of_the_shared_data_have_the_reference_models_tokens(
     assert differ <= len(pieces) * 0.002, f"{differ} of {len(pieces)}"
 
 
-def test_packed_is_alone(engine: LlamaEmbeddings) -> None:
+def test_packed_is_alone(engine: GgufEmbeddings) -> None:
     packed = engine.embed(TEXTS).vectors
     alone = np.concatenate([engine.embed([text]).vectors for text in TEXTS])
     assert float((packed * alone).sum(axis=1).min()) > 0.99999
 
 
-def test_control_words_in_a_text_are_text(engine: LlamaEmbeddings) -> None:
+def test_control_words_in_a_text_are_text(engine: GgufEmbeddings) -> None:
     assert engine.embed(["[SEP]"]).tokens == [5]
 
 
-def test_tokens_have_the_vector_of_their_text(engine: LlamaEmbeddings) -> None:
+def test_tokens_have_the_vector_of_their_text(engine: GgufEmbeddings) -> None:
     ids = [engine._llama.tokenize(text, special=False, start=True) for text in TEXTS[:3]]
     expected = engine.embed(TEXTS[:3])
     for given in (ids, [each[1:-1] for each in ids]):
@@ -234,14 +250,14 @@ def test_tokens_have_the_vector_of_their_text(engine: LlamaEmbeddings) -> None:
         engine.embed([[5, engine._llama.vocab_size]])
 
 
-def test_too_long_is_refused_by_index_and_never_cut(engine: LlamaEmbeddings) -> None:
+def test_too_long_is_refused_by_index_and_never_cut(engine: GgufEmbeddings) -> None:
     with pytest.raises(InvalidRequest) as caught:
         engine.embed(["fine", "word " * 511])
     assert caught.value.code == "context_exceeded"
     assert "Input 1 has 513 tokens and the limit is 512" in caught.value.detail
 
 
-def test_many_threads_and_many_texts(engine: LlamaEmbeddings) -> None:
+def test_many_threads_and_many_texts(engine: GgufEmbeddings) -> None:
     texts = [f"clause {number} of the agreement" for number in range(150)]
     ticks: list[int] = []
     expected = engine.embed(texts, tick=lambda: ticks.append(1)).vectors
@@ -252,7 +268,7 @@ def test_many_threads_and_many_texts(engine: LlamaEmbeddings) -> None:
     assert engine.embed([]).vectors.shape == (0, 384)
 
 
-def test_texts_and_their_tokens_are_counted(engine: LlamaEmbeddings) -> None:
+def test_texts_and_their_tokens_are_counted(engine: GgufEmbeddings) -> None:
     before = engine.meter.view("", 0.0).counts
     tokens = sum(engine.embed(TEXTS[:3]).tokens)
     after = engine.meter.view("", 0.0).counts
@@ -261,37 +277,37 @@ def test_texts_and_their_tokens_are_counted(engine: LlamaEmbeddings) -> None:
     assert grown["steps"] >= 1
 
 
-def test_cancel(engine: LlamaEmbeddings) -> None:
+def test_cancel(engine: GgufEmbeddings) -> None:
     with pytest.raises(WorkCancelled):
         engine.embed(["x"], cancelled=lambda: True)
 
 
-def test_ticks_and_cancels_while_it_tokenizes(engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[int] = []
-    context: Any = engine._context
-    real: Callable[[Any], int] = context.decode
-    monkeypatch.setattr(context, "decode", lambda batch: (decoded.append(1), real(batch))[1])
+def test_ticks_and_cancels_while_it_tokenizes(engine: GgufEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    encoder: Any = engine._encoder
+    real: Compute = encoder.compute
+    monkeypatch.setattr(encoder, "compute", lambda texts: (computed.append(1), real(texts))[1])
     ticks: list[int] = []
     with pytest.raises(WorkCancelled):
         engine.embed(["a clause"] * 300, tick=lambda: ticks.append(1), cancelled=lambda: len(ticks) > 200)
-    assert (len(ticks), decoded) == (201, [])
+    assert (len(ticks), computed) == (201, [])
 
 
 def test_a_hanging_batch_is_told_and_who_waits_for_it_does_not_tick(
-    engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch
+    engine: GgufEmbeddings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embeddings, "WAIT_SECONDS", 0.01)
-    context: Any = engine._context
-    real: Callable[[Any], int] = context.decode
+    encoder: Any = engine._encoder
+    real: Compute = encoder.compute
     hanging, gate, cancel = threading.Event(), threading.Event(), threading.Event()
 
-    def decode(batch: Any) -> int:
+    def compute(texts: Texts) -> NDArray[np.float32]:
         hanging.set()
         assert gate.wait(60)
-        return real(batch)
+        return real(texts)
 
     assert engine.stalled_seconds == 0.0
-    monkeypatch.setattr(context, "decode", decode)
+    monkeypatch.setattr(encoder, "compute", compute)
     ticks: list[int] = []
     with ThreadPoolExecutor(2) as pool:
         try:
@@ -310,24 +326,26 @@ def test_a_hanging_batch_is_told_and_who_waits_for_it_does_not_tick(
 
 
 class Held:
-    """A context whose batches compute one by one, when the test lets them; their sizes in texts are kept."""
+    """An encoder whose batches compute one by one, when the test lets them; their tokens are kept."""
 
-    def __init__(self, engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
-        context: Any = engine._context
-        self._real: Callable[[Any], int] = context.decode
+    def __init__(self, engine: GgufEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
+        encoder: Any = engine._encoder
+        self._real: Compute = encoder.compute
         self.allowed = threading.Semaphore(0)
         self.began: list[list[int]] = []
         self.refuse: int | None = None
-        monkeypatch.setattr(context, "decode", self._decode)
+        monkeypatch.setattr(encoder, "compute", self._compute)
 
-    def _decode(self, batch: Any) -> int:
-        tokens = batch._tokens[: batch.size].tolist()
+    def _compute(self, texts: Texts) -> NDArray[np.float32]:
+        tokens = list(chain.from_iterable(texts))
         self.began.append(tokens)
         assert self.allowed.acquire(timeout=60)
-        return -3 if self.refuse in tokens else self._real(batch)
+        if self.refuse in tokens:
+            raise Transient("These texts cannot be computed.", code="engine_failed")
+        return self._real(texts)
 
 
-def test_who_waits_ticks_while_others_compute(engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_ticks_while_others_compute(engine: GgufEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "WAIT_SECONDS", 0.01)
     held = Held(engine, monkeypatch)
     ticks: list[int] = []
@@ -345,7 +363,7 @@ def test_who_waits_ticks_while_others_compute(engine: LlamaEmbeddings, monkeypat
 
 
 def test_calls_share_batches_and_one_that_fails_or_is_cancelled_hurts_no_other(
-    engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch
+    engine: GgufEmbeddings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embeddings, "WAIT_SECONDS", 0.01)
     texts = [f"clause {number} of the lease" for number in range(4)]
@@ -374,7 +392,7 @@ def test_calls_share_batches_and_one_that_fails_or_is_cancelled_hurts_no_other(
     assert engine.stalled_seconds == 0.0
 
 
-def test_an_urgent_call_waits_for_one_batch_at_most(engine: LlamaEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_urgent_call_waits_for_one_batch_at_most(engine: GgufEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(engine, monkeypatch)
     with ThreadPoolExecutor(2) as pool:
         bulk = pool.submit(engine.embed, ["word " * 400] * 6, priority=4)
@@ -388,7 +406,29 @@ def test_an_urgent_call_waits_for_one_batch_at_most(engine: LlamaEmbeddings, mon
         assert bulk.result(30).tokens == [402] * 6
 
 
-def test_shorter_vectors_are_the_beginnings_of_length_one(engine: LlamaEmbeddings) -> None:
+def test_each_core_computes_a_batch_of_a_call_and_their_vectors_come_together(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"{'word ' * 300}{number}" for number in range(4)]
+    engine = GgufEmbeddings.on_cpu(catalog.get(MINILM), threads=4)
+    try:
+        expected = engine.embed(texts).vectors
+        encoder: Any = engine._encoder
+        real: Compute = encoder.compute
+        all_there = threading.Barrier(4)
+
+        def compute(batch: Texts) -> NDArray[np.float32]:
+            all_there.wait(60)
+            return real(batch)
+
+        monkeypatch.setattr(encoder, "compute", compute)
+        np.testing.assert_array_equal(engine.embed(texts).vectors, expected)
+        assert engine.stalled_seconds == 0.0
+    finally:
+        engine.close()
+
+
+def test_shorter_vectors_are_the_beginnings_of_length_one(engine: GgufEmbeddings) -> None:
     found = engine.embed(TEXTS)
     for dimensions in (1, 64, 384):
         short = found.shortened(dimensions)

@@ -17,10 +17,10 @@ from services.models import Catalog
 from tests.benchmarks.memory import plan, real_use
 from tests.shaped_model import GEMMA_4B, LLAMA_8B, ModelShape, write_shaped_model
 from tests.tiny_model import write_tiny_model
-from workers.engines.demo_weights import GEMMA
+from workers.engines.demo_weights import GEMMA, MINILM
 from workers.engines.dry_run import dry_run
 from workers.engines.memory import Shape, cache_bytes, compute_bytes
-from workers.engines.plan import Budget, embedding_shape, plan_embedding
+from workers.engines.plan import Budget, Wish, embedding_shape, plan_embedding
 
 TENTH = 0.1
 
@@ -56,7 +56,7 @@ def test_an_embedding_model_has_a_cache_where_llama_cpp_gives_it_one(
     )
     header = read_header(path)
     assert header.kind == "embed"
-    planned = plan_embedding(header, 0, Budget(host=2**34))
+    planned = plan_embedding(header, Wish(tokens=0, sequences=0), Budget(host=2**34))
     told = dry_run(path, embedding_shape(planned))
     assert told
     assert planned.cache_bytes == told.cache
@@ -89,6 +89,14 @@ def test_a_process_takes_what_was_planned(gemma: Path, shape: tuple[int, int, An
     planned = plan(read_header(gemma), shape, gpu=False)
     assert planned.unified == shape[3]
     assert planned.total_bytes == pytest.approx(real_use(gemma, planned), rel=TENTH)
+
+
+@pytest.mark.slow
+def test_an_encoder_takes_what_was_planned(gemma_catalog: Catalog) -> None:
+    path = gemma_catalog.get(MINILM).path
+    planned = plan_embedding(read_header(path), Wish(tokens=0, sequences=0, gpu_layers=0, cores=2), Budget())
+    assert planned.library == "onnxruntime"
+    assert planned.total_bytes == pytest.approx(real_use(path, planned), rel=TENTH)
 
 
 def casemill(*arguments: str, models: Path) -> tuple[int, str]:

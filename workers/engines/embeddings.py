@@ -1,4 +1,4 @@
-"""Embeddings on a GGUF encoder: one thread packs the texts of all callers into batches of a context of its own."""
+"""Embeddings by a GGUF encoder: its threads pack the texts of all callers into batches and compute them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidRequest, ModelError, Transient
+from services.gguf_header import GgufHeader, read_header
 from services.models import Model
 from workers.engines.base import (
     Cancelled,
@@ -23,56 +25,87 @@ from workers.engines.base import (
     never,
     no_tick,
 )
-from workers.engines.batch import Batch
-from workers.engines.llama_api import POOL_MEAN, POOL_NONE, LlamaModel
-from workers.engines.llama_context import LlamaContext
+from workers.engines.llama_api import POOL_NONE, LlamaModel
+from workers.engines.llama_encoder import LlamaEncoder
 from workers.engines.loading import CLOSE_SECONDS, WAIT_SECONDS
 from workers.engines.meter import Meter
+from workers.engines.onnx_encoder import OnnxEncoder
 from workers.engines.packing import Call, Share, Span, Waiting
-from workers.engines.plan import MAX_EMBEDDING_TOKENS, PACKED_TEXTS, embedding_batch
+from workers.engines.plan import MAX_EMBEDDING_TOKENS, PACKED_TEXTS, Budget, ContextPlan, Wish, plan_embedding
 from workers.engines.windows import windows_of
 
 log = logging.getLogger("casemill.engine")
 
 
-class LlamaEmbeddings:
-    """A :class:`~workers.engines.base.EmbeddingEngine` on llama.cpp; its thread computes one batch at a time."""
+class Encoder(Protocol):
+    """What computes a batch; ``means``: a vector a token, of which means are taken here, of a text's parts too.
+
+    Without, a vector a text.
+    """
+
+    means: bool
+
+    def compute(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Vectors of the tokens of all texts in a row, (tokens, dimensions), or of the texts, (texts, dimensions).
+
+        They need not have length one. Raises ``Transient``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what it holds; nothing is computed any more."""
+        ...
+
+
+class GgufEmbeddings:
+    """A :class:`~workers.engines.base.EmbeddingEngine`; each of its threads computes one batch at a time."""
 
     def __init__(
-        self, model: Model, *, gpu_layers: int, threads: int, gpu: bool = False, extra_buffers: bool = False
+        self, model: Model, header: GgufHeader, plan: ContextPlan, *, threads: int, extra_buffers: bool = False
     ) -> None:
-        """Load the weights; ``extra_buffers`` as the probe found.
+        """Load the weights as ``plan`` says; ``extra_buffers`` as the probe found.
 
         Raises ``ModelError`` (``model_damaged``, ``model_unusable``, ``memory_exceeded``).
         """
         self._model = model
         self.meter = Meter()
+        # Of what the threads count together, also the vectors that a call still waits for.
+        self._counting = threading.Lock()
         self._steps = 0
-        self._computing_since: float | None = None
-        self._context: LlamaContext | None = None
-        self._llama = LlamaModel(model.path, gpu_layers=gpu_layers, extra_buffers=extra_buffers)
+        self._computing: dict[int, float] = {}  # by thread, since when
+        self._encoder: Encoder | None = None
+        onnx = plan.library == "onnxruntime"
+        # llama.cpp makes the tokens of either.
+        self._llama = LlamaModel(model.path, gpu_layers=plan.gpu_layers, extra_buffers=extra_buffers, weightless=onnx)
         self.limit = min(self._llama.context_tokens, MAX_EMBEDDING_TOKENS)
-        capacity = embedding_batch(self._llama.context_tokens, gpu=gpu)
-        self._waiting = Waiting(capacity, PACKED_TEXTS)
-        self._thread = threading.Thread(target=self._run, name=f"embed {model.name}", daemon=True)
+        self._waiting = Waiting(plan.batch, PACKED_TEXTS)
+        # onnxruntime computes a batch on one core, llama.cpp on all.
+        self._threads = [
+            threading.Thread(target=self._run, name=f"embed {model.name} {number}", daemon=True)
+            for number in range(threads if onnx else 1)
+        ]
         try:
-            pooling = self._llama.pooling
-            if pooling == POOL_NONE:
+            if self._llama.pooling == POOL_NONE:
                 raise ModelError(
                     f"{model.name} says nothing about pooling: it is no embedding model.", code="model_unusable"
                 )
-            # Means are taken here, of a text as of its parts.
-            self._means = pooling == POOL_MEAN
-            # An encoder computes a batch in one go and kills the process where it exceeds n_ubatch.
-            self._context = LlamaContext(
-                self._llama, tokens=capacity, batch=capacity, micro_batch=capacity, sequences=PACKED_TEXTS,
-                threads=threads, embeddings=True, pooled=not self._means,
-            )  # fmt: skip
+            if onnx:
+                self._encoder = OnnxEncoder(model.path, header)
+            else:
+                self._encoder = LlamaEncoder(self._llama, capacity=plan.batch, threads=threads)
         except BaseException:
             self.close()
             raise
-        self._batch = Batch(capacity)
-        self._thread.start()
+        self._means = self._encoder.means
+        for thread in self._threads:
+            thread.start()
+
+    @classmethod
+    def on_cpu(cls, model: Model, *, threads: int) -> GgufEmbeddings:
+        """The engine of a program that is no worker: without a GPU, in as much memory as it takes."""
+        header = read_header(model.path)
+        wish = Wish(tokens=0, sequences=0, gpu_layers=0, cores=threads)
+        return cls(model, header, plan_embedding(header, wish, Budget()), threads=threads)
 
     @property
     def model(self) -> Model:
@@ -165,7 +198,7 @@ class LlamaEmbeddings:
     @property
     def stalled_seconds(self) -> float:
         """See :attr:`workers.engines.base.EmbeddingEngine.stalled_seconds`."""
-        since = self._computing_since
+        since = min(self._computing.copy().values(), default=None)
         return 0.0 if since is None else time.monotonic() - since
 
     def count_tokens(self, text: str) -> int:
@@ -173,21 +206,22 @@ class LlamaEmbeddings:
         return len(self._llama.tokenize(text, special=False, start=True))
 
     def _run(self) -> None:
+        own = threading.get_ident()
         while batch := self._waiting.next_batch():
-            self._computing_since = time.monotonic()
+            self._computing[own] = time.monotonic()
             try:
                 self._serve(batch)
             finally:
-                self._computing_since = None
+                del self._computing[own]
 
     def _serve(self, batch: list[Share]) -> None:
         """Give each call the vectors of its share; where that fails, each share alone, so that one hurts no other."""
+        texts = [call.tokens[index] for call, members in batch for index in members]
         try:
-            vectors = self._compute(
-                [call.tokens[index] for call, members in batch for index in members],
-                [call.spans[index] for call, members in batch for index in members],
-            )
+            vectors = self._compute(texts, [call.spans[index] for call, members in batch for index in members])
         except Exception as error:
+            with self._counting:
+                self._steps += 1
             if len(batch) == 1:
                 self._waiting.drop(batch[0][0])
                 batch[0][0].fail(error)
@@ -195,53 +229,46 @@ class LlamaEmbeddings:
             for share in batch:
                 self._serve([share])
             return
-        finally:
+        with self._counting:
             self._steps += 1
-        at = 0
-        for call, members in batch:
-            count = sum(len(call.spans[index]) for index in members)
-            call.deliver(members, vectors[at : at + count])
-            at += count
+            self.meter.embedded(len(texts), sum(map(len, texts)))
+            at = 0
+            for call, members in batch:
+                count = sum(len(call.spans[index]) for index in members)
+                call.deliver(members, vectors[at : at + count])
+                at += count
 
     def _compute(self, texts: list[list[int]], spans: list[Sequence[Span]]) -> NDArray[np.float32]:
-        if self._context is None:
+        if self._encoder is None:
             raise _closed()
-        self._batch.clear()
-        for sequence, ids in enumerate(texts):
-            self._batch.add(ids, 0, sequence, output=True, output_all=True)
-        self._context.clear()
-        code = self._context.decode(self._batch)
-        if code != 0:
-            raise Transient(f"llama.cpp failed on these texts (code {code}).", code="engine_failed")
+        vectors = self._encoder.compute(texts)
         if self._means:
-            computed = self._context.token_vectors(self._batch.size)
             starts = np.cumsum([0, *(len(ids) for ids in texts)]).tolist()
             vectors = np.stack(
                 [
-                    computed[start + first : start + end].mean(axis=0)
+                    vectors[start + first : start + end].mean(axis=0)
                     for start, each in zip(starts, spans, strict=False)
                     for first, end in each
                 ]
             )
-        else:
-            vectors = np.stack([self._context.pooled(sequence) for sequence in range(len(texts))])
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths).all() and (lengths > 0).all()):
             raise ModelError(f"{self._model.name} computed no usable vector.", code="model_unusable")
-        self.meter.embedded(len(texts), self._batch.size)
         return vectors / lengths
 
     def close(self) -> None:
         """Free everything, unless a batch hangs; calls that wait end with ``Transient``."""
         self._waiting.close(_closed())
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_SECONDS)
-            if self._thread.is_alive():
-                log.error("the engine of %s hangs; its memory is freed when the process ends", self._model.name)
-                return
-        context, self._context = self._context, None
-        if context is not None:
-            context.close()
+        until = time.monotonic() + CLOSE_SECONDS
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, until - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            log.error("the engine of %s hangs; its memory is freed when the process ends", self._model.name)
+            return
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            encoder.close()
         self._llama.close()
 
 

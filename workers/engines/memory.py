@@ -34,6 +34,11 @@ TOKEN_BYTES: Final = 150
 # 88 to 104 MiB on an H200 whatever the model and the context (`make bench NAME=memory`).
 LIBRARY_BYTES: Final = 96 * 2**20
 
+# onnxruntime's code and what it keeps of a graph, measured with MiniLM; and what it keeps of a step in its own pool,
+# by what the step's tensors hold, measured with one to eight threads: 1.1 to 1.5.
+_ONNX_BYTES: Final = 40 * 2**20
+_ONNX_POOL: Final = 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -96,6 +101,13 @@ def memory_of(header: GgufHeader, shape: Shape) -> tuple[Sizes, Sizes]:
         Sizes(far + output, far_cache, buffer + LIBRARY_BYTES),
         Sizes(near, sum(caches) - far_cache, (inputs if moved > blocks else buffer) + host),
     )
+
+
+def memory_of_bert(header: GgufHeader, capacity: int, threads: int) -> Sizes:
+    """What onnxruntime takes for batches of ``capacity`` tokens, in which a text may see all of itself at once."""
+    wide = 6 * header.dimensions + 2 * header.number("feed_forward_length")
+    scores = header.number("attention.head_count") * capacity * capacity
+    return Sizes(header.tensor_bytes, 0, _ONNX_BYTES + int(threads * 4 * _ONNX_POOL * (capacity * wide + scores)))
 
 
 def compute_bytes(header: GgufHeader, shape: Shape) -> int:

@@ -10,7 +10,7 @@ from services.timings import TOKEN_BOUNDS
 
 
 class Meter:
-    """Written by the engine thread alone; :meth:`view` may be read from any."""
+    """Written by one thread of the engine at a time; :meth:`view` may be read from any."""
 
     def __init__(self, **gauges: int) -> None:
         """``gauges``: what holds from the beginning."""

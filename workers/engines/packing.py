@@ -114,7 +114,7 @@ class Waiting:
                 beside = [each.served for each in self._calls if each.priority == call.priority]
                 call.served = min(beside, default=0)
                 self._calls.append(call)
-                self._changed.notify()
+                self._changed.notify_all()
             return True
 
     def drop(self, call: Call) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from services.errors import ModelError
 from services.gguf_header import GgufHeader
 from services.models import KvType
-from workers.engines.memory import CELLS, Shape, Sizes, layers_of, memory_of, takes_q8
+from workers.engines.bert import onnxruntime_takes
+from workers.engines.memory import CELLS, Shape, Sizes, layers_of, memory_of, memory_of_bert, takes_q8
+
+Library: TypeAlias = Literal["llama.cpp", "onnxruntime"]
 
 # Tokens of a step on a GPU, all computed at a time: half as many are read a tenth slower and need half the memory.
 GPU_BATCHES: Final = (2048, 1024)
@@ -89,7 +92,7 @@ class ContextPlan:
     A split cache has ``tokens`` × ``sequences`` cells; a ``unified`` one may have fewer, into which all sequences grow.
     ``gpu_layers`` as llama.cpp counts them: the output layer is one, -1 stands for all. The bytes are those on the GPU,
     or in main memory where no layer is on one; ``host_bytes`` is what a model on the GPU takes of main memory, and
-    ``spare_bytes`` what the budget has left.
+    ``spare_bytes`` what the budget has left. ``library`` computes.
     """
 
     tokens: int
@@ -105,6 +108,7 @@ class ContextPlan:
     margin_bytes: int = 0
     host_bytes: int = 0
     spare_bytes: int = 0
+    library: Library = "llama.cpp"
 
     @property
     def total_bytes(self) -> int:
@@ -145,12 +149,16 @@ def embedding_batch(trained: int, *, gpu: bool) -> int:
     return max(min(trained, MAX_EMBEDDING_TOKENS), GPU_EMBEDDING_BATCH if gpu else CPU_EMBEDDING_BATCH)
 
 
-def plan_embedding(header: GgufHeader, gpu_layers: int, budget: Budget) -> ContextPlan:
+def plan_embedding(header: GgufHeader, wish: Wish, budget: Budget) -> ContextPlan:
     """An embedding model that computes a batch in one go; nothing gives way. ``ModelError`` ``memory_exceeded``."""
     capacity = embedding_batch(header.context_tokens, gpu=budget.gpu > 0)
-    layers = gpu_layers if budget.gpu else 0
+    layers = wish.gpu_layers if budget.gpu else 0
     choice = ContextPlan(capacity, PACKED_TEXTS, capacity, capacity, unified=True, gpu_layers=layers)
-    gpu, host = memory_of(header, embedding_shape(choice))
+    if not budget.gpu and onnxruntime_takes(header):
+        choice = replace(choice, library="onnxruntime")
+        gpu, host = Sizes(0, 0, 0), memory_of_bert(header, capacity, wish.cores)
+    else:
+        gpu, host = memory_of(header, embedding_shape(choice))
     if not budget.holds(gpu, host):
         raise _too_large(gpu, host, budget)
     return _with_sizes(choice, gpu, host, budget)

@@ -81,6 +81,8 @@ def _corrected(path: Path, header: GgufHeader, wish: Wish, budget: Budget) -> tu
     tight = budget
     for _ in range(_TRIES):
         plan = _plan(header, wish, tight)
+        if plan.library != "llama.cpp":
+            return plan, plan.library
         measured = measured_plan(path, header, plan)
         if measured is None:
             return plan, "header"
@@ -95,5 +97,5 @@ def _corrected(path: Path, header: GgufHeader, wish: Wish, budget: Budget) -> tu
 
 def _plan(header: GgufHeader, wish: Wish, budget: Budget) -> ContextPlan:
     if header.kind == "embed":
-        return plan_embedding(header, wish.gpu_layers, budget)
+        return plan_embedding(header, wish, budget)
     return plan_context(header, wish, budget)

@@ -26,7 +26,7 @@ from services.settings import Settings
 from workers.engines.base import Cancelled, EmbeddingEngine, GenerationEngine, Tick, never, no_tick
 from workers.engines.budget import budget_of
 from workers.engines.dry_run import measured_plan
-from workers.engines.embeddings import LlamaEmbeddings
+from workers.engines.embeddings import GgufEmbeddings
 from workers.engines.fake import FakeEmbeddings, FakeGeneration
 from workers.engines.llama import LlamaGeneration
 from workers.engines.llama_api import native_llama
@@ -108,7 +108,7 @@ class Engines:
         return tuple(
             engine.meter.view(name, seconds)
             for name, engine, seconds in loaded
-            if isinstance(engine, (LlamaGeneration, LlamaEmbeddings))
+            if isinstance(engine, (LlamaGeneration, GgufEmbeddings))
         )
 
     def stalled(self) -> float:
@@ -152,14 +152,11 @@ class Engines:
         if settings.engine == FAKE:
             return FakeEmbeddings(self._fake(name, "embed"))
         model, header = self._described(name, "embed")
-        gpu = self._has_gpu()
-        self._residents.admit(
-            ("embed", name), self._choose(lambda budget: plan_embedding(header, settings.gpu_layers, budget))
-        )
-        extra_buffers = self._tried(model, settings.gpu_layers)
-        return LlamaEmbeddings(
-            model, gpu_layers=settings.gpu_layers, threads=self._cores, gpu=gpu, extra_buffers=extra_buffers
-        )
+        wish = Wish(tokens=0, sequences=0, gpu_layers=settings.gpu_layers, cores=self._cores)
+        plan = self._residents.admit(("embed", name), self._choose(lambda budget: plan_embedding(header, wish, budget)))
+        log.info("loading %s: %s", name, plan)
+        extra_buffers = self._tried(model, plan.gpu_layers)
+        return GgufEmbeddings(model, header, plan, threads=self._cores, extra_buffers=extra_buffers)
 
     def _choose(self, plan: Callable[[Budget], ContextPlan]) -> Choose:
         """The plan for what is free and ``freed`` bytes more."""

@@ -33,7 +33,7 @@ from workers.analysis.clause_heads.training.measure import (
 )
 from workers.analysis.clause_heads.weights import PROBE, Floats
 from workers.engines.demo_weights import ADAPTER, install_demo_models
-from workers.engines.embeddings import LlamaEmbeddings
+from workers.engines.embeddings import GgufEmbeddings
 
 TARGET = Path(__file__).parents[1] / "weights.npz"
 
@@ -85,7 +85,7 @@ def install_adapter(tuned: Path) -> Floats:
         np.savez_compressed(ADAPTER, **{name: arrays[name] for name in arrays.files if name.endswith((".A", ".B"))})
     with tempfile.TemporaryDirectory() as name:
         install_demo_models(Catalog(Path(name)))
-        engine = LlamaEmbeddings(Catalog(Path(name)).get(CLAUSE_MODEL), gpu_layers=0, threads=2)
+        engine = GgufEmbeddings.on_cpu(Catalog(Path(name)).get(CLAUSE_MODEL), threads=2)
         try:
             return engine.embed_in_context([PROBE]).vectors[0]
         finally:

@@ -1,0 +1,60 @@
+"""Which GGUF files are BERT encoders that onnxruntime computes as llama.cpp does; reads their headers alone."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from typing import Final
+
+from services.gguf_header import GgufHeader
+
+_LIBRARIES: Final = ("onnx", "onnxruntime")
+_F32: Final = 0
+_MEAN: Final = 1
+
+
+def onnxruntime_takes(header: GgufHeader) -> bool:
+    """Whether the model can be computed so on a CPU here; some systems have no wheel of the library."""
+    return _installed() and _is_plain_bert(header)
+
+
+@cache
+def _installed() -> bool:
+    return all(importlib.util.find_spec(name) for name in _LIBRARIES)
+
+
+def _is_plain_bert(header: GgufHeader) -> bool:
+    """Whether the file is a BERT that averages its tokens, in F32, with the tensors of the original and no others."""
+    heads = header.number("attention.head_count")
+    if header.architecture != "bert" or header.pooling != _MEAN or not heads or header.dimensions % heads:
+        return False
+    found = {tensor.name: tensor.shape for tensor in header.tensors}
+    types = found.pop("token_types.weight", ())
+    return (
+        types[:1] == (header.dimensions,)
+        and header.number("block_count") == header.layers
+        and found == _shapes(header)
+        and all(tensor.kind == _F32 for tensor in header.tensors)
+    )
+
+
+def _shapes(header: GgufHeader) -> dict[str, tuple[int, ...]]:
+    """The tensors of the original but those of token types, and their shapes, the fastest index first."""
+    width, wide = header.dimensions, header.number("feed_forward_length")
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (width, header.vocabulary),
+        "position_embd.weight": (width, header.context_tokens),
+        "token_embd_norm.weight": (width,),
+        "token_embd_norm.bias": (width,),
+    }
+    matrices = {
+        "attn_q": (width, width), "attn_k": (width, width), "attn_v": (width, width), "attn_output": (width, width),
+        "ffn_up": (width, wide), "ffn_down": (wide, width),
+    }  # fmt: skip
+    for layer in range(header.layers):
+        for part, shape in matrices.items():
+            shapes[f"blk.{layer}.{part}.weight"] = shape
+            shapes[f"blk.{layer}.{part}.bias"] = shape[1:]
+        for part in ("attn_output_norm", "layer_output_norm"):
+            shapes[f"blk.{layer}.{part}.weight"] = shapes[f"blk.{layer}.{part}.bias"] = (width,)
+    return shapes
