@@ -84,6 +84,7 @@ def test_ctrl_c_leaves_nothing_running_and_loses_nothing(tmp_path: Path) -> None
             assert view["attempt"] == 1, "a job handed back at Ctrl-C does not count as tried"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="niceness")
 def test_workers_on_the_cpu_and_flower_give_way_to_who_is_waited_for(tmp_path: Path) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
@@ -95,6 +96,7 @@ def test_workers_on_the_cpu_and_flower_give_way_to_who_is_waited_for(tmp_path: P
         assert {one.nice() for one in family if one not in giving_way} == {own}
 
 
+@pytest.mark.slow
 def test_a_second_stack_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     with up(tmp_path):
         env = dict(os.environ) | {"CASEMILL_DATA_DIR": str(tmp_path), "CASEMILL_ENGINE": "fake"}
@@ -103,6 +105,7 @@ def test_a_second_stack_on_the_same_folder_is_refused(tmp_path: Path) -> None:
         assert "stack_running" in second.stderr
 
 
+@pytest.mark.slow
 def test_what_a_killed_supervisor_left_is_cleared(tmp_path: Path) -> None:
     with up(tmp_path) as (process, _):
         family = psutil.Process(process.pid).children(recursive=True)
@@ -113,6 +116,7 @@ def test_what_a_killed_supervisor_left_is_cleared(tmp_path: Path) -> None:
         assert running_still(family) == []
 
 
+@pytest.mark.slow
 def test_without_redis_the_gateway_says_so_and_what_was_accepted_is_there_after(tmp_path: Path) -> None:
     server = EmbeddedValkey(tmp_path / "own-valkey")
     url = server.start()
@@ -136,6 +140,7 @@ def test_without_redis_the_gateway_says_so_and_what_was_accepted_is_there_after(
         server.stop()
 
 
+@pytest.mark.slow
 def test_another_server_serves_as_well(tmp_path: Path) -> None:
     binary = shutil.which("redis-server")
     if not binary:
@@ -176,6 +181,7 @@ def test_a_bad_setting_stops_the_start_and_is_named(variable: str) -> None:
     assert name in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("host", "local"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]")])
 def test_up_on_all_addresses_is_reached_by_loopback(tmp_path: Path, host: str, local: str) -> None:
     if host == "::" and not can_bind("::1"):
@@ -234,6 +240,7 @@ def test_stopping_during_the_start_ends_it_at_once(tmp_path: Path, number: signa
     assert not (tmp_path / "logs").exists(), "no role was started after the signal"
 
 
+@pytest.mark.slow
 def test_the_lock_is_written_only_when_the_processes_change(tmp_path: Path) -> None:
     with running(tmp_path) as stack:
         lock = tmp_path / "up.json"
@@ -282,6 +289,7 @@ def test_a_worker_below_a_dead_child_is_known_by_its_announcement() -> None:
     assert dead_workers(known, "cpu-0", 4_000_000) == sorted([f"cpu-0@{here}.{ended.pid}", f"cpu-0@{here}.4000000"])
 
 
+@pytest.mark.slow
 def test_demo_leaves_the_redis_of_the_firm_alone(tmp_path: Path) -> None:
     env = dict(os.environ) | {"CASEMILL_ENGINE": "fake", "CASEMILL_KEY": "cm_of_the_firm", "TMPDIR": str(tmp_path)}
     env |= {"CASEMILL_DATA_DIR": str(tmp_path / "data"), "REDIS_URL": "redis://127.0.0.1:1/0"}
@@ -291,6 +299,7 @@ def test_demo_leaves_the_redis_of_the_firm_alone(tmp_path: Path) -> None:
     assert "not legal advice" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["runs its own server", "the stack is up"])
 def test_demo_stops_everything_when_it_is_told_to(tmp_path: Path, moment: str) -> None:
     env = dict(os.environ) | {"CASEMILL_ENGINE": "fake", "TMPDIR": str(tmp_path), "REDIS_URL": "redis://127.0.0.1:1/0"}
@@ -310,6 +319,7 @@ def test_demo_stops_everything_when_it_is_told_to(tmp_path: Path, moment: str) -
     assert list(tmp_path.glob("casemill-demo-*")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Redis has no unix sockets there")
 def test_a_server_on_a_unix_socket_serves_as_well(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("s")  # the path of a socket is short

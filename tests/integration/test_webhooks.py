@@ -340,6 +340,7 @@ def test_tenants_neither_see_nor_hear_each_other(fake_stack: Running, receiver: 
     problem(answer, 403, "forbidden")
 
 
+@pytest.mark.slow
 def test_the_verbs(fake_stack: Running, receiver: Receiver) -> None:
     shell = Shell(CASEMILL_DATA_DIR=str(fake_stack.settings.data_dir))
     made = shell.json("webhooks", "add", receiver.url, "--callbacks-only")
