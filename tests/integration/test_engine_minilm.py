@@ -1,4 +1,4 @@
-"""MiniLM embeddings against a forward pass in numpy from the original weights and tokenizer; calls that share batches."""
+"""MiniLM embeddings against a forward pass in numpy from the original weights and tokenizer; calls share batches."""
 
 from __future__ import annotations
 
