@@ -50,7 +50,8 @@ def plan_model(
     show_table(("of memory", "GiB"), _bytes(plan))
     show_table(("how", ""), _choices(plan))
     if plan["source"] == "header":
-        note("estimated from the file's header; with llama.cpp installed its own figures are shown")
+        better = "; with llama.cpp installed its own figures are shown" if plan["library"] == "llama.cpp" else ""
+        note(f"estimated from the file's header{better}")
 
 
 def _bytes(plan: dict[str, Any]) -> list[tuple[str, str]]:

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from safetensors.numpy import save_file
 
+from services.errors import ModelError, Transient
 from services.gguf_header import GgufHeader, Tensor, read_header
 from services.models import Model
 from workers.engines import bert
@@ -19,6 +21,7 @@ from workers.engines.convert_minilm import convert_minilm
 from workers.engines.embeddings import GgufEmbeddings
 from workers.engines.llama_encoder import LlamaEncoder
 from workers.engines.onnx_encoder import OnnxEncoder
+from workers.engines.plan import Budget, Wish, plan_embedding
 
 LAYERS, HEADS, WIDTH, WIDE, LONGEST = 3, 4, 64, 160, 96
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
@@ -94,7 +97,7 @@ def changed(header: GgufHeader, name: str, **values: object) -> GgufHeader:
     )
 
 
-def saying(header: GgufHeader, key: str, value: int | str) -> GgufHeader:
+def saying(header: GgufHeader, key: str, value: int | str | bool) -> GgufHeader:
     return replace(header, metadata={**header.metadata, key: value})
 
 
@@ -106,9 +109,14 @@ def saying(header: GgufHeader, key: str, value: int | str) -> GgufHeader:
         lambda header: saying(header, "bert.attention.head_count", 0),
         lambda header: saying(header, "bert.attention.head_count", 5),
         lambda header: saying(header, "bert.block_count", 2**60),
+        lambda header: replace(saying(header, "bert.block_count", 0), layer_bytes={}),
         lambda header: saying(header, "bert.context_length", LONGEST + 1),
         lambda header: without(header, "blk.1.ffn_up.bias"),
         lambda header: without(header, "token_types.weight"),
+        lambda header: changed(header, "token_types.weight", shape=(WIDTH,)),
+        lambda header: changed(header, "token_types.weight", shape=(WIDTH, 0)),
+        lambda header: saying(header, "bert.attention.causal", True),
+        lambda header: replace(header, tensors=(*header.tensors, header.tensors[-1])),
         lambda header: changed(header, "blk.2.ffn_down.weight", kind=1),
         lambda header: changed(header, "blk.0.attn_q.weight", shape=(WIDTH, WIDTH + 1)),
         lambda header: replace(header, tensors=(*header.tensors, Tensor("cls.weight", 0, (WIDTH, WIDTH), 0, 0))),
@@ -129,3 +137,47 @@ def test_without_the_library_llama_cpp_computes(path: Path, monkeypatch: pytest.
         assert not onnxruntime_takes(read_header(path))
     finally:
         bert._installed.cache_clear()
+
+
+def test_what_the_library_refuses_says_nothing_of_the_text(path: Path) -> None:
+    encoder = OnnxEncoder(path, read_header(path))
+    with pytest.raises(Transient, match=r"failed on these texts \(\w+\)\.$") as raised:
+        encoder.compute([[2, 123_456, 3]])
+    assert raised.value.code == "engine_failed"
+
+
+def test_the_library_has_nothing_that_sends_telemetry() -> None:
+    folder = Path(onnxruntime.__file__).parent
+    libraries = [
+        file for file in folder.rglob("*") if file.suffix in (".so", ".pyd", ".dll", ".dylib") or ".so." in file.name
+    ]
+    assert libraries
+    assert not [file.name for file in libraries if b"events.data.microsoft.com" in file.read_bytes()]
+
+
+def test_where_it_does_not_fit_llama_cpp_computes(path: Path) -> None:
+    header = read_header(path)
+    wish = Wish(tokens=0, sequences=0, gpu_layers=0, cores=64)
+    needed = plan_embedding(header, wish, Budget())
+    assert needed.library == "onnxruntime"
+    assert plan_embedding(header, wish, Budget(host=needed.total_bytes)).library == "onnxruntime"
+    assert plan_embedding(header, wish, Budget(host=needed.total_bytes - 1)).library == "llama.cpp"
+
+
+def test_a_file_of_another_width_than_was_installed_is_refused(path: Path) -> None:
+    model = Model("bert", "embed", path, "0" * 64, path.stat().st_size, "", "bert", LONGEST, WIDTH + 1, "", "")
+    with pytest.raises(ModelError, match="install it again"):
+        GgufEmbeddings.on_cpu(model, threads=1)
+
+
+def test_a_fault_of_the_engine_itself_reaches_who_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model("bert", "embed", path, "0" * 64, path.stat().st_size, "", "bert", LONGEST, WIDTH, "", "")
+    engine = GgufEmbeddings.on_cpu(model, threads=1)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.meter, "embedded", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                engine.embed(["a"])
+        assert engine.embed(["a"]).vectors.shape == (1, WIDTH), "its thread goes on"
+    finally:
+        engine.close()

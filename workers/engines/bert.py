@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from functools import cache
 from typing import Final
 
@@ -11,30 +11,43 @@ from services.gguf_header import GgufHeader
 _LIBRARIES: Final = ("onnx", "onnxruntime")
 _F32: Final = 0
 _MEAN: Final = 1
+# onnxruntime keeps the attention of a whole text at once, which grows with the square of its tokens.
+_LONGEST: Final = 1024
 
 
 def onnxruntime_takes(header: GgufHeader) -> bool:
     """Whether the model can be computed so on a CPU here; some systems have no wheel of the library."""
-    return _installed() and _is_plain_bert(header)
+    return _is_plain_bert(header) and _installed()
 
 
 @cache
 def _installed() -> bool:
-    return all(importlib.util.find_spec(name) for name in _LIBRARIES)
+    try:
+        for name in _LIBRARIES:
+            importlib.import_module(name)
+    except (ImportError, OSError):  # not there, or without what it needs of the system
+        return False
+    return True
 
 
 def _is_plain_bert(header: GgufHeader) -> bool:
     """Whether the file is a BERT that averages its tokens, in F32, with the tensors of the original and no others."""
-    heads = header.number("attention.head_count")
-    if header.architecture != "bert" or header.pooling != _MEAN or not heads or header.dimensions % heads:
+    heads = header.metadata.get("bert.attention.head_count")
+    if header.architecture != "bert" or header.pooling != _MEAN or not isinstance(heads, int) or heads < 1:
         return False
     found = {tensor.name: tensor.shape for tensor in header.tensors}
+    whole = len(found) == len(header.tensors) and all(tensor.kind == _F32 for tensor in header.tensors)
     types = found.pop("token_types.weight", ())
     return (
-        types[:1] == (header.dimensions,)
-        and header.number("block_count") == header.layers
+        whole
+        and header.metadata.get("bert.attention.causal") is False
+        and header.context_tokens <= _LONGEST
+        and header.dimensions % heads == 0
+        and len(types) == 2
+        and types[0] == header.dimensions
+        and types[1] > 0
+        and header.number("block_count") == header.layers > 0
         and found == _shapes(header)
-        and all(tensor.kind == _F32 for tensor in header.tensors)
     )
 
 

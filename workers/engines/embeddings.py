@@ -38,10 +38,7 @@ log = logging.getLogger("casemill.engine")
 
 
 class Encoder(Protocol):
-    """What computes a batch; ``means``: a vector a token, of which means are taken here, of a text's parts too.
-
-    Without, a vector a text.
-    """
+    """What computes a batch. ``means``: it gives a vector a token, which the engine averages; else one a text."""
 
     means: bool
 
@@ -74,31 +71,37 @@ class GgufEmbeddings:
         self._steps = 0
         self._computing: dict[int, float] = {}  # by thread, since when
         self._encoder: Encoder | None = None
-        onnx = plan.library == "onnxruntime"
+        by_onnx = plan.library == "onnxruntime"
         # llama.cpp makes the tokens of either.
-        self._llama = LlamaModel(model.path, gpu_layers=plan.gpu_layers, extra_buffers=extra_buffers, weightless=onnx)
+        self._llama = LlamaModel(
+            model.path, gpu_layers=plan.gpu_layers, extra_buffers=extra_buffers, weightless=by_onnx
+        )
         self.limit = min(self._llama.context_tokens, MAX_EMBEDDING_TOKENS)
         self._waiting = Waiting(plan.batch, PACKED_TEXTS)
         # onnxruntime computes a batch on one core, llama.cpp on all.
         self._threads = [
             threading.Thread(target=self._run, name=f"embed {model.name} {number}", daemon=True)
-            for number in range(threads if onnx else 1)
+            for number in range(threads if by_onnx else 1)
         ]
         try:
+            if header.dimensions != model.dimensions:
+                raise ModelError(
+                    f"{model.path} is not the file that was installed: install it again.", code="model_damaged"
+                )
             if self._llama.pooling == POOL_NONE:
                 raise ModelError(
                     f"{model.name} says nothing about pooling: it is no embedding model.", code="model_unusable"
                 )
-            if onnx:
+            if by_onnx:
                 self._encoder = OnnxEncoder(model.path, header)
             else:
                 self._encoder = LlamaEncoder(self._llama, capacity=plan.batch, threads=threads)
+            self._means = self._encoder.means
+            for thread in self._threads:
+                thread.start()
         except BaseException:
             self.close()
             raise
-        self._means = self._encoder.means
-        for thread in self._threads:
-            thread.start()
 
     @classmethod
     def on_cpu(cls, model: Model, *, threads: int) -> GgufEmbeddings:
@@ -211,6 +214,11 @@ class GgufEmbeddings:
             self._computing[own] = time.monotonic()
             try:
                 self._serve(batch)
+            except Exception as error:  # nobody may wait for ever
+                log.exception("the engine of %s failed outside of a batch", self._model.name)
+                for call, _ in batch:
+                    self._waiting.drop(call)
+                    call.fail(error)
             finally:
                 del self._computing[own]
 

@@ -185,7 +185,7 @@ class LlamaModel:
         """Load ``path``. Raises ``ModelError`` ``model_damaged`` where llama.cpp refuses it.
 
         ``extra_buffers`` lets llama.cpp repack weights for the CPU's own matrix instructions. ``weightless`` reads the
-        header and the vocabulary alone, to learn what contexts would take.
+        header and the vocabulary alone, to tokenize or to learn what contexts would take.
         """
         self._native = native_llama()
         params = self._native.llama_model_default_params()

@@ -21,7 +21,7 @@ class LlamaEncoder:
         """``capacity`` is the tokens of a batch. Raises ``ModelError`` ``memory_exceeded``."""
         self.means = model.pooling == POOL_MEAN
         # An encoder computes a batch in one go and kills the process where it exceeds n_ubatch.
-        self._context: LlamaContext | None = LlamaContext(
+        self._context = LlamaContext(
             model, tokens=capacity, batch=capacity, micro_batch=capacity, sequences=PACKED_TEXTS,
             threads=threads, embeddings=True, pooled=not self.means,
         )  # fmt: skip
@@ -29,8 +29,6 @@ class LlamaEncoder:
 
     def compute(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """See :meth:`workers.engines.embeddings.Encoder.compute`."""
-        if self._context is None:
-            raise Transient("The embedding engine was closed; try again.", code="engine_closed")
         self._batch.clear()
         for sequence, ids in enumerate(texts):
             self._batch.add(ids, 0, sequence, output=True, output_all=True)
@@ -44,6 +42,4 @@ class LlamaEncoder:
 
     def close(self) -> None:
         """Free the context."""
-        context, self._context = self._context, None
-        if context is not None:
-            context.close()
+        self._context.close()

@@ -35,9 +35,9 @@ TOKEN_BYTES: Final = 150
 LIBRARY_BYTES: Final = 96 * 2**20
 
 # onnxruntime's code and what it keeps of a graph, measured with MiniLM; and what it keeps of a step in its own pool,
-# by what the step's tensors hold, measured with one to eight threads: 1.1 to 1.5.
-_ONNX_BYTES: Final = 40 * 2**20
-_ONNX_POOL: Final = 1.5
+# by what the step's tensors hold, measured with one to eight threads: 1.35 to .9.
+_ONNX_BYTES: Final = 36 * 2**20
+_ONNX_POOL: Final = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,14 @@ def memory_of(header: GgufHeader, shape: Shape) -> tuple[Sizes, Sizes]:
 
 
 def memory_of_bert(header: GgufHeader, capacity: int, threads: int) -> Sizes:
-    """What onnxruntime takes for batches of ``capacity`` tokens, in which a text may see all of itself at once."""
+    """What onnxruntime takes for batches of ``capacity`` tokens, which may be one text, once it has loaded.
+
+    While it loads, the weights are there twice.
+    """
     wide = 6 * header.dimensions + 2 * header.number("feed_forward_length")
     scores = header.number("attention.head_count") * capacity * capacity
-    return Sizes(header.tensor_bytes, 0, _ONNX_BYTES + int(threads * 4 * _ONNX_POOL * (capacity * wide + scores)))
+    steps = int(threads * 4 * _ONNX_POOL * (capacity * wide + scores))
+    return Sizes(header.tensor_bytes, 0, _ONNX_BYTES + header.vocabulary * TOKEN_BYTES + steps)
 
 
 def compute_bytes(header: GgufHeader, shape: Shape) -> int:

@@ -150,15 +150,18 @@ def embedding_batch(trained: int, *, gpu: bool) -> int:
 
 
 def plan_embedding(header: GgufHeader, wish: Wish, budget: Budget) -> ContextPlan:
-    """An embedding model that computes a batch in one go; nothing gives way. ``ModelError`` ``memory_exceeded``."""
-    capacity = embedding_batch(header.context_tokens, gpu=budget.gpu > 0)
+    """An embedding model that computes a batch in one go. Where onnxruntime does not fit, llama.cpp may.
+
+    Raises ``ModelError`` ``memory_exceeded``.
+    """
     layers = wish.gpu_layers if budget.gpu else 0
+    capacity = embedding_batch(header.context_tokens, gpu=layers != 0)
     choice = ContextPlan(capacity, PACKED_TEXTS, capacity, capacity, unified=True, gpu_layers=layers)
-    if not budget.gpu and onnxruntime_takes(header):
-        choice = replace(choice, library="onnxruntime")
-        gpu, host = Sizes(0, 0, 0), memory_of_bert(header, capacity, wish.cores)
-    else:
-        gpu, host = memory_of(header, embedding_shape(choice))
+    if not layers and onnxruntime_takes(header):
+        none, host = Sizes(0, 0, 0), memory_of_bert(header, capacity, wish.cores)
+        if budget.holds(none, host):
+            return _with_sizes(replace(choice, library="onnxruntime"), none, host, budget)
+    gpu, host = memory_of(header, embedding_shape(choice))
     if not budget.holds(gpu, host):
         raise _too_large(gpu, host, budget)
     return _with_sizes(choice, gpu, host, budget)

@@ -82,7 +82,7 @@ def _corrected(path: Path, header: GgufHeader, wish: Wish, budget: Budget) -> tu
     for _ in range(_TRIES):
         plan = _plan(header, wish, tight)
         if plan.library != "llama.cpp":
-            return plan, plan.library
+            return plan, "header"
         measured = measured_plan(path, header, plan)
         if measured is None:
             return plan, "header"
