@@ -90,6 +90,7 @@ def test_a_job_that_kills_its_worker_ends_as_a_dead_letter(queue: Lifecycle) -> 
     assert [job.id for job in job_index(queue).dead_letters("acme").rows] == [poison]
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_worker_takes_no_other_along(queue: Lifecycle, tmp_path: Path) -> None:
     """All that runs beside it is lost with it; the process is started again until the one is a dead letter."""
     child = Child("crowded", worker_command("crowded"), environment(queue.settings), tmp_path / "logs")

@@ -334,6 +334,7 @@ def containers(tmp_path: Path) -> Iterator[Containers]:
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="containers stop by SIGTERM")
 def test_every_command_serves_and_stops(containers: Containers) -> None:
     described = containers.compose["services"]

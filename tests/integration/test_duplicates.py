@@ -229,6 +229,7 @@ def test_a_run_and_a_single_document_are_refused(fake_stack: Running) -> None:
     problem(fake_stack.http.post("/v1/jobs", json=body), 422, "input_invalid")
 
 
+@pytest.mark.slow
 def test_the_verb_prints_clusters_and_what_was_left_out(fake_stack: Running) -> None:
     shell = Shell(CASEMILL_DATA_DIR=str(fake_stack.settings.data_dir))
     ids: list[str] = []

@@ -140,6 +140,7 @@ def test_workers_come_with_the_load_and_go_when_it_is_gone(tmp_path: Path, monke
         lifecycle.client.close()
 
 
+@pytest.mark.slow
 def test_bounds_over_http_and_by_the_command(fake_stack: Running) -> None:
     for kind, body, code in (
         ("cooks", {"max": 2}, "kind_unknown"),
