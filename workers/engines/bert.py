@@ -7,10 +7,10 @@ from functools import cache
 from typing import Final
 
 from services.gguf_header import GgufHeader
+from workers.engines.llama_api import POOL_MEAN
 
 _LIBRARIES: Final = ("onnx", "onnxruntime")
 _F32: Final = 0
-_MEAN: Final = 1
 # onnxruntime keeps the attention of a whole text at once, which grows with the square of its tokens.
 _LONGEST: Final = 1024
 
@@ -33,7 +33,7 @@ def _installed() -> bool:
 def _is_plain_bert(header: GgufHeader) -> bool:
     """Whether the file is a BERT that averages its tokens, in F32, with the tensors of the original and no others."""
     heads = header.metadata.get("bert.attention.head_count")
-    if header.architecture != "bert" or header.pooling != _MEAN or not isinstance(heads, int) or heads < 1:
+    if header.architecture != "bert" or header.pooling != POOL_MEAN or not isinstance(heads, int) or heads < 1:
         return False
     found = {tensor.name: tensor.shape for tensor in header.tensors}
     whole = len(found) == len(header.tensors) and all(tensor.kind == _F32 for tensor in header.tensors)
