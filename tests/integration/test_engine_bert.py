@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -176,8 +177,9 @@ def test_a_fault_of_the_engine_itself_reaches_who_waits(path: Path, monkeypatch:
     try:
         with monkeypatch.context() as patch:
             patch.setattr(engine.meter, "embedded", lambda *_: 1 / 0)
+            until = time.monotonic() + 20
             with pytest.raises(ZeroDivisionError):
-                engine.embed(["a"])
+                engine.embed(["a"], cancelled=lambda: time.monotonic() > until)
         assert engine.embed(["a"]).vectors.shape == (1, WIDTH), "its thread goes on"
     finally:
         engine.close()
